@@ -1,0 +1,104 @@
+//! The HTTP listener: publishing, health, metrics.
+//!
+//! Promises: 202 only after the broker's confirm; every error is an RFC 9457 problem document with a code of ours;
+//! health and metrics answer whatever the broker does, and never show a secret. Knows no broker: what it needs of the
+//! daemon stands in [`Backend`].
+
+mod auth;
+mod events;
+mod health;
+mod problem;
+
+pub use events::{Accepted, PublishRequest};
+pub use health::{BrokerHealth, Health, RouteHealth};
+pub use problem::{Problem, explain};
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::telemetry;
+
+/// A boxed future, since [`Backend`] is used as a trait object.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What the listener needs of the daemon.
+pub trait Backend: Send + Sync + 'static {
+    /// Publishes one event and waits for the broker's confirm.
+    fn publish(&self, request: PublishRequest) -> Boxed<'_, Result<Accepted, Problem>>;
+    /// How the daemon is.
+    fn health(&self) -> Health;
+    /// The text of `/metrics`.
+    fn metrics(&self) -> String;
+}
+
+#[derive(Clone)]
+struct Shared {
+    backend: Arc<dyn Backend>,
+    tokens: Arc<[config::Token]>,
+}
+
+/// Serves until `stop`, then answers what is under way and returns.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    settings: &config::Http,
+    backend: Arc<dyn Backend>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let shared = Shared { backend, tokens: settings.tokens.clone().into() };
+    let router = router(shared, settings.max_body_bytes);
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+fn router(shared: Shared, max_body_bytes: usize) -> Router {
+    let api = Router::new()
+        .route("/api/v1/events", post(events::publish))
+        .layer(middleware::from_fn_with_state(shared.clone(), auth::require_token))
+        .layer(DefaultBodyLimit::max(max_body_bytes));
+    Router::new()
+        .merge(api)
+        .route("/health", get(health::summary))
+        .route("/health/live", get(health::live))
+        .route("/livez", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/readyz", get(health::ready))
+        .route("/health/rabbitmq", get(health::broker))
+        .route("/metrics", get(metrics))
+        .fallback(async || Problem::not_found())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(middleware::from_fn(observe))
+        .with_state(shared)
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let text = shared.backend.metrics();
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// Counts and times every request under its matched path, never the raw one.
+async fn observe(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let path = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let method = match request.method().as_str() {
+        known @ ("GET" | "POST" | "PUT" | "DELETE" | "HEAD" | "OPTIONS" | "PATCH") => known.to_owned(),
+        _ => "other".to_owned(),
+    };
+    let response = next.run(request).await;
+    telemetry::http_answered(&method, &path, response.status().as_u16(), started.elapsed());
+    response
+}

@@ -1,0 +1,142 @@
+//! Errors as problem documents (RFC 9457), each with a code that `trunkline explain` knows.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// An error answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Identifies the kind of problem: a URN of our code.
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    code: &'static str,
+    #[serde(skip)]
+    retry_after_s: Option<u32>,
+}
+
+/// Code, title, and the paragraph of `explain`.
+const CODES: [(&str, &str, &str); 9] = [
+    ("TL400", "bad request", "The request body is not the JSON document that this path takes. The detail names the place or the field."),
+    ("TL401", "unauthorized", "`[http] tokens` is set, so requests below /api need the header `Authorization: Bearer TOKEN` with one of them."),
+    ("TL404", "not found", "There is nothing at this path."),
+    ("TL405", "method not allowed", "The path exists, but not for this method."),
+    ("TL413", "too large", "The request body is larger than `[http] max-body`."),
+    ("TL415", "unsupported media type", "Bodies are JSON, and must say so: `Content-Type: application/json`. This also keeps a web page from publishing through a visitor's browser."),
+    ("TL422", "cannot be published", "The event breaks a rule of the broker or of the exchange's codec, or no queue is there for it on an exchange that addresses one. It was not taken."),
+    ("TL503", "broker unavailable", "The broker is away or has asked publishers to stop. Nothing is confirmed: send the event again, with the same id."),
+    ("TL500", "internal error", "A bug in Trunkline. The log has more."),
+];
+
+/// The paragraph for a code of this module.
+#[must_use]
+pub fn explain(code: &str) -> Option<&'static str> {
+    CODES.iter().find(|(known, _, _)| *known == code).map(|(_, _, text)| *text)
+}
+
+impl Problem {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let wanted = format!("TL{}", status.as_u16());
+        let (code, title, _) = CODES.into_iter().find(|(code, _, _)| *code == wanted).unwrap_or(CODES[8]);
+        Self {
+            r#type: format!("urn:trunkline:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            code,
+            retry_after_s: None,
+        }
+    }
+
+    /// 400: the body is not what the path takes.
+    #[must_use]
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 401
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "a bearer token is needed, and none that is known was given")
+    }
+
+    /// 404
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+    }
+
+    /// 405
+    #[must_use]
+    pub fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
+    }
+
+    /// 413
+    #[must_use]
+    pub fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than http.max-body")
+    }
+
+    /// 415
+    #[must_use]
+    pub fn unsupported_media_type() -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the body as application/json")
+    }
+
+    /// 422: the event cannot be published as it is.
+    #[must_use]
+    pub fn unpublishable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
+    /// 503: not now.
+    #[must_use]
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let kind = HeaderValue::from_static("application/problem+json");
+        let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
+        let extra: [(HeaderName, Option<HeaderValue>); 2] = [
+            (header::RETRY_AFTER, self.retry_after_s.map(HeaderValue::from)),
+            (header::WWW_AUTHENTICATE, (self.status == 401).then(|| HeaderValue::from_static("Bearer"))),
+        ];
+        for (name, value) in extra {
+            if let Some(value) = value {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_has_a_code_that_is_explained() {
+        let problems = [
+            Problem::bad_request("d"),
+            Problem::unauthorized(),
+            Problem::not_found(),
+            Problem::method_not_allowed(),
+            Problem::too_large(),
+            Problem::unsupported_media_type(),
+            Problem::unpublishable("d"),
+            Problem::unavailable("d"),
+        ];
+        for problem in problems {
+            assert_eq!(problem.code, format!("TL{}", problem.status), "{problem:?}");
+            assert!(explain(problem.code).is_some(), "{problem:?}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! One broker contract, two implementations: RabbitMQ (`amqp`) and the broker in the daemon (`embedded`).
+//!
+//! Promises, kept by both and held by the conformance tests:
+//! - A [`Receipt`] exists only when every message of a publish is confirmed: it is then in a durable queue, or nobody
+//!   had subscribed and the caller accepts that.
+//! - [`Delivery`] is moved into `settle`, so a second answer does not compile, and an acknowledgement needs a
+//!   [`Receipt`], so that an ack before the confirm does not compile either.
+//! - A delivery that is dropped without an answer stays unacknowledged and comes back, flagged as redelivered, when its
+//!   [`Subscription`] is closed or lost.
+//!
+//! Does not know routes, plugins or what is in a message.
+
+pub mod amqp;
+pub mod embedded;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config::{self, Topology};
+use crate::event::{LimitError, Message, QueueName};
+
+/// A message to publish, always persistent and mandatory.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// What.
+    pub message: Message,
+    /// Whether it counts as done when no queue is bound for it.
+    pub accept_unroutable: bool,
+}
+
+/// What became of one confirmed message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is in at least one queue.
+    Routed,
+    /// No queue wanted it, and the caller accepts that.
+    Unrouted,
+}
+
+/// Proof that a whole publish is confirmed. Only `broker` can make one.
+#[derive(Debug)]
+#[must_use = "a receipt is what allows an acknowledgement"]
+pub struct Receipt {
+    fates: Vec<Fate>,
+}
+
+impl Receipt {
+    fn new(fates: Vec<Fate>) -> Self {
+        Self { fates }
+    }
+
+    /// One fate a message, in the order they were published.
+    #[must_use]
+    pub fn fates(&self) -> &[Fate] {
+        &self.fates
+    }
+}
+
+/// Why one message was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No queue is bound, and the caller does not accept that.
+    #[error("no queue is bound to exchange {exchange:?} for key {key:?}")]
+    Unroutable {
+        /// Exchange.
+        exchange: String,
+        /// Key.
+        key: String,
+    },
+    /// The broker said no, as a full queue with `reject-publish` does.
+    #[error("the broker refused it (nack)")]
+    Nacked,
+    /// There is no such exchange.
+    #[error("there is no exchange {0:?}")]
+    NoExchange(String),
+    /// It breaks a bound of the wire and was not sent.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+}
+
+/// What a broker could not do, by what the caller does next.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Connection, channel or store went away: what was in flight is unknown and is left to redelivery.
+    #[error("the broker session was lost: {0}")]
+    Lost(String),
+    /// Some messages of a publish were refused, each by its index; the others may be in queues.
+    #[error("{} of the messages was refused: {}", .0.len(), .0.first().map(|(_, refusal)| refusal.to_string()).unwrap_or_default())]
+    Refused(Vec<(usize, Refusal)>),
+    /// The queue is not there, or has other arguments than ours.
+    #[error("queue {queue}: {reason}")]
+    Queue {
+        /// Which.
+        queue: QueueName,
+        /// The broker's words.
+        reason: String,
+    },
+    /// The broker cannot be used at all: bad URL, store locked by another daemon, store damaged.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// What the supervisor knows of the broker; changes are seen through [`Broker::status`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Status {
+    /// Usable now.
+    pub connected: bool,
+    /// Counts connections made; 0 before the first. Deliveries of another session are void.
+    pub session: u64,
+    /// The broker told us to stop publishing (memory or disk alarm).
+    pub blocked: bool,
+    /// What the broker refused when the topology was declared, as sentences.
+    pub refused: Vec<String>,
+    /// Why it is not connected.
+    pub error: Option<String>,
+}
+
+/// What waits in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueDepth {
+    /// Messages that can be delivered.
+    pub ready: u64,
+    /// Messages that are delivered and not answered.
+    pub unacknowledged: u64,
+    /// Since the first ready message was published.
+    pub oldest_age: Option<Duration>,
+}
+
+/// Either broker. Cheap to clone.
+#[derive(Clone)]
+pub enum Broker {
+    /// RabbitMQ.
+    Amqp(Arc<amqp::Amqp>),
+    /// In this process.
+    Embedded(Arc<embedded::Embedded>),
+}
+
+impl Broker {
+    /// Opens the configured broker. RabbitMQ may be down: the supervisor keeps trying, and [`Broker::status`] tells.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] when waiting would not help.
+    pub async fn open(broker: &config::Broker, topology: Arc<Topology>, state_dir: &Path) -> Result<Self, Error> {
+        match broker {
+            config::Broker::Amqp { url } => Ok(Self::Amqp(amqp::Amqp::open(url, topology)?)),
+            config::Broker::Embedded => {
+                Ok(Self::Embedded(embedded::Embedded::open(&state_dir.join("broker"), &topology).await?))
+            }
+        }
+    }
+
+    /// The supervisor's view, as it changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        match self {
+            Self::Amqp(broker) => broker.status(),
+            Self::Embedded(broker) => broker.status(),
+        }
+    }
+
+    /// Publishes all, and returns when every one is confirmed. An empty list gives a receipt at once.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names the messages that are certainly not taken; [`Error::Lost`] leaves all of them unknown.
+    pub async fn publish(&self, publications: Vec<Publication>) -> Result<Receipt, Error> {
+        if publications.is_empty() {
+            return Ok(Receipt::new(Vec::new()));
+        }
+        match self {
+            Self::Amqp(broker) => broker.publish(publications).await,
+            Self::Embedded(broker) => broker.publish(publications).await,
+        }
+    }
+
+    /// Begins to consume a queue, with at most `prefetch` unanswered deliveries.
+    ///
+    /// # Errors
+    /// [`Error::Queue`] when the queue is missing, [`Error::Lost`] when there is no session now.
+    pub async fn subscribe(&self, queue: &QueueName, prefetch: u16, tag: &str) -> Result<Subscription, Error> {
+        match self {
+            Self::Amqp(broker) => Ok(Subscription::Amqp(broker.subscribe(queue, prefetch, tag).await?)),
+            Self::Embedded(broker) => Ok(Subscription::Embedded(broker.subscribe(queue, prefetch).await?)),
+        }
+    }
+
+    /// What waits in each queue; empty for RabbitMQ, which has an exporter of its own.
+    #[must_use]
+    pub fn queue_depths(&self) -> Vec<(QueueName, QueueDepth)> {
+        match self {
+            Self::Amqp(_) => Vec::new(),
+            Self::Embedded(broker) => broker.queue_depths(),
+        }
+    }
+
+    /// Size of the embedded broker's store.
+    #[must_use]
+    pub fn store_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Amqp(_) => None,
+            Self::Embedded(broker) => broker.store_bytes(),
+        }
+    }
+
+    /// Ends all sessions within the time; what is unanswered goes back to its queue. Nothing works afterwards.
+    pub async fn close(&self, within: Duration) {
+        match self {
+            Self::Amqp(broker) => broker.close(within).await,
+            Self::Embedded(broker) => broker.close(within).await,
+        }
+    }
+}
+
+/// What [`Subscription::next`] gives.
+#[derive(Debug)]
+pub enum Next {
+    /// A message to answer.
+    Delivery(Delivery),
+    /// The subscription is over, with the reason; subscribe again when the broker is connected.
+    Ended(String),
+}
+
+/// A consumer of one queue.
+pub enum Subscription {
+    /// On a channel of its own.
+    Amqp(amqp::Subscription),
+    /// On a queue of ours.
+    Embedded(embedded::Subscription),
+}
+
+impl Subscription {
+    /// The next delivery. Safe to drop while waiting (as an arm of `select!`).
+    pub async fn next(&mut self) -> Next {
+        match self {
+            Self::Amqp(subscription) => subscription.next().await,
+            Self::Embedded(subscription) => subscription.next().await,
+        }
+    }
+
+    /// Stops new deliveries at the broker and gives back those that were not handed out by `next`. What was handed
+    /// out can still be settled. Called before [`Subscription::close`] when draining.
+    pub async fn cancel(&mut self) {
+        match self {
+            Self::Amqp(subscription) => subscription.cancel().await,
+            Self::Embedded(subscription) => subscription.cancel().await,
+        }
+    }
+
+    /// Sends every acknowledgement that is still buffered, waits until the broker has taken them, and gives what is
+    /// unanswered back to the queue.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when acknowledgements may not have arrived: those messages come again.
+    pub async fn close(self) -> Result<(), Error> {
+        match self {
+            Self::Amqp(subscription) => subscription.close().await,
+            Self::Embedded(subscription) => subscription.close().await,
+        }
+    }
+}
+
+/// A message to be answered once. Dropped without an answer it stays unacknowledged until its subscription ends.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// The queue it came from.
+    pub queue: QueueName,
+    /// False only when the broker knows that it was never delivered before.
+    pub redelivered: bool,
+    /// Deliveries before this one, as far as the broker counts them.
+    pub delivery_count: u32,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Amqp(amqp::Answer),
+    Embedded(embedded::Answer),
+}
+
+/// How a delivery is answered. There is no reject: a dead letter is a confirmed publish of ours and then an ack.
+#[derive(Debug)]
+pub enum Settlement {
+    /// Everything that follows from it is confirmed.
+    Ack(Receipt),
+}
+
+impl Delivery {
+    /// Answers. Acknowledgements are sent in batches; one that belongs to a lost session is dropped, and the broker
+    /// delivers the message again.
+    pub fn settle(self, settlement: Settlement) {
+        let Settlement::Ack(_receipt) = settlement;
+        match self.answer {
+            Answer::Amqp(answer) => answer.ack(),
+            Answer::Embedded(answer) => answer.ack(),
+        }
+    }
+}

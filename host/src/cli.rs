@@ -1,0 +1,101 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use trunkline::config::Sources;
+
+/// Exit codes, of the sysexits family.
+pub(crate) mod exit {
+    pub(crate) const OK: u8 = 0;
+    pub(crate) const FAILED: u8 = 1;
+    pub(crate) const USAGE: u8 = 64;
+    pub(crate) const NO_INPUT: u8 = 66;
+    pub(crate) const CONFIG: u8 = 78;
+}
+
+/// Runs sandboxed WebAssembly plugins on RabbitMQ messages.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon until SIGTERM; a second signal ends it at once.
+    Run(Run),
+    /// Check routes.toml and every plugin it names, without a broker.
+    Check(Check),
+    /// Say more about a diagnostic code.
+    Explain {
+        /// A code such as TL012.
+        code: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) paths: Paths,
+    /// How long to finish what is in work after SIGTERM.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub(crate) grace: Duration,
+    /// How log lines look on stderr.
+    #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) paths: Paths,
+}
+
+#[derive(Args)]
+pub(crate) struct Paths {
+    /// The routes file.
+    #[arg(long, default_value = "routes.toml", env = "TRUNKLINE_CONFIG")]
+    pub(crate) config: PathBuf,
+    /// Broker URL, or "embedded"; over environment and file.
+    #[arg(long, value_name = "URL")]
+    pub(crate) broker: Option<String>,
+    /// Address of the HTTP listener; over environment and file.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Directory of the embedded broker and of compiled plugins.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Listen beyond loopback without a token.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+impl Paths {
+    pub(crate) fn sources(&self) -> Sources {
+        Sources {
+            file: self.config.clone(),
+            environment: std::env::vars().collect(),
+            broker_url: self.broker.clone(),
+            listen: self.listen.map(|address| address.to_string()),
+            state_dir: self.state.clone(),
+            insecure: self.insecure,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span = text.parse::<jiff::SignedDuration>().map_err(|error| error.to_string())?;
+    Duration::try_from(span).map_err(|error| error.to_string())
+}

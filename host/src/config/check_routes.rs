@@ -1,0 +1,192 @@
+//! `[routes.NAME]` and the same keys in `[defaults]`; `[event-types.NAME]`.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::checked::{EventType, Unroutable};
+use super::codes::Code;
+use super::diagnostics::Place;
+use super::walk::{At, Context, Table, Text};
+use crate::event::{PluginName, RouteName, RoutingKey};
+
+pub(super) const CONCURRENCY: RangeInclusive<u16> = 1..=1024;
+/// Bytes; RabbitMQ takes messages up to 128 MiB.
+pub(super) const BODY: RangeInclusive<u64> = 1..=128 * 1024 * 1024;
+const HOPS: RangeInclusive<u32> = 1..=1000;
+/// Every distinct delay is a queue on the broker.
+const RETRIES: RangeInclusive<u32> = 0..=100;
+const RETRY_DELAY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(7 * 24 * 3600);
+const MULTIPLIER: RangeInclusive<f64> = 1.0..=100.0;
+
+/// The keys that `[defaults]` may have too.
+pub(super) const KEYS: [&str; 5] = ["emit", "retry", "concurrency", "max-hops", "max-body"];
+pub(super) const LATER: [&str; 9] =
+    ["when", "schema", "dedupe", "order-by", "rate", "tenant", "canary", "shadow", "circuit"];
+
+/// What one table says about a route; every key may be absent.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RouteKeys {
+    pub(super) emit: EmitKeys,
+    pub(super) retry: RetryKeys,
+    pub(super) concurrency: Option<u16>,
+    pub(super) hops_max: Option<u32>,
+    pub(super) body_max_bytes: Option<u64>,
+}
+
+/// `emit`
+#[derive(Debug, Clone, Default)]
+pub(super) struct EmitKeys {
+    pub(super) exchange: Option<Text>,
+    pub(super) key: Option<Text>,
+    pub(super) types: Option<Vec<String>>,
+    pub(super) unroutable: Option<Unroutable>,
+}
+
+/// `retry`
+#[derive(Debug, Clone, Default)]
+pub(super) struct RetryKeys {
+    pub(super) max: Option<u32>,
+    pub(super) delay: Option<At<Duration>>,
+    pub(super) multiplier: Option<f64>,
+    pub(super) delay_max: Option<At<Duration>>,
+}
+
+/// Where the events of a route come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// `from`: keys on the default exchange, over a queue of its own.
+    Keys(Vec<Text>),
+    /// `queue`
+    Queue(Text),
+}
+
+/// One `[routes.NAME]`.
+#[derive(Debug)]
+pub(super) struct RawRoute {
+    pub(super) name: RouteName,
+    pub(super) place: Place,
+    pub(super) source: Source,
+    pub(super) plugin: PluginName,
+    pub(super) keys: RouteKeys,
+}
+
+impl RouteKeys {
+    pub(super) fn read(cx: &mut Context<'_>, table: &Table<'_>) -> Self {
+        Self {
+            emit: table.table(cx, "emit").map(|table| EmitKeys::read(cx, &table)).unwrap_or_default(),
+            retry: table.table(cx, "retry").map(|table| RetryKeys::read(cx, &table)).unwrap_or_default(),
+            concurrency: table.integer(cx, "concurrency", CONCURRENCY).map(|at| at.value),
+            hops_max: table.integer(cx, "max-hops", HOPS).map(|at| at.value),
+            body_max_bytes: table.size(cx, "max-body", &BODY).map(|at| at.value),
+        }
+    }
+
+    /// The own keys, and those of `[defaults]` where there is none; `emit` and `retry` are merged key by key.
+    fn or(self, defaults: &Self) -> Self {
+        Self {
+            emit: EmitKeys {
+                exchange: self.emit.exchange.or_else(|| defaults.emit.exchange.clone()),
+                key: self.emit.key.or_else(|| defaults.emit.key.clone()),
+                types: self.emit.types.or_else(|| defaults.emit.types.clone()),
+                unroutable: self.emit.unroutable.or(defaults.emit.unroutable),
+            },
+            retry: RetryKeys {
+                max: self.retry.max.or(defaults.retry.max),
+                delay: self.retry.delay.or_else(|| defaults.retry.delay.clone()),
+                multiplier: self.retry.multiplier.or(defaults.retry.multiplier),
+                delay_max: self.retry.delay_max.or_else(|| defaults.retry.delay_max.clone()),
+            },
+            concurrency: self.concurrency.or(defaults.concurrency),
+            hops_max: self.hops_max.or(defaults.hops_max),
+            body_max_bytes: self.body_max_bytes.or(defaults.body_max_bytes),
+        }
+    }
+}
+
+impl EmitKeys {
+    fn read(cx: &mut Context<'_>, table: &Table<'_>) -> Self {
+        table.check_keys(cx, &["exchange", "key", "types", "unroutable"], &[]);
+        let words =
+            [("accept", Unroutable::Accept), ("retry", Unroutable::Retry), ("dead-letter", Unroutable::DeadLetter)];
+        Self {
+            exchange: table.text(cx, "exchange"),
+            key: table.text(cx, "key").filter(|key| check_template(cx, key)),
+            types: table.texts(cx, "types").map(|types| types.into_iter().map(|text| text.value).collect()),
+            unroutable: table.word(cx, "unroutable", &words).map(|at| at.value),
+        }
+    }
+}
+
+/// `{type}` is the only placeholder, and what is around it is part of a routing key.
+fn check_template(cx: &mut Context<'_>, key: &Text) -> bool {
+    let fixed = key.value.replace("{type}", "");
+    if fixed.contains(['{', '}']) {
+        let message = format!("`key` is {}, but {{type}} is the only placeholder", key.shown());
+        cx.error(Code::Template, &key.place, message).help("write a fixed key, or {type} for the type of the emission");
+        return false;
+    }
+    key.name(cx, |_| RoutingKey::new(&fixed)).is_some()
+}
+
+impl RetryKeys {
+    fn read(cx: &mut Context<'_>, table: &Table<'_>) -> Self {
+        table.check_keys(cx, &["max", "delay", "multiplier", "max-delay"], &["jitter"]);
+        Self {
+            max: table.integer(cx, "max", RETRIES).map(|at| at.value),
+            delay: table.duration(cx, "delay", &RETRY_DELAY),
+            multiplier: table.number(cx, "multiplier", MULTIPLIER),
+            delay_max: table.duration(cx, "max-delay", &RETRY_DELAY),
+        }
+    }
+}
+
+/// Reads all routes; one that lacks what it needs is reported and left out.
+pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, defaults: &RouteKeys) -> Vec<RawRoute> {
+    let mut routes = Vec::new();
+    for (name, table) in top.tables(cx, "routes") {
+        table.check_keys(cx, &[KEYS.as_slice(), &["from", "queue", "plugin"]].concat(), &LATER);
+        table.require(cx, "plugin", "plugin = \"NAME\"");
+        let plugin = table.text(cx, "plugin").and_then(|text| text.name(cx, |text| PluginName::new(text)));
+        let source = source(cx, &table);
+        let keys = RouteKeys::read(cx, &table).or(defaults);
+        let known = name.name(cx, |text| RouteName::new(text));
+        if let (Some(known), Some(plugin), Some(source)) = (known, plugin, source) {
+            routes.push(RawRoute { name: known, place: name.place, source, plugin, keys });
+        }
+    }
+    routes
+}
+
+fn source(cx: &mut Context<'_>, table: &Table<'_>) -> Option<Source> {
+    let (keys, queue) = (table.texts(cx, "from"), table.text(cx, "queue"));
+    match (table.has("from"), table.has("queue")) {
+        (true, true) => {
+            let message = format!("{} has both `from` and `queue`", table.title);
+            cx.error(Code::FromOrQueue, &table.key_place("queue"), message)
+                .also(&table.key_place("from"), "and this here")
+                .help("keep `from` for a queue of its own, or `queue` for one of [queues]");
+            None
+        }
+        (false, false) => {
+            let message = format!("{} has neither `from` nor `queue`", table.title);
+            cx.error(Code::FromOrQueue, &table.place, message).help("write `from = \"KEY\"` or `queue = \"NAME\"`");
+            None
+        }
+        (true, false) => keys.map(Source::Keys),
+        (false, true) => queue.map(Source::Queue),
+    }
+}
+
+/// Reads `[event-types.NAME]`.
+pub(super) fn read_event_types(cx: &mut Context<'_>, top: &Table<'_>) -> BTreeMap<String, EventType> {
+    let mut types = BTreeMap::new();
+    for (name, table) in top.tables(cx, "event-types") {
+        table.check_keys(cx, &["key", "priority", "description"], &["schema"]);
+        let key = table.text(cx, "key").and_then(|text| text.name(cx, |text| RoutingKey::new(text)));
+        let priority = table.integer(cx, "priority", 0..=u8::MAX).map(|at| at.value);
+        let description = table.text(cx, "description").map(|text| text.value);
+        types.insert(name.value, EventType { key, priority, description });
+    }
+    types
+}

@@ -1,0 +1,370 @@
+//! The checked form: past `config` nobody meets a name, key or number that could still be wrong.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, RoutingKey};
+
+/// Everything that `routes.toml`, the environment and the flags say, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// Where the state of the daemon lives (embedded broker, compile cache). Absolute.
+    pub state_dir: PathBuf,
+    /// The broker.
+    pub broker: Broker,
+    /// The HTTP listener.
+    pub http: Http,
+    /// What is declared on the broker.
+    pub topology: Topology,
+    /// Every plugin that a route names.
+    pub plugins: BTreeMap<PluginName, Plugin>,
+    /// The routes.
+    pub routes: BTreeMap<RouteName, Route>,
+    /// What `POST /api/v1/events` knows of event types, by type.
+    pub event_types: BTreeMap<String, EventType>,
+    /// Where `POST /api/v1/events` publishes when the request names no exchange.
+    pub default_exchange: ExchangeName,
+}
+
+/// Which broker, and how it is reached.
+#[derive(Clone)]
+pub enum Broker {
+    /// Ours, in `state_dir`.
+    Embedded,
+    /// A RabbitMQ.
+    Amqp {
+        /// `amqp://` or `amqps://` URL with credentials; never shown. Use [`Broker::display`].
+        url: String,
+    },
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.display())
+    }
+}
+
+impl Broker {
+    /// The broker without credentials, for logs: `embedded` or `amqp://host:port/vhost`.
+    #[must_use]
+    pub fn display(&self) -> String {
+        match self {
+            Self::Embedded => "embedded".to_owned(),
+            Self::Amqp { url } => redact(url),
+        }
+    }
+}
+
+/// `scheme://user:password@host/path?query` without the part before `@` and without the query.
+fn redact(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("amqp", url));
+    let rest = rest.split('?').next().unwrap_or_default();
+    let (authority, path) = match rest.split_once('/') {
+        Some((authority, path)) => (authority, format!("/{path}")),
+        None => (rest, String::new()),
+    };
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
+}
+
+/// The HTTP listener.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Address.
+    pub listen: SocketAddr,
+    /// Bearer tokens; without any, everybody who reaches the listener may publish.
+    pub tokens: Vec<Token>,
+    /// Largest request body in bytes.
+    pub max_body_bytes: usize,
+}
+
+/// A bearer token, which never shows in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// The secret itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(***)")
+    }
+}
+
+/// What is declared on the broker, in the order exchanges, queues, bindings.
+#[derive(Debug, Clone, Default)]
+pub struct Topology {
+    /// Declare what is missing, or only look whether it is there.
+    pub mode: TopologyMode,
+    /// By name; the default exchange is never listed.
+    pub exchanges: BTreeMap<ExchangeName, Exchange>,
+    /// By name, with the dead-letter and retry queues that follow from routes.
+    pub queues: BTreeMap<QueueName, Queue>,
+    /// Which exchange feeds which queue.
+    pub bindings: Vec<Binding>,
+}
+
+/// `broker.topology`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TopologyMode {
+    /// Create what is missing.
+    #[default]
+    Declare,
+    /// Only look (passive declare); bindings are taken on trust.
+    Check,
+}
+
+/// `[exchanges.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exchange {
+    /// Type.
+    pub kind: ExchangeKind,
+    /// True: we declare it. False: it belongs to others and we only look.
+    pub owned: bool,
+    /// How messages published here look.
+    pub codec: Codec,
+    /// Where the broker sends what it cannot route.
+    pub alternate: Option<ExchangeName>,
+}
+
+/// AMQP's exchange types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// Patterns of dot-separated words, `*` one word, `#` any number.
+    Topic,
+    /// The key itself.
+    Direct,
+    /// Everything.
+    Fanout,
+    /// By header values.
+    Headers,
+}
+
+impl ExchangeKind {
+    /// AMQP's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Headers => "headers",
+        }
+    }
+}
+
+/// How a message becomes an event and an emission a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Codec {
+    /// Body is data; the rest comes from AMQP properties.
+    #[default]
+    Raw,
+    /// CloudEvents 1.0, binary and structured.
+    Cloudevents,
+    /// The JSON envelope of voice-by-kraliki.
+    Ocelot,
+}
+
+/// `[queues.NAME]`, or one that we derive.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queue {
+    /// Replicated or not.
+    pub kind: QueueKind,
+    /// How long a message may wait.
+    pub ttl: Option<Duration>,
+    /// How many messages may wait.
+    pub max_length: Option<u32>,
+    /// What happens to one more.
+    pub overflow: Overflow,
+    /// Deliveries before the broker dead-letters a message; none for a queue that we never consume.
+    pub delivery_limit: Option<u32>,
+    /// Where the broker sends what expires, overflows or goes over the delivery limit.
+    pub dead_letter: Option<DeadLetter>,
+    /// Unacknowledged deliveries at a time.
+    pub prefetch: u16,
+    /// How messages in it look.
+    pub codec: Codec,
+}
+
+/// An exchange and a key; the default exchange and a queue's name to address a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Exchange, which may be the default one.
+    pub exchange: ExchangeName,
+    /// Key.
+    pub key: RoutingKey,
+}
+
+/// Queue types of RabbitMQ. The embedded broker has one kind and takes both words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueKind {
+    /// Replicated, faster on RabbitMQ 3.10 as well, and gives back fewer messages after a crash.
+    #[default]
+    Quorum,
+    /// On one node.
+    Classic,
+}
+
+/// What a full queue does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// Drop the oldest (to the dead-letter target, if there is one).
+    #[default]
+    DropHead,
+    /// Refuse the publish with a nack.
+    RejectPublish,
+}
+
+/// One binding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binding {
+    /// From this exchange,
+    pub exchange: ExchangeName,
+    /// to this queue,
+    pub queue: QueueName,
+    /// what matches this.
+    pub matches: Match,
+}
+
+/// What a binding lets through.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Match {
+    /// A key, or a pattern of one on a topic exchange; ignored by fanout.
+    Key(RoutingKey),
+    /// Header values, on a headers exchange.
+    Headers {
+        /// True: all must be equal (`x-match: all`); false: one is enough (`any`).
+        all: bool,
+        /// Names and values.
+        values: Vec<(String, HeaderValue)>,
+    },
+}
+
+/// `[plugins.NAME]`, or the defaults for one that a route names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plugin {
+    /// The component. Absolute.
+    pub file: PathBuf,
+    /// Only a file with this sha-256 (lower-case hexadecimal) is loaded.
+    pub digest: Option<String>,
+    /// What the plugin reads through `wasi:config/store`.
+    pub config: BTreeMap<String, String>,
+    /// What a call may take.
+    pub limits: Limits,
+}
+
+/// What one call of a plugin may take. No field is unset: who forgets one would hang.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memories of the instance together, in bytes.
+    pub memory_max_bytes: u64,
+    /// Wall clock of the whole call, host calls included.
+    pub timeout: Duration,
+    /// Emissions per event.
+    pub emissions_max: u32,
+    /// Data and strings of all emissions together, in bytes.
+    pub output_max_bytes: u64,
+    /// Log text per event, in bytes.
+    pub log_max_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_max_bytes: 64 * 1024 * 1024,
+            timeout: Duration::from_secs(1),
+            emissions_max: 1000,
+            output_max_bytes: 8 * 1024 * 1024,
+            log_max_bytes: 64 * 1024,
+        }
+    }
+}
+
+/// `[routes.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// The queue that is consumed; a key of `topology.queues`.
+    pub queue: QueueName,
+    /// The plugin that runs; a key of `plugins`.
+    pub plugin: PluginName,
+    /// Where emissions go.
+    pub emit: Emit,
+    /// How often and when a failed event is tried again.
+    pub retry: Retry,
+    /// Where events go that cannot be handled.
+    pub dead_letter: DeadLetter,
+    /// Events in work at a time.
+    pub concurrency: u16,
+    /// Emissions between a root event and the last one that is still handled.
+    pub hops_max: u32,
+    /// Largest message body that is handed to the plugin, in bytes.
+    pub body_max_bytes: usize,
+}
+
+/// `routes.NAME.emit`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Emit {
+    /// Exchange; a key of `topology.exchanges` or the default one.
+    pub exchange: ExchangeName,
+    /// Key, with `{type}` for the emission's type.
+    pub key: String,
+    /// When given, the only types that may be emitted.
+    pub types: Option<Vec<String>>,
+    /// What a returned emission means.
+    pub unroutable: Unroutable,
+}
+
+/// What a returned (unroutable) emission means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unroutable {
+    /// Nobody has subscribed, which is normal on an event bus.
+    Accept,
+    /// Somebody was addressed who is not there: try again.
+    Retry,
+    /// Dead-letter at once.
+    DeadLetter,
+}
+
+/// `routes.NAME.retry`: attempt n+1 waits `delay * multiplier^(n-1)`, at most `delay_max`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// Retries after the first attempt; 0 for none.
+    pub max: u32,
+    /// One step a retry, `max` of them, each with its queue. Equal delays share one.
+    pub steps: Vec<RetryStep>,
+}
+
+/// One wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryStep {
+    /// How long.
+    pub delay: Duration,
+    /// The queue `<queue>.retry.<ms>` that holds the message as long: TTL, then dead-lettered back to the source.
+    pub queue: QueueName,
+}
+
+/// `[event-types.NAME]`
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EventType {
+    /// Routing key; the type itself when absent.
+    pub key: Option<RoutingKey>,
+    /// Default AMQP priority.
+    pub priority: Option<u8>,
+    /// For people.
+    pub description: Option<String>,
+}

@@ -1,0 +1,196 @@
+//! routes.toml: read, laid over by environment and flags, checked.
+//!
+//! Owns the way from text to [`Config`]. Promises that past it nobody meets a name, key or number that could still be
+//! wrong, and that all mistakes of a file are told at once, each with a stable code, a place and what to write
+//! instead. Knows no broker and no engine: whether a plugin's file is there and good is the loader's to say.
+
+mod check_bindings;
+mod check_broker;
+mod check_exchanges;
+mod check_http;
+mod check_plugins;
+mod check_queues;
+mod check_routes;
+mod checked;
+mod codes;
+mod cycles;
+mod defaults;
+mod derive;
+mod diagnostics;
+mod environment;
+mod state;
+#[cfg(test)]
+mod tests;
+mod topology;
+mod values;
+mod variables;
+mod walk;
+
+pub use checked::*;
+pub use codes::explain;
+pub use diagnostics::{Diagnostic, Severity, render};
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use codes::Code;
+use defaults::Defaults;
+use diagnostics::{Findings, Place};
+use walk::{Context, Table};
+
+/// Where a configuration comes from. Flags go over the environment, that over the file, that over the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The routes file.
+    pub file: PathBuf,
+    /// The environment, by name.
+    pub environment: BTreeMap<String, String>,
+    /// `--broker`: a URL, or `embedded`.
+    pub broker_url: Option<String>,
+    /// `--listen`: `IP:PORT`.
+    pub listen: Option<String>,
+    /// `--state`; relative to the current directory.
+    pub state_dir: Option<PathBuf>,
+    /// `--insecure`: listening beyond loopback needs no token.
+    pub insecure: bool,
+}
+
+impl Sources {
+    /// The directory that paths in the file begin at. Absolute, if the current directory is known.
+    fn directory(&self) -> PathBuf {
+        let directory = self.file.parent().unwrap_or(Path::new(""));
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned())
+    }
+}
+
+/// A good configuration.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What to run.
+    pub config: Config,
+    /// What is probably not meant.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A configuration that nothing runs with.
+#[derive(Debug)]
+pub struct Rejected {
+    /// All that is wrong with it, and the warnings, in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+    missing: bool,
+}
+
+impl Rejected {
+    /// Whether the file is not there or may not be read, rather than wrong.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.missing
+    }
+
+    /// All diagnostics as text, and a line that counts them.
+    #[must_use]
+    pub fn render(&self, color: bool) -> String {
+        let count = |severity| self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+        let shown = |count, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+        let mut text = render(&self.diagnostics, color);
+        text.push_str(&shown(count(Severity::Error), "error"));
+        match count(Severity::Warning) {
+            0 => {}
+            warnings => text.push_str(&format!(", {}", shown(warnings, "warning"))),
+        }
+        if let Some(first) = self.diagnostics.iter().find(|diagnostic| diagnostic.severity == Severity::Error) {
+            text.push_str(&format!("; `trunkline explain {}` says more about the first", first.code));
+        }
+        text.push('\n');
+        text
+    }
+}
+
+/// Reads and checks a configuration.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(sources: &Sources) -> Result<Loaded, Rejected> {
+    match std::fs::read_to_string(&sources.file) {
+        Ok(source) => check(&source, sources),
+        Err(error) => {
+            let mut findings = Findings::default();
+            let file = sources.file.display();
+            let (code, missing) = match error.kind() {
+                io::ErrorKind::InvalidData => (Code::Syntax, false),
+                _ => (Code::NoFile, true),
+            };
+            let finding = findings.error_anywhere(code, format!("cannot read {file}: {error}"));
+            finding.help(if missing { "name the routes file with --config FILE" } else { "save it as UTF-8" });
+            Err(Rejected { diagnostics: findings.finish(&sources.file, ""), missing })
+        }
+    }
+}
+
+/// Checks the text of the file.
+fn check(source: &str, sources: &Sources) -> Result<Loaded, Rejected> {
+    let (table, errors) = toml::de::DeTable::parse_recoverable(source);
+    let mut cx = Context { findings: Findings::default(), environment: &sources.environment };
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        cx.findings.syntax(span, error.message());
+    }
+    let config = read(&mut cx, &Table::top(table.get_ref()), source, sources);
+    let diagnostics = cx.findings.finish(&sources.file, source);
+    match config.filter(|_| diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning)) {
+        Some(config) => Ok(Loaded { config, warnings: diagnostics }),
+        None => Err(Rejected { diagnostics, missing: false }),
+    }
+}
+
+/// Reads the tables in the order in which they need each other. `None` only after an error was reported.
+fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) -> Option<Config> {
+    const TABLES: [&str; 8] =
+        ["broker", "http", "defaults", "exchanges", "queues", "plugins", "routes", "event-types"];
+    top.check_keys(cx, &[TABLES.as_slice(), &["plugin-dir", "state-dir"]].concat(), &["include", "hooks"]);
+    if ["queues", "routes", "event-types"].iter().all(|key| !top.has(key)) {
+        cx.findings
+            .warning(Code::Nothing, &Place::File(0..0), "there is no route, no queue and no event type")
+            .help("write a table [routes.NAME] with `from` and `plugin`");
+    }
+    let overlay = environment::read(cx);
+    let broker = check_broker::read(cx, top, source, sources, &overlay);
+    let http = check_http::read(cx, top, sources, &overlay);
+    let state_dir = state::directory(cx, top, sources);
+    let defaults = Defaults::open(cx, top);
+    let default_exchange = defaults.exchange(cx);
+    let exchanges = check_exchanges::Exchanges::read(cx, top, default_exchange, &overlay, defaults.codec());
+    let mut queue_defaults = defaults.queue(cx, &exchanges, &overlay);
+    queue_defaults.prefetch = queue_defaults.prefetch.or(broker.prefetch.map(|prefetch| prefetch.value));
+    let route_defaults = defaults.route(cx, &overlay);
+    let limit_defaults = defaults.limits(cx);
+    let plugins = check_plugins::Plugins::read(cx, top, &sources.directory(), limit_defaults);
+    let queues = check_queues::read(cx, top, &exchanges);
+    let raw = check_routes::read(cx, top, &route_defaults);
+    let event_types = check_routes::read_event_types(cx, top);
+
+    let plugins = plugins.used(cx, raw.iter().map(|route| route.plugin.clone()));
+    let places = raw.iter().map(|route| (route.name.clone(), route.place.clone())).collect();
+    let mut derived = topology::derive(cx, &exchanges, queues, &raw, &queue_defaults);
+    let routes = derive::routes(cx, &exchanges, &mut derived, raw);
+    cycles::warn(cx, &routes, &derived.bindings, &exchanges.by_name, &places);
+    let topology = Topology {
+        mode: broker.mode,
+        exchanges: exchanges.by_name,
+        queues: derived.queues,
+        bindings: derived.bindings,
+    };
+    Some(Config {
+        file: sources.file.clone(),
+        state_dir: state_dir?,
+        broker: broker.broker,
+        http,
+        topology,
+        plugins,
+        routes,
+        event_types,
+        default_exchange: exchanges.default,
+    })
+}

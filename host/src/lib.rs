@@ -1,0 +1,13 @@
+//! Trunkline: a daemon that runs sandboxed WebAssembly plugins on RabbitMQ messages. ARCHITECTURE.md is the map.
+
+#![deny(unsafe_code)]
+
+pub mod admin;
+pub mod broker;
+pub mod codec;
+pub mod config;
+pub mod daemon;
+pub mod event;
+pub mod plugin;
+pub mod route;
+pub mod telemetry;

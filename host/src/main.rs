@@ -1,0 +1,125 @@
+//! Flags, logging, exit code.
+
+mod cli;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use trunkline::{admin, config, daemon, telemetry};
+
+use cli::{Cli, Command, LogFormat, Paths, exit};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; everything else is wrong usage (sysexits 64, where clap says 2).
+            let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
+            let printed = error.print();
+            return ExitCode::from(if printed.is_ok() { code } else { exit::FAILED });
+        }
+    };
+    ExitCode::from(match cli.command {
+        Command::Run(arguments) => run(&arguments),
+        Command::Check(arguments) => check(&arguments),
+        Command::Explain { code } => explain(&code),
+    })
+}
+
+fn run(arguments: &cli::Run) -> u8 {
+    let loaded = match load(&arguments.paths) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    start_logging(arguments.log_format);
+    for warning in &loaded.warnings {
+        tracing::warn!(code = warning.code, "{}", warning.message);
+    }
+    let exposition = match telemetry::install() {
+        Ok(exposition) => exposition,
+        Err(error) => return failed(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let ended = runtime.block_on(daemon::run(loaded.config, exposition, arguments.grace));
+    // What still runs is of no use: a hard stop does not wait for a compiler or a guest.
+    runtime.shutdown_background();
+    match ended {
+        Ok(daemon::End::Drained) => exit::OK,
+        Ok(daemon::End::Overdue | daemon::End::Hard) => exit::FAILED,
+        Err(error) => failed(&*error),
+    }
+}
+
+fn check(arguments: &cli::Check) -> u8 {
+    let loaded = match load(&arguments.paths) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let color = std::io::stderr().is_terminal();
+    if !loaded.warnings.is_empty() {
+        eprint!("{}", config::render(&loaded.warnings, color));
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let refused = match runtime.block_on(daemon::check_plugins(&loaded.config)) {
+        Ok(refused) => refused,
+        Err(error) => return failed(&*error),
+    };
+    for (plugin, error) in &refused {
+        eprintln!("error: plugin {plugin}: {error}");
+    }
+    if !refused.is_empty() {
+        return exit::FAILED;
+    }
+    let (routes, plugins) = (loaded.config.routes.len(), loaded.config.plugins.len());
+    println!("{}: {routes} routes, {plugins} plugins: good", loaded.config.file.display());
+    exit::OK
+}
+
+fn explain(code: &str) -> u8 {
+    match config::explain(code).or_else(|| admin::explain(code)) {
+        Some(text) => {
+            println!("{code}: {text}");
+            exit::OK
+        }
+        None => {
+            eprintln!("error: there is no code {code:?}; codes look like TL012");
+            exit::USAGE
+        }
+    }
+}
+
+/// Reads routes.toml, or prints all that is wrong with it.
+fn load(paths: &Paths) -> Result<config::Loaded, u8> {
+    config::load(&paths.sources()).map_err(|rejected| {
+        eprint!("{}", rejected.render(std::io::stderr().is_terminal()));
+        if rejected.is_missing() { exit::NO_INPUT } else { exit::CONFIG }
+    })
+}
+
+fn failed(error: &dyn std::fmt::Display) -> u8 {
+    eprintln!("error: {error:#}");
+    exit::FAILED
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LOG_LEVEL")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let as_text = match format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    if as_text {
+        builder.with_ansi(std::io::stderr().is_terminal()).init();
+    } else {
+        builder.json().flatten_event(true).init();
+    }
+}

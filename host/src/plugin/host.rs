@@ -1,0 +1,127 @@
+//! What stands behind a guest's imports during one call: memory accounting, log budget, WASI without files, sockets,
+//! arguments or environment.
+
+use std::sync::Arc;
+
+use wasmtime::ResourceLimiter;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_config::WasiConfigVariables;
+
+use super::stdio::Tail;
+use crate::config::Limits;
+use crate::event::PluginName;
+
+/// Elements of all tables of an instance together.
+const TABLE_ELEMENTS_MAX: usize = 10_000;
+
+/// The data of a store.
+pub struct Host {
+    pub(super) memory: Memory,
+    pub(super) log: Log,
+    pub(super) config: Arc<WasiConfigVariables>,
+    table: ResourceTable,
+    /// Made on first use: its random generators cost more than the whole call of a plugin that needs none.
+    wasi: Option<WasiCtx>,
+    stderr: Tail,
+    stdout: Tail,
+}
+
+impl Host {
+    pub(super) fn new(plugin: &PluginName, event: &str, limits: &Limits, config: Arc<WasiConfigVariables>) -> Self {
+        Self {
+            memory: Memory { used_bytes: 0, max_bytes: limits.memory_max_bytes, denied: false },
+            log: Log {
+                plugin: plugin.clone(),
+                event: event.to_owned(),
+                left_bytes: usize::try_from(limits.log_max_bytes).unwrap_or(usize::MAX),
+                dropped: 0,
+            },
+            config,
+            table: ResourceTable::new(),
+            wasi: None,
+            stderr: Tail::default(),
+            stdout: Tail::default(),
+        }
+    }
+
+    /// The end of what the guest wrote to stderr: a panic's text.
+    pub(super) fn stderr_text(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Passes stdout and stderr on to the log and says how many lines were over the budget.
+    pub(super) fn finish_log(&mut self) {
+        for (level, tail) in [("info", &self.stdout), ("warn", &self.stderr)] {
+            for line in tail.text().lines() {
+                self.log.write(level, "stdio", line);
+            }
+        }
+        if self.log.dropped > 0 {
+            let Log { plugin, event, dropped, .. } = &self.log;
+            tracing::warn!(target: "trunkline::plugin", %plugin, event, dropped, "log lines over limits.log were dropped");
+        }
+    }
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let ctx = self.wasi.get_or_insert_with(|| {
+            WasiCtx::builder().stdout(self.stdout.clone()).stderr(self.stderr.clone()).build()
+        });
+        WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+/// Counts the linear memories of an instance together, so that several small ones do not pass where one would not.
+pub(super) struct Memory {
+    pub(super) used_bytes: u64,
+    pub(super) max_bytes: u64,
+    /// The guest asked for more than it may have.
+    pub(super) denied: bool,
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.used_bytes + desired.saturating_sub(current) as u64;
+        if wanted > self.max_bytes {
+            self.denied = true;
+            return Ok(false);
+        }
+        self.used_bytes = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+}
+
+/// The plugin's lines of one event, up to its budget.
+pub(super) struct Log {
+    plugin: PluginName,
+    event: String,
+    left_bytes: usize,
+    dropped: u32,
+}
+
+impl Log {
+    /// `level` is a word of wasi:logging.
+    pub(super) fn write(&mut self, level: &str, context: &str, message: &str) {
+        let bytes = context.len() + message.len();
+        if bytes > self.left_bytes {
+            self.dropped += 1;
+            return;
+        }
+        self.left_bytes -= bytes;
+        let (plugin, event) = (&self.plugin, &self.event);
+        match level {
+            "error" | "critical" => {
+                tracing::error!(target: "trunkline::plugin", %plugin, event, context, "{message}");
+            }
+            "warn" => tracing::warn!(target: "trunkline::plugin", %plugin, event, context, "{message}"),
+            "info" => tracing::info!(target: "trunkline::plugin", %plugin, event, context, "{message}"),
+            _ => tracing::debug!(target: "trunkline::plugin", %plugin, event, context, "{message}"),
+        }
+    }
+}

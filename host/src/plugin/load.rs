@@ -1,0 +1,258 @@
+//! From a file to a plugin that can run, in stages that cannot be skipped: `Compiled`, `Linked`, `Ready`. Only `Ready`
+//! can be called.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use tokio::task::JoinSet;
+use wasmtime::component::Component;
+use wasmtime_wasi_config::WasiConfigVariables;
+
+use super::abi::{self, v0_1};
+use super::engine::Engine;
+use crate::config;
+use crate::event::PluginName;
+
+/// The largest component that is read; ours take some 100 KiB, interpreters of other languages around 10 MiB.
+const COMPONENT_MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Why a plugin cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is not there or cannot be read.
+    #[error("cannot read {}: {reason}", file.display())]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// The system's words.
+        reason: String,
+    },
+    /// Over [`COMPONENT_MAX_BYTES`].
+    #[error("{} is {bytes} bytes long; a component may have {COMPONENT_MAX_BYTES}", file.display())]
+    TooLarge {
+        /// Which.
+        file: PathBuf,
+        /// Its length.
+        bytes: u64,
+    },
+    /// Something else than a component.
+    #[error("{} is not a component: {what}", file.display())]
+    NotAComponent {
+        /// Which.
+        file: PathBuf,
+        /// What it looks like.
+        what: String,
+    },
+    /// The configured digest is another.
+    #[error("{} has the sha-256 digest {found}, not the configured {expected}", file.display())]
+    Digest {
+        /// Which.
+        file: PathBuf,
+        /// From routes.toml.
+        expected: String,
+        /// Of the file.
+        found: String,
+    },
+    /// A component that is no plugin.
+    #[error("a component of another world: it exports {exports}; a plugin exports {}", v0_1::HANDLER)]
+    World {
+        /// What it exports.
+        exports: String,
+    },
+    /// It wants what it does not get.
+    #[error("imports that are not granted: {0}")]
+    Imports(String),
+    /// The linker's word, for what passes the checks above and still does not fit.
+    #[error("does not fit its interfaces: {0}")]
+    Link(String),
+    /// `describe` trapped or ran too long.
+    #[error("describe() failed: {0}")]
+    Describe(String),
+    /// The code cache cannot be used.
+    #[error("the code cache {} cannot be trusted: {reason}", dir.display())]
+    Cache {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The engine does not start on this machine.
+    #[error("the WebAssembly engine does not start: {0}")]
+    Engine(String),
+}
+
+/// What a plugin says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Name for people.
+    pub name: String,
+    /// Semantic version.
+    pub version: String,
+    /// One sentence.
+    pub description: String,
+    /// Event types it handles; empty for any.
+    pub takes: Vec<String>,
+    /// Event types it may emit.
+    pub emits: Vec<String>,
+}
+
+/// Machine code of a component.
+pub struct Compiled {
+    component: Component,
+    digest: String,
+    cached: bool,
+}
+
+/// A component whose exports and imports fit.
+pub struct Linked {
+    pre: v0_1::Pre,
+    digest: String,
+    cached: bool,
+}
+
+/// A plugin that can be called. Cheap to clone.
+#[derive(Clone)]
+pub struct Ready {
+    pub(super) engine: Engine,
+    pub(super) pre: v0_1::Pre,
+    pub(super) limits: config::Limits,
+    pub(super) config: Arc<WasiConfigVariables>,
+    /// Its name in routes.toml.
+    pub name: PluginName,
+    /// sha-256 of the file, lower-case hexadecimal.
+    pub digest: Arc<str>,
+    /// What it says of itself.
+    pub descriptor: Option<Arc<Descriptor>>,
+    /// Whether compiled code was found.
+    pub cached: bool,
+    /// How long it took to load.
+    pub took: Duration,
+}
+
+impl Compiled {
+    /// Reads and compiles a file. Takes seconds for a large one: not for an async thread.
+    ///
+    /// # Errors
+    /// When the file is no component or not the expected one.
+    pub fn read(engine: &Engine, file: &Path, digest: Option<&str>) -> Result<Self, Error> {
+        let bytes = read_bounded(file)?;
+        check_preamble(file, &bytes)?;
+        let found = hex(&Sha256::digest(&bytes));
+        if let Some(expected) = digest
+            && expected != found
+        {
+            return Err(Error::Digest { file: file.to_owned(), expected: expected.to_owned(), found });
+        }
+        if let Some(component) = engine.cache.get(&engine.engine, &found) {
+            return Ok(Self { component, digest: found, cached: true });
+        }
+        let component = Component::from_binary(&engine.engine, &bytes)
+            .map_err(|error| Error::NotAComponent { file: file.to_owned(), what: format!("{error:#}") })?;
+        engine.cache.put(&found, &component);
+        Ok(Self { component, digest: found, cached: false })
+    }
+
+    /// Checks exports and imports.
+    ///
+    /// # Errors
+    /// When it is no plugin, or wants more than it is granted.
+    pub fn link(self, engine: &Engine) -> Result<Linked, Error> {
+        abi::handler_version(&self.component, &engine.engine).map_err(|exports| Error::World {
+            exports: if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") },
+        })?;
+        let refused = abi::refused_imports(&self.component, &engine.engine);
+        if !refused.is_empty() {
+            return Err(Error::Imports(refused.join("; ")));
+        }
+        let link_error = |error: wasmtime::Error| Error::Link(format!("{error:#}"));
+        let pre = engine.linker.instantiate_pre(&self.component).map_err(link_error)?;
+        let pre = v0_1::Pre::new(pre).map_err(link_error)?;
+        Ok(Linked { pre, digest: self.digest, cached: self.cached })
+    }
+}
+
+impl Linked {
+    /// Asks the plugin to describe itself, if it can, and makes it callable.
+    ///
+    /// # Errors
+    /// When `describe` fails.
+    pub async fn ready(self, engine: &Engine, name: &PluginName, plugin: &config::Plugin) -> Result<Ready, Error> {
+        let mut ready = Ready {
+            engine: engine.clone(),
+            pre: self.pre,
+            limits: plugin.limits,
+            config: Arc::new(plugin.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),
+            name: name.clone(),
+            digest: self.digest.into(),
+            descriptor: None,
+            cached: self.cached,
+            took: Duration::ZERO,
+        };
+        ready.descriptor = ready.describe().await.map_err(Error::Describe)?.map(Arc::new);
+        Ok(ready)
+    }
+}
+
+/// Loads plugins side by side, off the async threads. One that cannot run does not stop the others.
+pub async fn load(
+    engine: &Engine,
+    plugins: &BTreeMap<PluginName, config::Plugin>,
+) -> BTreeMap<PluginName, Result<Ready, Error>> {
+    let mut tasks = JoinSet::new();
+    for (name, plugin) in plugins {
+        let (engine, name, plugin) = (engine.clone(), name.clone(), plugin.clone());
+        tasks.spawn(async move {
+            let result = load_one(&engine, &name, &plugin).await;
+            (name, result)
+        });
+    }
+    tasks.join_all().await.into_iter().collect()
+}
+
+async fn load_one(engine: &Engine, name: &PluginName, plugin: &config::Plugin) -> Result<Ready, Error> {
+    let started = Instant::now();
+    let linked = {
+        let (engine, file, digest) = (engine.clone(), plugin.file.clone(), plugin.digest.clone());
+        let work = move || Compiled::read(&engine, &file, digest.as_deref())?.link(&engine);
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| Error::Engine(format!("the compiler panicked: {error}")))??
+    };
+    let mut ready = linked.ready(engine, name, plugin).await?;
+    ready.took = started.elapsed();
+    Ok(ready)
+}
+
+fn read_bounded(file: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |error: std::io::Error| Error::Read { file: file.to_owned(), reason: error.to_string() };
+    let facts = std::fs::metadata(file).map_err(failed)?;
+    if !facts.is_file() {
+        return Err(Error::Read { file: file.to_owned(), reason: "it is no file".to_owned() });
+    }
+    if facts.len() > COMPONENT_MAX_BYTES {
+        return Err(Error::TooLarge { file: file.to_owned(), bytes: facts.len() });
+    }
+    std::fs::read(file).map_err(failed)
+}
+
+/// Tells what a file is before the parser complains about its first bytes.
+fn check_preamble(file: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let what = match bytes {
+        [] => "the file is empty",
+        [0, b'a', b's', b'm', _, _, 1, 0, ..] => return Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => "a core module; build it for wasm32-wasip2, or wrap it as a component",
+        [0, b'a', b's', b'm', ..] => "WebAssembly of an unknown version, or cut short",
+        [0x7f, b'E', b'L', b'F', ..] => "a program for this machine (ELF)",
+        [b'P', b'K', 3, 4, ..] => "a zip archive",
+        [b'(', ..] => "WebAssembly text; assemble it first",
+        _ => "it does not begin as WebAssembly does",
+    };
+    Err(Error::NotAComponent { file: file.to_owned(), what: what.to_owned() })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,17 @@
+//! All of WebAssembly: engine, limits, loading, the interface versions, and the call itself.
+//!
+//! Promises: a plugin runs in a fresh instance for every event, so nothing it keeps can reach another event or tenant;
+//! it gets only what the linker gives it; a call ends within its limits, and whatever the guest does comes out as an
+//! [`Outcome`](crate::event::Outcome), never as an error of the host. Does not know brokers, routes or messages.
+
+mod abi;
+mod cache;
+mod engine;
+mod host;
+mod invoke;
+mod load;
+mod stdio;
+
+pub use engine::Engine;
+pub use invoke::Invocation;
+pub use load::{Compiled, Descriptor, Error, Linked, Ready, load};

@@ -1,0 +1,134 @@
+//! Emissions become messages: stable ids, hop count, the exchange's codec, and every bound of the wire.
+
+use std::collections::HashSet;
+
+use crate::broker::Publication;
+use crate::codec::{self, Outgoing, header};
+use crate::config::{Codec, Emit, Unroutable};
+use crate::event::{Emission, Event, Failure, Message, Properties, RouteName, RoutingKey, emission_id};
+
+/// Names of attributes are at most this long.
+const ATTRIBUTE_NAME_MAX_BYTES: usize = 64;
+
+/// What is the same for all emissions of an event.
+pub(super) struct Context<'a> {
+    pub(super) route: &'a RouteName,
+    pub(super) emit: &'a Emit,
+    pub(super) codec: Codec,
+    pub(super) plugin: &'a str,
+    pub(super) digest: &'a str,
+    /// RFC 3339, UTC.
+    pub(super) now: &'a str,
+    /// The same instant in seconds since the Unix epoch.
+    pub(super) now_seconds: u64,
+}
+
+/// Builds the messages of one event, or says which emission breaks which rule; then none is published.
+pub(super) fn publications(
+    context: &Context<'_>,
+    event: &Event,
+    emissions: &[Emission],
+) -> Result<Vec<Publication>, Failure> {
+    let mut keys = HashSet::new();
+    let mut publications = Vec::with_capacity(emissions.len());
+    for (index, emission) in emissions.iter().enumerate() {
+        if let Some(key) = &emission.dedupe_key
+            && !keys.insert(key)
+        {
+            return Err(invalid(index, &format!("the dedupe key {key:?} is used twice")));
+        }
+        let message = message(context, event, index, emission).map_err(|problem| invalid(index, &problem))?;
+        let accept_unroutable = context.emit.unroutable == Unroutable::Accept;
+        publications.push(Publication { message, accept_unroutable });
+    }
+    Ok(publications)
+}
+
+fn invalid(index: usize, problem: &str) -> Failure {
+    Failure::Invalid(format!("emission {index}: {problem}"))
+}
+
+fn message(context: &Context<'_>, event: &Event, index: usize, emission: &Emission) -> Result<Message, String> {
+    check(context, emission)?;
+    let id = emission_id(&event.id, context.route, index, emission.dedupe_key.as_deref());
+    let outgoing = Outgoing {
+        id: &id,
+        kind: &emission.kind,
+        source: &format!("/trunkline/{}", context.route),
+        subject: emission.subject.as_deref(),
+        time: context.now,
+        content_type: emission.content_type.as_deref().unwrap_or("application/json"),
+        data: &emission.data,
+        tenant: event.tenant.as_deref(),
+        user: event.user.as_deref(),
+        attributes: &emission.attributes,
+    };
+    let encoded = codec::encode(context.codec, &outgoing).map_err(|error| error.to_string())?;
+    let mut headers = encoded.headers;
+    headers.set(header::ROUTE, context.route.as_str());
+    headers.set(header::PLUGIN, context.plugin);
+    headers.set(header::PLUGIN_DIGEST, context.digest);
+    headers.set(header::CAUSE, event.id.as_str());
+    headers.set(header::INDEX, u32::try_from(index).unwrap_or(u32::MAX));
+    headers.set(header::HOPS, event.hops.saturating_add(1));
+    if let Some(tenant) = &event.tenant {
+        headers.set(header::TENANT, tenant.as_str());
+    }
+    if let Some(traceparent) = &event.traceparent {
+        headers.set(header::TRACEPARENT, traceparent.as_str());
+    }
+    let key = match &emission.routing_key {
+        Some(key) => key.clone(),
+        None => context.emit.key.replace("{type}", &emission.kind),
+    };
+    let message = Message {
+        exchange: context.emit.exchange.clone(),
+        routing_key: RoutingKey::new(key).map_err(|error| format!("the routing key {error}"))?,
+        properties: Properties {
+            message_id: Some(id),
+            kind: Some(emission.kind.clone()),
+            content_type: Some(encoded.content_type),
+            correlation_id: Some(event.correlation_id.clone()).filter(|id| id.len() <= 255),
+            timestamp: Some(context.now_seconds),
+            app_id: Some("trunkline".to_owned()),
+            priority: emission.priority,
+            headers,
+            ..Properties::default()
+        },
+        body: encoded.body,
+    };
+    message.check().map_err(|error| error.to_string())?;
+    Ok(message)
+}
+
+fn check(context: &Context<'_>, emission: &Emission) -> Result<(), String> {
+    if emission.kind.is_empty() {
+        return Err("its type is empty".to_owned());
+    }
+    if let Some(types) = &context.emit.types
+        && !types.contains(&emission.kind)
+    {
+        return Err(format!("the type {:?} is not among the route's emit.types", emission.kind));
+    }
+    if emission.deliver_after_ms.is_some_and(|delay| delay > 0) {
+        return Err("deliver-after-ms is not carried out by this version".to_owned());
+    }
+    match emission.attributes.iter().find(|(name, _)| !is_attribute_name(name)) {
+        Some((name, _)) => Err(format!("{name:?} is no name for an attribute")),
+        None => Ok(()),
+    }
+}
+
+/// What stands in the interface. Above all, `CC` and `BCC` would make RabbitMQ route to further keys.
+fn is_attribute_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    !name.is_empty()
+        && name.len() <= ATTRIBUTE_NAME_MAX_BYTES
+        && name.bytes().all(fits)
+        && !name.starts_with("x-")
+        && !name.starts_with("trunkline-")
+        && name != header::TRACEPARENT
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! The core loop: one queue, one plugin, and what is done with each outcome.
+//!
+//! The delivery guarantee is kept here. A delivery is acknowledged only with a [`Receipt`](crate::broker::Receipt): when
+//! every emission of its event, or its copy in a retry or dead-letter queue, is confirmed by the broker. In every other
+//! case, shutdown and lost sessions included, it is left unanswered, and the broker delivers it again: at least once,
+//! with the same emission ids.
+
+mod copies;
+mod decide;
+mod emit;
+mod handle;
+mod run;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Broker, Status};
+use crate::config::{self, Codec};
+use crate::event::RouteName;
+use crate::plugin::Ready;
+use crate::telemetry;
+
+/// How often an unroutable type is mentioned in the log.
+const UNROUTABLE_NOTICE: Duration = Duration::from_secs(60);
+/// Types that are remembered for it; event types are few, and what comes beyond is counted but not mentioned.
+const UNROUTABLE_TYPES_MAX: usize = 256;
+
+/// A route with all that it needs to run.
+pub struct Route {
+    name: RouteName,
+    settings: config::Route,
+    prefetch: u16,
+    codec_in: Codec,
+    codec_out: Codec,
+    plugin: Ready,
+    broker: Broker,
+    status: watch::Receiver<Status>,
+    metrics: telemetry::Route,
+    mentioned: Mutex<HashMap<String, Instant>>,
+}
+
+/// The two steps of a shutdown.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// Take nothing new, finish what is in work.
+    pub drain: CancellationToken,
+    /// Leave what is not finished to the broker.
+    pub now: CancellationToken,
+}
+
+impl Route {
+    /// Puts a route together from checked configuration, a plugin that can run, and a broker.
+    #[must_use]
+    pub fn new(name: &RouteName, config: &config::Config, plugin: Ready, broker: Broker) -> Option<Arc<Self>> {
+        let settings = config.routes.get(name)?.clone();
+        let queue = config.topology.queues.get(&settings.queue)?;
+        let exchange = &settings.emit.exchange;
+        let codec_out = config.topology.exchanges.get(exchange).map(|exchange| exchange.codec);
+        let metrics = telemetry::Route::new(name, &settings.plugin, exchange.as_str(), settings.concurrency);
+        Some(Arc::new(Self {
+            name: name.clone(),
+            prefetch: queue.prefetch,
+            codec_in: queue.codec,
+            // The default exchange has no codec of its own: emissions to a queue look like the route's input.
+            codec_out: codec_out.unwrap_or(queue.codec),
+            plugin,
+            status: broker.status(),
+            broker,
+            metrics,
+            mentioned: Mutex::default(),
+            settings,
+        }))
+    }
+
+    /// Says that nobody is bound for a type, at most once a minute.
+    fn mention_unroutable(&self, kind: &str) {
+        let mut mentioned = self.mentioned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let now = Instant::now();
+        match mentioned.get_mut(kind) {
+            Some(last) if now.duration_since(*last) < UNROUTABLE_NOTICE => return,
+            Some(last) => *last = now,
+            None if mentioned.len() >= UNROUTABLE_TYPES_MAX => return,
+            None => drop(mentioned.insert(kind.to_owned(), now)),
+        }
+        self.metrics.nobody_subscribed(kind);
+    }
+}

@@ -1,0 +1,93 @@
+//! Every metric name, and one function for each thing that happens, which logs and counts it in one place so that the
+//! two cannot drift apart. Labels are closed sets or names from routes.toml, never content. Names and buckets follow
+//! the Prometheus conventions: base units last, `_total` on counters, and counters start at 0 when a route is loaded.
+
+mod exposition;
+mod route;
+mod trace;
+
+pub use exposition::{Exposition, install, refresh_process};
+pub use route::{PublishResult, Route, Settled};
+pub use trace::{EmittedTrace, SettledTrace};
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use tracing::{error, info, warn};
+
+use crate::event::{PluginName, QueueName, RouteName};
+
+/// A daemon has opened its broker for the first time or again.
+pub fn broker_reconnected() {
+    counter!("trunkline_broker_reconnects_total").increment(1);
+}
+
+/// The broker's state changed.
+pub fn broker_status(connected: bool, blocked: bool) {
+    gauge!("trunkline_broker_connected").set(if connected { 1.0 } else { 0.0 });
+    gauge!("trunkline_broker_blocked").set(if blocked { 1.0 } else { 0.0 });
+}
+
+/// One transaction of the embedded store is on disk.
+pub fn store_committed(duration: Duration, messages: usize) {
+    histogram!("trunkline_store_commit_duration_seconds").record(duration.as_secs_f64());
+    #[expect(clippy::cast_precision_loss, reason = "a transaction holds far fewer than 2^52 messages")]
+    histogram!("trunkline_store_commit_messages").record(messages as f64);
+}
+
+/// Size of the embedded store's file.
+pub fn store_size(bytes: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; sizes below 2^52 are exact")]
+    gauge!("trunkline_store_bytes").set(bytes as f64);
+}
+
+/// What waits in a queue of the embedded broker.
+pub fn queue_depth(queue: &QueueName, ready: u64, unacknowledged: u64, oldest: Option<Duration>) {
+    #[expect(clippy::cast_precision_loss, reason = "depths below 2^52 are exact")]
+    for (state, depth) in [("ready", ready as f64), ("unacknowledged", unacknowledged as f64)] {
+        gauge!("trunkline_queue_messages", "queue" => queue.to_string(), "state" => state).set(depth);
+    }
+    let age = oldest.map_or(0.0, |age| age.as_secs_f64());
+    gauge!("trunkline_queue_oldest_message_age_seconds", "queue" => queue.to_string()).set(age);
+}
+
+/// A plugin is ready to run.
+pub fn plugin_loaded(plugin: &PluginName, digest: &str, cached: bool, took: Duration) {
+    let cache = if cached { "hit" } else { "miss" };
+    counter!("trunkline_plugin_loads_total", "plugin" => plugin.to_string(), "result" => "ok", "cache" => cache)
+        .increment(1);
+    histogram!("trunkline_plugin_load_duration_seconds", "plugin" => plugin.to_string()).record(took.as_secs_f64());
+    info!(%plugin, digest, cache, took_ms = took.as_millis(), "plugin loaded");
+}
+
+/// A plugin cannot run; its routes stay down.
+pub fn plugin_refused(plugin: &PluginName, error: &str) {
+    counter!("trunkline_plugin_loads_total", "plugin" => plugin.to_string(), "result" => "refused", "cache" => "miss")
+        .increment(1);
+    error!(%plugin, error, "plugin refused; its routes stay down until it is mended and the daemon restarted");
+}
+
+/// A route consumes its queue.
+pub fn route_up(route: &RouteName, queue: &QueueName) {
+    info!(%route, %queue, "route consumes");
+}
+
+/// A route lost its subscription and will subscribe again.
+pub fn route_down(route: &RouteName, queue: &QueueName, reason: &str) {
+    warn!(%route, %queue, reason, "route does not consume; trying again");
+}
+
+/// A request was answered.
+pub fn http_answered(method: &str, path: &str, status: u16, took: Duration) {
+    let labels = [("method", method.to_owned()), ("path", path.to_owned()), ("status", status.to_string())];
+    counter!("trunkline_http_requests_total", &labels).increment(1);
+    histogram!("trunkline_http_request_duration_seconds", &labels[..2]).record(took.as_secs_f64());
+}
+
+/// An event came in over HTTP and is confirmed.
+pub fn event_accepted(id: &str, kind: &str, exchange: &str, routed: bool) {
+    let result = if routed { "confirmed" } else { "unroutable" };
+    counter!("trunkline_events_published_total", "route" => "api", "exchange" => exchange.to_owned(), "result" => result)
+        .increment(1);
+    tracing::debug!(id, r#type = kind, exchange, routed, "event accepted");
+}

@@ -1,0 +1,228 @@
+//! What happens to the messages of one route. Handles are looked up once when the route is loaded.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use tracing::{debug, warn};
+
+use crate::event::{Failure, PluginName, Reason, RouteName};
+
+/// How a delivery was settled, the `outcome` label of `trunkline_messages_settled_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Its emissions are published.
+    Ack,
+    /// A copy waits in a retry queue.
+    Retry,
+    /// A copy is in the dead-letter queue.
+    DeadLetter,
+}
+
+impl Settled {
+    /// The label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ack => "ack",
+            Self::Retry => "retry",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
+}
+
+/// What the broker said of a published event, the `result` label of `trunkline_events_published_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishResult {
+    /// In a queue.
+    Confirmed,
+    /// Nobody has subscribed.
+    Unroutable,
+    /// Refused.
+    Nacked,
+    /// The session was lost before the answer came.
+    Lost,
+}
+
+impl PublishResult {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Unroutable => "unroutable",
+            Self::Nacked => "nacked",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// The metrics of one route and its plugin.
+pub struct Route {
+    name: RouteName,
+    plugin: PluginName,
+    exchange: String,
+    received: Counter,
+    body_bytes: Histogram,
+    wait: Histogram,
+    total: Histogram,
+    in_flight: Gauge,
+    up: Gauge,
+    settled: [Counter; 3],
+    retries: Counter,
+    dead_letters: Vec<(Reason, Counter)>,
+    published: Vec<(PublishResult, Counter)>,
+    publish_duration: Histogram,
+    unconfirmed: Gauge,
+    invocations: Vec<(&'static str, Counter)>,
+    invocation_duration: Histogram,
+    memory_peak: Histogram,
+}
+
+const OUTCOMES: [&str; 8] = ["ok", "retry", "rejected", "trap", "timeout", "memory", "too-large", "invalid"];
+
+fn outcome_label(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Retry { .. } => "retry",
+        Failure::Rejected(_) => "rejected",
+        Failure::Trap(_) => "trap",
+        Failure::Timeout(_) => "timeout",
+        Failure::Memory(_) => "memory",
+        Failure::TooLarge(_) => "too-large",
+        Failure::Invalid(_) => "invalid",
+    }
+}
+
+impl Route {
+    /// Registers every series of the route at 0, because `rate()` misses the first increment of a new one.
+    #[must_use]
+    pub fn new(name: &RouteName, plugin: &PluginName, exchange: &str, concurrency: u16) -> Self {
+        let route = || ("route", name.to_string());
+        gauge!("trunkline_route_concurrency_limit", &[route()]).set(f64::from(concurrency));
+        let settled = [Settled::Ack, Settled::Retry, Settled::DeadLetter].map(|outcome| {
+            zero(counter!("trunkline_messages_settled_total", "route" => name.to_string(), "outcome" => outcome.as_str()))
+        });
+        let published = |result: PublishResult| {
+            let labels = [route(), ("exchange", exchange.to_owned()), ("result", result.as_str().to_owned())];
+            (result, zero(counter!("trunkline_events_published_total", &labels)))
+        };
+        let invocations = |outcome: &'static str| {
+            let labels = [("plugin", plugin.to_string()), ("variant", "stable".to_owned()), ("outcome", outcome.to_owned())];
+            (outcome, counter!("trunkline_plugin_invocations_total", &labels))
+        };
+        let dead_letter = |reason: Reason| {
+            let labels = [route(), ("reason", reason.as_str().to_owned())];
+            (reason, zero(counter!("trunkline_dead_letters_total", &labels)))
+        };
+        use PublishResult::{Confirmed, Lost, Nacked, Unroutable};
+        Self {
+            name: name.clone(),
+            plugin: plugin.clone(),
+            exchange: exchange.to_owned(),
+            received: zero(counter!("trunkline_messages_received_total", &[route()])),
+            body_bytes: histogram!("trunkline_message_body_bytes", &[route()]),
+            wait: histogram!("trunkline_message_wait_seconds", &[route()]),
+            total: histogram!("trunkline_message_total_seconds", &[route()]),
+            in_flight: gauge!("trunkline_messages_in_flight", &[route()]),
+            up: gauge!("trunkline_route_up", &[route()]),
+            settled,
+            retries: zero(counter!("trunkline_retries_scheduled_total", &[route()])),
+            dead_letters: Reason::ALL.into_iter().map(dead_letter).collect(),
+            published: [Confirmed, Unroutable, Nacked, Lost].into_iter().map(published).collect(),
+            publish_duration: histogram!("trunkline_publish_duration_seconds", &[route()]),
+            unconfirmed: gauge!("trunkline_publish_unconfirmed"),
+            invocations: OUTCOMES.into_iter().map(invocations).collect(),
+            invocation_duration: histogram!(
+                "trunkline_plugin_invocation_duration_seconds", "plugin" => plugin.to_string(), "variant" => "stable"
+            ),
+            memory_peak: histogram!("trunkline_plugin_memory_peak_bytes", "plugin" => plugin.to_string()),
+        }
+    }
+
+    /// The route consumes, or does not.
+    pub fn consuming(&self, up: bool) {
+        self.up.set(if up { 1.0 } else { 0.0 });
+    }
+
+    /// A delivery came. `waited` is counted from the message's own timestamp.
+    pub fn received(&self, body_bytes: usize, waited: Option<Duration>) {
+        self.received.increment(1);
+        #[expect(clippy::cast_precision_loss, reason = "bodies are far below 2^52 bytes")]
+        self.body_bytes.record(body_bytes as f64);
+        if let Some(waited) = waited {
+            self.wait.record(waited.as_secs_f64());
+        }
+        self.in_flight.increment(1.0);
+    }
+
+    /// A plugin's call ended.
+    pub fn invoked(&self, event_id: &str, failure: Option<&Failure>, took: Duration, memory_bytes: u64) {
+        let outcome = failure.map_or("ok", outcome_label);
+        count(&self.invocations, outcome, 1);
+        self.invocation_duration.record(took.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "memories are far below 2^52 bytes")]
+        self.memory_peak.record(memory_bytes as f64);
+        if let Some(failure) = failure {
+            let (route, plugin) = (&self.name, &self.plugin);
+            warn!(%route, %plugin, event = event_id, outcome, error = failure.text(), "plugin failed");
+        }
+    }
+
+    /// A publish of the route begins.
+    pub fn publishing(&self) {
+        self.unconfirmed.increment(1.0);
+    }
+
+    /// A publish of the route ended.
+    pub fn published(&self, took: Duration) {
+        self.unconfirmed.decrement(1.0);
+        self.publish_duration.record(took.as_secs_f64());
+    }
+
+    /// So many events got this answer of the broker.
+    pub fn publish_result(&self, result: PublishResult, events: u64) {
+        count(&self.published, result, events);
+    }
+
+    /// Nobody is bound for an event of this type; said once a minute a type by the caller.
+    pub fn nobody_subscribed(&self, kind: &str) {
+        let (route, exchange) = (&self.name, &self.exchange);
+        warn!(%route, exchange, r#type = kind, "nobody is bound for events of this type: accepted, and gone");
+    }
+
+    /// A copy is in a retry queue.
+    pub fn retry_scheduled(&self, event_id: &str, attempt: u32, delay: Duration, error: &str) {
+        self.retries.increment(1);
+        let route = &self.name;
+        debug!(%route, event = event_id, attempt, delay_ms = delay.as_millis(), error, "retry scheduled");
+    }
+
+    /// A copy is in the dead-letter queue.
+    pub fn dead_lettered(&self, event_id: &str, reason: Reason, error: &str) {
+        count(&self.dead_letters, reason, 1);
+        let (route, plugin) = (&self.name, &self.plugin);
+        warn!(%route, %plugin, event = event_id, %reason, error, "event dead-lettered; nothing is lost");
+    }
+
+    /// A delivery is acknowledged.
+    pub fn settled(&self, settled: Settled, took: Duration) {
+        self.settled[settled as usize].increment(1);
+        self.total.record(took.as_secs_f64());
+        self.in_flight.decrement(1.0);
+    }
+
+    /// A delivery is left to the broker, which delivers it again.
+    pub fn left(&self, event_id: &str, why: &str) {
+        self.in_flight.decrement(1.0);
+        let route = &self.name;
+        debug!(%route, event = event_id, why, "left unacknowledged; the broker delivers it again");
+    }
+}
+
+fn zero(counter: Counter) -> Counter {
+    counter.absolute(0);
+    counter
+}
+
+fn count<K: PartialEq>(counters: &[(K, Counter)], key: K, by: u64) {
+    if let Some((_, counter)) = counters.iter().find(|(known, _)| *known == key) {
+        counter.increment(by);
+    }
+}
