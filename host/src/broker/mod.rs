@@ -147,7 +147,7 @@ impl Broker {
         match broker {
             config::Broker::Amqp { url } => Ok(Self::Amqp(amqp::Amqp::open(url, topology)?)),
             config::Broker::Embedded => {
-                Ok(Self::Embedded(embedded::Embedded::open(&state_dir.join("broker"), &topology).await?))
+                Ok(Self::Embedded(Arc::new(embedded::Embedded::open(&state_dir.join("broker"), &topology).await?)))
             }
         }
     }

@@ -107,7 +107,7 @@ fn from_properties(message: &Message) -> Event {
     let exchange = text(header::SOURCE_EXCHANGE).unwrap_or_else(|| message.exchange.to_string());
     let routing_key = text(header::SOURCE_KEY).unwrap_or_else(|| message.routing_key.to_string());
     let given = properties.message_id.clone().filter(|id| !id.is_empty());
-    let weak_id = given.is_none();
+    let is_weak = given.is_none();
     let id = given.unwrap_or_else(|| weak_id(&message.body));
     Event {
         source: if exchange.is_empty() { format!("/queue/{routing_key}") } else { format!("/exchange/{exchange}") },
@@ -125,7 +125,7 @@ fn from_properties(message: &Message) -> Event {
         correlation_id: properties.correlation_id.clone().unwrap_or_else(|| id.clone()),
         hops: headers.int(header::HOPS).and_then(|hops| u32::try_from(hops).ok()).unwrap_or(0),
         traceparent: text(header::TRACEPARENT),
-        weak_id,
+        weak_id: is_weak,
         id,
     }
 }

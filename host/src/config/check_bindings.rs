@@ -18,7 +18,8 @@ pub(super) fn read(cx: &mut Context<'_>, value: &Spanned<DeValue<'_>>, exchanges
     let place = Place::File(value.span());
     let items = match value.get_ref() {
         DeValue::Array(items) if items.is_empty() => {
-            cx.error(Code::MissingKey, &place, "`bind` is an empty list").help("remove it: a queue may have no binding");
+            cx.error(Code::MissingKey, &place, "`bind` is an empty list")
+                .help("remove it: a queue may have no binding");
             return Vec::new();
         }
         DeValue::Array(items) => items.iter().collect(),
@@ -59,7 +60,8 @@ pub(super) fn takes_keys(cx: &mut Context<'_>, exchanges: &Exchanges, name: &Exc
     let is_headers = exchanges.by_name.get(name).is_some_and(|exchange| exchange.kind == ExchangeKind::Headers);
     if is_headers {
         let message = format!("exchange \"{name}\" is of type headers and does not look at keys");
-        cx.error(Code::BadBinding, place, message).help("bind with { exchange, headers = { NAME = VALUE } }");
+        cx.error(Code::BadBinding, place, message)
+            .help("bind by `headers = { NAME = VALUE }`, or use an exchange of another type");
     }
     !is_headers
 }

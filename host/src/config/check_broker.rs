@@ -6,7 +6,7 @@ use super::checked::{Broker, TopologyMode};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::environment::Overlay;
-use super::walk::{At, Context, Table, Text, span};
+use super::walk::{At, Context, Table, Text, code_at, span};
 
 /// What `[broker]` says, with environment and flags laid over it.
 pub(super) struct Read {
@@ -38,7 +38,10 @@ pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources:
     let mode = [("declare", TopologyMode::Declare), ("check", TopologyMode::Check)];
     Read {
         broker,
-        mode: table.as_ref().and_then(|table| table.word(cx, "topology", &mode)).map_or_else(Default::default, |mode| mode.value),
+        mode: table
+            .as_ref()
+            .and_then(|table| table.word(cx, "topology", &mode))
+            .map_or_else(Default::default, |mode| mode.value),
         prefetch: table.as_ref().and_then(|table| table.integer(cx, "prefetch", PREFETCH)),
     }
 }
@@ -73,11 +76,7 @@ fn broker(cx: &mut Context<'_>, text: &Text) -> Broker {
         return Broker::Embedded;
     }
     if let Err(problem) = check_url(&text.value) {
-        let code = match text.place {
-            Place::File(_) | Place::Flag(_) => Code::BrokerUrl,
-            Place::Variable(_) => Code::BadVariable,
-        };
-        cx.error(code, &text.place, format!("the broker's URL {problem}"))
+        cx.error(code_at(&text.place, Code::BrokerUrl), &text.place, format!("the broker's URL {problem}"))
             .help("write \"amqp://USER:PASSWORD@HOST:5672/VHOST\" or \"embedded\"");
     }
     Broker::Amqp { url: text.value.clone() }

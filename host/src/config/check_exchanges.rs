@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::checked::{Codec, Exchange, ExchangeKind};
 use super::codes::Code;
-use super::diagnostics::Finding;
 use super::environment::Overlay;
 use super::walk::{At, Context, Table, Text};
 use crate::event::ExchangeName;
@@ -75,7 +74,10 @@ impl Exchanges {
         let mut raw = BTreeMap::new();
         for (name, table) in top.tables(cx, "exchanges") {
             let entry = read_one(cx, &table);
-            if let Some(name) = name.name(cx, |text| ExchangeName::new(text)).filter(|known| may_be_described(cx, known, &name, entry.owned)) {
+            if let Some(name) = name
+                .name(cx, |text| ExchangeName::new(text))
+                .filter(|known| may_be_described(cx, known, &name, entry.owned))
+            {
                 raw.insert(name, entry);
             }
         }
@@ -108,17 +110,18 @@ impl Exchanges {
         None
     }
 
-    fn report_unknown<'c>(&self, cx: &'c mut Context<'_>, text: &Text) -> &'c mut Finding {
+    fn report_unknown(&self, cx: &mut Context<'_>, text: &Text) {
+        if text.value.is_empty() {
+            let message = "AMQP's own default exchange (\"\") cannot stand here";
+            cx.error(Code::BadBinding, &text.place, message)
+                .help("name another one; every queue is reachable over \"\" by its name without a binding");
+            return;
+        }
         let known = self.by_name.keys().map(ExchangeName::as_str);
-        let message = match text.value.is_empty() {
-            true => "AMQP's own default exchange (\"\") cannot stand here".to_owned(),
-            false => format!("there is no exchange {}", text.shown()),
-        };
-        let code = if text.value.is_empty() { Code::BadBinding } else { Code::UnknownExchange };
-        let finding = cx.error(code, &text.place, message).nearest(&text.value, known);
-        match (text.value.is_empty(), text.literal) {
-            (false, true) => finding.label(format!("[exchanges.\"{}\"] is missing", text.value.escape_debug())),
-            (true, _) | (false, false) => finding,
+        let message = format!("there is no exchange {}", text.shown());
+        let finding = cx.error(Code::UnknownExchange, &text.place, message).nearest(&text.value, known);
+        if text.literal {
+            finding.label(format!("[exchanges.\"{}\"] is missing", text.value.escape_debug()));
         }
     }
 }
@@ -146,7 +149,8 @@ fn may_be_described(cx: &mut Context<'_>, name: &ExchangeName, text: &Text, owne
     true
 }
 
-/// Puts the default exchange among the others: environment over file over "events" (topic).
+/// Puts the default exchange among the others: environment over file over "events" (topic), each key by itself, so that
+/// another name from the environment keeps the file's type and codec unless [exchanges] describes it.
 fn add_default(
     cx: &mut Context<'_>,
     raw: &mut BTreeMap<ExchangeName, Raw>,
@@ -155,14 +159,7 @@ fn add_default(
 ) -> ExchangeName {
     let fallback = || ExchangeName::new(DEFAULT_EXCHANGE).expect("a plain word is a name");
     let DefaultExchange { name: in_file, kind, codec } = default;
-    let text = overlay.exchange.clone().or(in_file.clone());
-    // Type and codec of the file belong to the file's name; another name from the environment leaves them behind.
-    let same = match (&overlay.exchange, &in_file) {
-        (Some(environment), Some(file)) => environment.value == file.value,
-        (Some(environment), None) => environment.value == DEFAULT_EXCHANGE,
-        (None, _) => true,
-    };
-    let (kind, codec) = if same { (kind, codec) } else { (None, None) };
+    let text = overlay.exchange.clone().or(in_file);
     let name = match &text {
         None => fallback(),
         Some(text) => match text.name(cx, |text| ExchangeName::new(text)) {
@@ -177,8 +174,11 @@ fn add_default(
     };
     match raw.get_mut(&name) {
         Some(described) => {
-            agree(cx, "type", described.kind.as_ref(), kind.as_ref());
-            agree(cx, "codec", described.codec.as_ref(), codec.as_ref());
+            // Only the file can contradict itself; a name from the environment is no mistake of the file's.
+            if overlay.exchange.is_none() {
+                agree(cx, "type", described.kind.as_ref(), kind.as_ref());
+                agree(cx, "codec", described.codec.as_ref(), codec.as_ref());
+            }
             described.kind = overlay.exchange_kind.clone().or(described.kind.take()).or(kind);
             described.codec = described.codec.take().or(codec);
         }

@@ -11,7 +11,7 @@ use super::checked::{Http, Token};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::environment::Overlay;
-use super::walk::{At, Context, Table, Text, span, text, wrong};
+use super::walk::{At, Context, Table, Text, code_at, span, text, wrong};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 /// Bytes; a request is held in memory as a whole.
@@ -61,7 +61,7 @@ fn address(cx: &mut Context<'_>, text: &Text) -> Option<At<SocketAddr>> {
         Some(SocketAddr::new(ip(host)?, port.parse().ok()?))
     });
     if parsed.is_none() {
-        cx.error(Code::BadAddress, &text.place, format!("{} is no address", text.shown()))
+        cx.error(code_at(&text.place, Code::BadAddress), &text.place, format!("{} is no address", text.shown()))
             .help("write IP:PORT, such as \"127.0.0.1:8000\" or \"0.0.0.0:8000\"");
     }
     parsed.map(|parsed| At::new(parsed, text.place.clone()))
@@ -95,7 +95,9 @@ fn token(cx: &mut Context<'_>, item: &Spanned<DeValue<'_>>, directory: &Path) ->
     let secret = match Table::inline(item, "a token") {
         Some(table) => referred(cx, &table, directory)?,
         None => {
-            if let Some(inside) = span(&place).filter(|_| item.get_ref().as_str().is_some_and(|raw| !raw.contains("${"))) {
+            if let Some(inside) =
+                span(&place).filter(|_| item.get_ref().as_str().is_some_and(|raw| !raw.contains("${")))
+            {
                 cx.findings.hide(&Place::File(inside.start + 1..inside.end.saturating_sub(1)));
             }
             let text = text(cx, "tokens", item, FORMS)?;

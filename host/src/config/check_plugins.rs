@@ -83,11 +83,8 @@ impl Plugins {
     /// Reads all tables. `directory` is that of routes.toml.
     pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, directory: &Path, defaults: LimitKeys) -> Self {
         let plugin_dir = top.text(cx, "plugin-dir").map_or_else(|| "plugins".to_owned(), |text| text.value);
-        let mut plugins = Self {
-            described: BTreeMap::new(),
-            directory: directory.join(plugin_dir),
-            limits: defaults.checked(),
-        };
+        let mut plugins =
+            Self { described: BTreeMap::new(), directory: directory.join(plugin_dir), limits: defaults.checked() };
         for (name, table) in top.tables(cx, "plugins") {
             table.check_keys(cx, &["file", "digest", "config", "limits"], &["secrets", "allow"]);
             let file = table.text(cx, "file").map(|text| directory.join(text.value));
@@ -107,7 +104,11 @@ impl Plugins {
     }
 
     /// Those that routes name; a warning for each other one.
-    pub(super) fn used(mut self, cx: &mut Context<'_>, named: impl Iterator<Item = PluginName>) -> BTreeMap<PluginName, Plugin> {
+    pub(super) fn used(
+        mut self,
+        cx: &mut Context<'_>,
+        named: impl Iterator<Item = PluginName>,
+    ) -> BTreeMap<PluginName, Plugin> {
         let mut used = BTreeMap::new();
         for name in named {
             if used.contains_key(&name) {
@@ -121,7 +122,9 @@ impl Plugins {
             });
             used.insert(name, plugin);
         }
-        for (name, (_, place)) in &self.described {
+        // After an error the route that names it may be the broken one.
+        let unused = self.described.iter().filter(|_| !cx.findings.has_errors()).collect::<Vec<_>>();
+        for (name, (_, place)) in unused {
             cx.findings.warning(Code::UnusedPlugin, place, format!("no route names plugin \"{name}\""));
         }
         used
@@ -134,12 +137,15 @@ fn digest(cx: &mut Context<'_>, table: &Table<'_>) -> Option<String> {
     if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Some(digits.to_ascii_lowercase());
     }
-    cx.error(Code::Digest, &text.place, "`digest` is not 64 hexadecimal digits").help("take what `sha256sum FILE` prints");
+    cx.error(Code::Digest, &text.place, "`digest` is not 64 hexadecimal digits")
+        .help("take what `sha256sum FILE` prints");
     None
 }
 
 fn config(cx: &mut Context<'_>, table: &Table<'_>) -> BTreeMap<String, String> {
     let Some(inner) = table.table(cx, "config") else { return BTreeMap::new() };
     let entries = inner.values().into_iter();
-    entries.filter_map(|(name, value)| Some((name.value.to_owned(), text(cx, name.value, value, "a string")?.value))).collect()
+    entries
+        .filter_map(|(name, value)| Some((name.value.to_owned(), text(cx, name.value, value, "a string")?.value)))
+        .collect()
 }

@@ -15,8 +15,8 @@ use crate::event::{ExchangeName, QueueName};
 /// AMQP's field is 16 bits wide; 0 would mean without bound.
 pub(super) const PREFETCH: RangeInclusive<u16> = 1..=u16::MAX;
 pub(super) const MAX_LENGTH: RangeInclusive<u32> = 1..=u32::MAX;
-/// Milliseconds in 32 bits, as RabbitMQ takes them; 0 would drop what is not consumed at once.
-pub(super) const TTL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(u32::MAX as u64);
+/// RabbitMQ takes milliseconds in 32 bits, which is 49 days and some; 0 would drop what is not consumed at once.
+pub(super) const TTL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(49 * 24 * 3600);
 
 /// The keys that `[defaults]` may have too.
 pub(super) const KEYS: [&str; 8] =
@@ -57,7 +57,9 @@ impl QueueKeys {
     pub(super) fn read(cx: &mut Context<'_>, table: &Table<'_>, exchanges: &Exchanges) -> Self {
         let value = |at: At<u32>| at.value;
         Self {
-            kind: table.word(cx, "type", &[("quorum", QueueKind::Quorum), ("classic", QueueKind::Classic)]).map(|at| at.value),
+            kind: table
+                .word(cx, "type", &[("quorum", QueueKind::Quorum), ("classic", QueueKind::Classic)])
+                .map(|at| at.value),
             ttl: table.duration(cx, "ttl", &TTL).map(|at| at.value),
             max_length: table.integer(cx, "max-length", MAX_LENGTH).map(value),
             overflow: table

@@ -33,11 +33,11 @@ codes! {
     UnknownKey "TL003" "No table has this key. Keys are written in kebab-case (max-body, not max_body or maxBody). Nothing is ignored silently, because a misspelt key would then quietly mean its default.";
     LaterKey "TL004" "The key is part of the format, but this version does not carry it out, and a key that does nothing is worse than an error. Remove it, or comment it out until a version that has it.";
     WrongType "TL005" "The value has another type than the key takes. Durations (\"5s\") and sizes (\"64MiB\") are strings with a unit, counts are integers without quotes, lists are in [brackets].";
-    MissingKey "TL006" "The table cannot mean anything without this key.";
+    MissingKey "TL006" "The table cannot mean anything without this key, or the list has nothing in it. The help line shows how it is written; what has a sensible default is never asked for.";
     BadDuration "TL007" "A duration is a string of numbers with units: \"500ms\", \"5s\", \"2m\", \"24h\", \"1h30m\". A bare number is refused because nobody can see whether it means seconds or milliseconds. Units: ms, s, m, h, d.";
     BadSize "TL008" "A size is a string with a unit: \"512B\", \"64KiB\", \"1MiB\", \"2GiB\" (powers of 1024), or \"64kB\", \"1MB\" (powers of 1000).";
     OutOfBounds "TL009" "The number, duration or size is outside what makes sense or what AMQP can carry. The message gives both bounds. Zero is refused where it would mean that nothing ever works: a time to live of zero drops every message that is not consumed at once.";
-    UnknownWord "TL010" "The key takes one word of a fixed list.";
+    UnknownWord "TL010" "The key takes one word of a fixed list, which the message gives. Words are written in lower case and in quotes.";
     BadName "TL011" "Names of routes, plugins and derived queues become file names, metric labels and parts of other names: letters, digits, '.', '_' and '-', beginning with a letter or digit. Queues, exchanges and routing keys are at most 255 bytes without control characters. Names that begin with `amq.` belong to the broker: no queue may have one, an exchange only with `owned = false`.";
     UnknownExchange "TL012" "Every exchange that is bound to or published to is described in [exchanges.NAME], so that Trunkline knows its type and its codec. The only one that needs no table is the default exchange (`exchange` in [defaults], \"events\" when not given). An exchange that others declare has `owned = false`.";
     UnknownQueue "TL013" "A route consumes a queue that is described in [queues.NAME]. With `from = \"key\"` instead of `queue` the route gets a queue of its own that needs no table.";

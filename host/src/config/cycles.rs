@@ -19,15 +19,19 @@ pub(super) fn warn(
     let next = |route: &Route| {
         let fed = |binding: &Binding| {
             let kind = exchanges.get(&binding.exchange).map(|exchange| exchange.kind);
-            binding.exchange == route.emit.exchange && keys(&route.emit).iter().any(|key| feeds(kind, &binding.matches, key))
+            binding.exchange == route.emit.exchange
+                && keys(&route.emit).iter().any(|key| feeds(kind, &binding.matches, key))
         };
-        let queues = bindings.iter().filter(|binding| fed(binding)).map(|binding| &binding.queue).collect::<BTreeSet<_>>();
+        let queues =
+            bindings.iter().filter(|binding| fed(binding)).map(|binding| &binding.queue).collect::<BTreeSet<_>>();
         routes.iter().filter(|(_, other)| queues.contains(&other.queue)).map(|(name, _)| name.clone()).collect()
     };
     let edges = routes.iter().map(|(name, route)| (name.clone(), next(route))).collect::<BTreeMap<_, Vec<_>>>();
     let mut told = BTreeSet::new();
     for name in routes.keys() {
-        let Some(way) = way_back(&edges, name).filter(|way| way.iter().all(|route| !told.contains(route))) else { continue };
+        let Some(way) = way_back(&edges, name).filter(|way| way.iter().all(|route| !told.contains(route))) else {
+            continue;
+        };
         let shown = way.iter().chain([name]).map(RouteName::as_str).collect::<Vec<_>>().join(" -> ");
         if let Some(place) = places.get(name) {
             cx.findings

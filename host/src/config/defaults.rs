@@ -17,7 +17,8 @@ impl<'t> Defaults<'t> {
     pub(super) fn open(cx: &mut Context<'_>, top: &Table<'t>) -> Self {
         let table = top.table(cx, "defaults");
         if let Some(table) = &table {
-            let known = [check_queues::KEYS.as_slice(), &check_routes::KEYS, &LIMIT_KEYS, &["limits", "exchange"]].concat();
+            let known =
+                [check_queues::KEYS.as_slice(), &check_routes::KEYS, &LIMIT_KEYS, &["limits", "exchange"]].concat();
             let later = [check_queues::LATER.as_slice(), &check_routes::LATER].concat();
             table.check_keys(cx, &known, &later);
         }

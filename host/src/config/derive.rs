@@ -100,7 +100,8 @@ fn delays(cx: &mut Context<'_>, max: u32, keys: &RetryKeys) -> Vec<Duration> {
     let delay_max = keys.delay_max.as_ref().map_or(RETRY_DELAY_MAX, |at| at.value);
     let first = keys.delay.as_ref().map_or(RETRY_DELAY, |at| at.value);
     if first > delay_max {
-        let message = format!("`delay` is {}, more than `max-delay` ({})", show_duration(first), show_duration(delay_max));
+        let message =
+            format!("`delay` is {}, more than `max-delay` ({})", show_duration(first), show_duration(delay_max));
         if let Some(at) = keys.delay.as_ref().or(keys.delay_max.as_ref()) {
             cx.error(Code::OutOfBounds, &at.place, message).help("set `max-delay` to at least `delay`");
         }

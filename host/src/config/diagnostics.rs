@@ -94,6 +94,8 @@ pub(super) enum Place {
     Flag(&'static str),
 }
 
+const DID_YOU_MEAN: &str = "did you mean";
+
 /// One mistake, before it knows the file it is in.
 #[derive(Debug)]
 pub(super) struct Finding {
@@ -119,6 +121,16 @@ impl Finding {
         self
     }
 
+    /// Takes the help back, where the message says it all.
+    pub(super) fn no_help(&mut self) {
+        self.help = None;
+    }
+
+    /// Whether [`Finding::nearest`] found a near word.
+    pub(super) fn has_near(&self) -> bool {
+        self.help.as_ref().is_some_and(|help| help.starts_with(DID_YOU_MEAN))
+    }
+
     /// A second place of the file that belongs to it.
     pub(super) fn also(&mut self, place: &Place, label: impl Into<String>) -> &mut Self {
         if let Place::File(span) = place {
@@ -131,10 +143,12 @@ impl Finding {
     pub(super) fn nearest<'w>(&mut self, word: &str, known: impl IntoIterator<Item = &'w str>) -> &mut Self {
         let known = known.into_iter().collect::<Vec<_>>();
         let distance = |candidate: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase());
-        let near = known.iter().map(|candidate| (distance(candidate), *candidate)).min_by_key(|(distance, _)| *distance);
+        // A third of the letters may be wrong, but not all of them.
+        let near =
+            known.iter().map(|candidate| (distance(candidate), *candidate)).min_by_key(|(distance, _)| *distance);
         match near {
-            Some((distance, candidate)) if distance <= (word.len().max(candidate.len()) / 3).max(1) => {
-                self.help(format!("did you mean `{candidate}`?"))
+            Some((distance, candidate)) if distance <= (word.len() / 3).max(1) && distance < candidate.len() => {
+                self.help(format!("{DID_YOU_MEAN} `{candidate}`?"))
             }
             Some(_) => self.help(format!("known: {}", known.join(", "))),
             None => self,
@@ -172,6 +186,11 @@ impl Findings {
         self.add(Code::Syntax, Severity::Error, Some(Place::File(span)), message.into())
     }
 
+    /// Whether an error was reported, so that a warning may be only its echo.
+    pub(super) fn has_errors(&self) -> bool {
+        self.found.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
     /// These bytes of the file are never shown.
     pub(super) fn hide(&mut self, place: &Place) {
         if let Place::File(span) = place {
@@ -197,6 +216,14 @@ impl Findings {
         self.found.sort_by_key(|finding| match &finding.place {
             Some(Place::File(span)) => Some(span.start),
             Some(Place::Variable(_) | Place::Flag(_)) | None => None,
+        });
+        // What `[defaults]` says wrongly is found again at each route.
+        let mut told = Vec::new();
+        self.found.retain(|finding| {
+            let once = (finding.code, finding.place.clone(), finding.message.clone());
+            let is_new = !told.contains(&once);
+            told.push(once);
+            is_new
         });
         let source = Arc::<str>::from(mask(source, &self.secrets));
         let file = file.display().to_string();
@@ -287,7 +314,7 @@ mod tests {
     #[test]
     fn secrets_are_masked_without_moving_what_follows() {
         let source = "a = \"sécret\"\nb = 1\n";
-        let masked = mask(source, &[5..12]);
+        let masked = mask(source, std::slice::from_ref(&(5..12)));
         assert_eq!(masked, "a = \"*******\"\nb = 1\n");
         assert_eq!(masked.len(), source.len());
     }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::check_exchanges::KINDS;
 use super::check_http::ip;
 use super::check_queues::{MAX_LENGTH, PREFETCH};
 use super::check_routes::CONCURRENCY;
@@ -11,7 +12,6 @@ use super::checked::ExchangeKind;
 use super::codes::Code;
 use super::diagnostics::{Place, quoted};
 use super::walk::{At, Context, Text, word};
-use super::check_exchanges::KINDS;
 
 /// What the environment says, checked by itself.
 #[derive(Debug, Default)]
@@ -42,8 +42,7 @@ pub(super) fn read(cx: &mut Context<'_>) -> Overlay {
         broker_parts,
         exchange: variable(cx, "DEFAULT_EXCHANGE"),
         exchange_kind,
-        ttl: number(cx, "QUEUE_TTL", 1..=u32::MAX)
-            .map(|ms| ms.map(|ms| Duration::from_millis(u64::from(ms)))),
+        ttl: number(cx, "QUEUE_TTL", 1..=u32::MAX).map(|ms| ms.map(|ms| Duration::from_millis(u64::from(ms)))),
         max_length: number(cx, "QUEUE_MAX_LENGTH", MAX_LENGTH),
         prefetch: number(cx, "WORKER_PREFETCH_COUNT", PREFETCH),
         concurrency: number(cx, "WORKER_POOL_SIZE", CONCURRENCY),

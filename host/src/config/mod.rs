@@ -40,7 +40,8 @@ use diagnostics::{Findings, Place};
 use walk::{Context, Table};
 
 /// Where a configuration comes from. Flags go over the environment, that over the file, that over the defaults.
-#[derive(Debug, Clone, Default)]
+/// Not `Debug`, because the environment is full of secrets.
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The routes file.
     pub file: PathBuf,
@@ -108,6 +109,14 @@ impl Rejected {
     }
 }
 
+impl std::fmt::Display for Rejected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Rejected {}
+
 /// Reads and checks a configuration.
 ///
 /// # Errors
@@ -118,10 +127,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Rejected> {
         Err(error) => {
             let mut findings = Findings::default();
             let file = sources.file.display();
-            let (code, missing) = match error.kind() {
-                io::ErrorKind::InvalidData => (Code::Syntax, false),
-                _ => (Code::NoFile, true),
-            };
+            let missing = error.kind() != io::ErrorKind::InvalidData;
+            let code = if missing { Code::NoFile } else { Code::Syntax };
             let finding = findings.error_anywhere(code, format!("cannot read {file}: {error}"));
             finding.help(if missing { "name the routes file with --config FILE" } else { "save it as UTF-8" });
             Err(Rejected { diagnostics: findings.finish(&sources.file, ""), missing })
@@ -147,8 +154,7 @@ fn check(source: &str, sources: &Sources) -> Result<Loaded, Rejected> {
 
 /// Reads the tables in the order in which they need each other. `None` only after an error was reported.
 fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) -> Option<Config> {
-    const TABLES: [&str; 8] =
-        ["broker", "http", "defaults", "exchanges", "queues", "plugins", "routes", "event-types"];
+    const TABLES: [&str; 8] = ["broker", "http", "defaults", "exchanges", "queues", "plugins", "routes", "event-types"];
     top.check_keys(cx, &[TABLES.as_slice(), &["plugin-dir", "state-dir"]].concat(), &["include", "hooks"]);
     if ["queues", "routes", "event-types"].iter().all(|key| !top.has(key)) {
         cx.findings

@@ -13,7 +13,9 @@ pub(super) fn directory(cx: &mut Context<'_>, top: &Table<'_>, sources: &Sources
     let variable = |name: &str| sources.environment.get(name).filter(|value| !value.is_empty());
     // systemd gives all directories of a unit, separated by colons; XDG wants relative paths to be ignored.
     let systemd = || variable("STATE_DIRECTORY").and_then(|value| value.split(':').next()).map(PathBuf::from);
-    let xdg = || variable("XDG_STATE_HOME").map(Path::new).filter(|path| path.is_absolute()).map(|path| path.join("trunkline"));
+    let xdg = || {
+        variable("XDG_STATE_HOME").map(Path::new).filter(|path| path.is_absolute()).map(|path| path.join("trunkline"))
+    };
     let home = || variable("HOME").map(|home| Path::new(home).join(".local/state/trunkline"));
     let chosen = sources.state_dir.clone().or(in_file).or_else(systemd).or_else(xdg).or_else(home);
     match chosen.map(std::path::absolute) {

@@ -184,20 +184,24 @@ impl Derived {
         let codec = self.queues.get(source).map(|queue| queue.codec).unwrap_or_default();
         match self.queues.get(&target.queue) {
             None => {
-                self.queues.insert(target.queue.clone(), Queue {
-                    kind: QueueKind::Quorum,
-                    ttl: None,
-                    max_length: None,
-                    overflow: Overflow::DropHead,
-                    delivery_limit: None,
-                    dead_letter: None,
-                    prefetch: PREFETCH,
-                    codec,
-                });
+                self.queues.insert(
+                    target.queue.clone(),
+                    Queue {
+                        kind: QueueKind::Quorum,
+                        ttl: None,
+                        max_length: None,
+                        overflow: Overflow::DropHead,
+                        delivery_limit: None,
+                        dead_letter: None,
+                        prefetch: PREFETCH,
+                        codec,
+                    },
+                );
             }
             Some(known) if !is_described && known.codec != codec => {
                 let (one, two) = (codec_word(known.codec), codec_word(codec));
-                let message = format!("dead letters of codec {one} and of codec {two} come to queue \"{}\"", target.queue);
+                let message =
+                    format!("dead letters of codec {one} and of codec {two} come to queue \"{}\"", target.queue);
                 cx.error(Code::MixedCodecs, &target.place, message)
                     .help(format!("describe [queues.\"{}\"] and say which `codec` it has", target.queue));
             }
@@ -233,11 +237,7 @@ impl Derived {
 }
 
 /// Reports queues whose dead letters come back to them.
-fn find_loops(
-    cx: &mut Context<'_>,
-    described: &BTreeMap<QueueName, Described>,
-    targets: &BTreeMap<QueueName, Target>,
-) {
+fn find_loops(cx: &mut Context<'_>, described: &BTreeMap<QueueName, Described>, targets: &BTreeMap<QueueName, Target>) {
     for (name, target) in targets {
         let mut queue = &target.queue;
         let mut way = vec![name.as_str()];
@@ -251,7 +251,8 @@ fn find_loops(
         // A loop is told once, at its first queue.
         if queue == name && way.iter().all(|other| *other >= name.as_str()) {
             let said = described.get(name).is_some_and(|queue| queue.keys.dead_letter.is_some());
-            let place: &Place = if said { &target.place } else { described.get(name).map_or(&target.place, |queue| &queue.place) };
+            let place: &Place =
+                if said { &target.place } else { described.get(name).map_or(&target.place, |queue| &queue.place) };
             way.push(name.as_str());
             let message = format!("dead letters go round in a circle: {}", way.join(" -> "));
             cx.error(Code::DeadLetterLoop, place, message).help("name another queue in `dead-letter`");

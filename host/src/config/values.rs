@@ -15,9 +15,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(format!("has no unit; write \"{text}s\" for seconds or \"{text}ms\" for milliseconds"));
     }
-    let signed = text.parse::<jiff::SignedDuration>().or_else(|_| days(text).ok_or(())).map_err(|()| {
-        format!("is no duration; {EXAMPLES}")
-    })?;
+    let signed = text
+        .parse::<jiff::SignedDuration>()
+        .or_else(|_| days(text).ok_or(()))
+        .map_err(|()| format!("is no duration; {EXAMPLES}"))?;
     Duration::try_from(signed).map_err(|_| "is negative".to_owned())
 }
 
@@ -35,9 +36,10 @@ fn days(text: &str) -> Option<jiff::SignedDuration> {
 pub(super) fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     match () {
-        () if ms == 0 || ms % 1000 != 0 => format!("{ms}ms"),
-        () if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        () if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        () if ms == 0 || !ms.is_multiple_of(1000) => format!("{ms}ms"),
+        () if ms > 86_400_000 && ms.is_multiple_of(86_400_000) => format!("{}d", ms / 86_400_000),
+        () if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+        () if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
         () => format!("{}s", ms / 1000),
     }
 }
@@ -60,7 +62,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 /// A size in the largest power of 1024 that is exact.
 pub(super) fn show_size(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    match units.iter().find(|(_, shift)| bytes >= 1 << shift && bytes % (1 << shift) == 0) {
+    match units.iter().find(|(_, shift)| bytes >= 1 << shift && bytes.is_multiple_of(1 << shift)) {
         Some((unit, shift)) => format!("{}{unit}", bytes >> shift),
         None => format!("{bytes}B"),
     }
@@ -101,10 +103,13 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("64KiB", 65_536), ("1MiB", 1 << 20), ("1 MB", 1_000_000), ("10B", 10), ("1.5KiB", 1536)] {
+        for (text, bytes) in [("64KiB", 65_536), ("1MiB", 1 << 20), ("1 MB", 1_000_000), ("10B", 10), ("1.5KiB", 1536)]
+        {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for (text, wanted) in [("", "is no size"), ("64", "write \"64B\""), ("big", "is no size"), ("-1KiB", "is no size")] {
+        for (text, wanted) in
+            [("", "is no size"), ("64", "write \"64B\""), ("big", "is no size"), ("-1KiB", "is no size")]
+        {
             let error = size(text).expect_err(text);
             assert!(error.contains(wanted), "{text}: {error}");
         }
@@ -112,7 +117,7 @@ mod tests {
 
     #[test]
     fn shown_as_written() {
-        for text in ["500ms", "5s", "2m", "24h", "90s"] {
+        for text in ["500ms", "5s", "2m", "24h", "90s", "7d"] {
             assert_eq!(show_duration(duration(text).expect(text)), text);
         }
         for text in ["10B", "64KiB", "1MiB", "4GiB", "1025B"] {

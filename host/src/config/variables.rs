@@ -49,7 +49,9 @@ fn value<'v>(inner: &'v str, environment: &'v BTreeMap<String, String>) -> Resul
     };
     let begins_well = name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
     if !begins_well || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-        return Err(format!("`${{{inner}}}` names no variable: letters, digits and '_'; a literal one is written `$${{`"));
+        return Err(format!(
+            "`${{{inner}}}` names no variable: letters, digits and '_'; a literal one is written `$${{`"
+        ));
     }
     let known = environment.get(name).map(String::as_str);
     let filled = known.filter(|value| !value.is_empty());

@@ -80,12 +80,15 @@ impl Route {
     fn mention_unroutable(&self, kind: &str) {
         let mut mentioned = self.mentioned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let now = Instant::now();
-        match mentioned.get_mut(kind) {
-            Some(last) if now.duration_since(*last) < UNROUTABLE_NOTICE => return,
-            Some(last) => *last = now,
-            None if mentioned.len() >= UNROUTABLE_TYPES_MAX => return,
-            None => drop(mentioned.insert(kind.to_owned(), now)),
+        let is_due = match mentioned.get(kind) {
+            Some(last) => now.duration_since(*last) >= UNROUTABLE_NOTICE,
+            None => mentioned.len() < UNROUTABLE_TYPES_MAX,
+        };
+        if !is_due {
+            return;
         }
+        mentioned.insert(kind.to_owned(), now);
+        drop(mentioned);
         self.metrics.nobody_subscribed(kind);
     }
 }

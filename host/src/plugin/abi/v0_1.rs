@@ -1,6 +1,5 @@
 //! `trunkline:plugin@0.1.0`: the generated types, and nothing but conversion between them and ours.
 
-#[expect(missing_docs, reason = "generated from wit/plugin-v0.1, where the documentation is")]
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit/plugin-v0.1",
@@ -17,7 +16,6 @@ mod bindings {
     });
 }
 
-#[expect(missing_docs, reason = "generated from wit/plugin-v0.1, where the documentation is")]
 mod described {
     wasmtime::component::bindgen!({
         path: "../wit/plugin-v0.1",

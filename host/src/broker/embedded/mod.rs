@@ -1,0 +1,192 @@
+//! The broker in the daemon: topic, direct, fanout and headers exchanges, durable queues in redb, nothing to install.
+//!
+//! Promises: a confirmed publish is on disk (one fsync serves all that came meanwhile); a publish of several messages
+//! is taken whole or not at all; what was confirmed survives a kill at any moment; a message that a queue gives up
+//! (TTL, length, delivery limit) moves to its dead-letter target in the same transaction. After a failed write the
+//! store is never written again by this process: everything that waits is told that it is lost, and nothing is
+//! confirmed. Does not know routes; knows one process, and holds a lock against a second one.
+
+mod lock;
+mod queue;
+mod routing;
+mod shared;
+mod store;
+mod subscription;
+mod topic;
+mod writer;
+
+pub use subscription::{Answer, Subscription};
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use super::{Error, Fate, Publication, QueueDepth, Receipt, Refusal, Status};
+use crate::config::{self, Topology};
+use crate::event::QueueName;
+use lock::Lock;
+use queue::Queue;
+use routing::Routing;
+use shared::{Command, Shared, now_ms};
+use store::Store;
+
+/// An open embedded broker.
+pub struct Embedded {
+    shared: Arc<Shared>,
+    file: PathBuf,
+    writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
+    _lock: Lock,
+}
+
+impl Embedded {
+    /// Opens or makes the store in `dir`. Queues that are no longer in the topology keep their messages.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] when another process holds the directory or the store is not readable.
+    pub async fn open(dir: &Path, topology: &Topology) -> Result<Self, Error> {
+        let (dir, topology) = (dir.to_owned(), topology.clone());
+        tokio::task::spawn_blocking(move || Self::open_blocking(&dir, &topology))
+            .await
+            .map_err(|error| Error::Unusable(format!("opening the store panicked: {error}")))?
+    }
+
+    fn open_blocking(dir: &Path, topology: &Topology) -> Result<Self, Error> {
+        let unusable = |error: &dyn std::fmt::Display| Error::Unusable(format!("{}: {error}", dir.display()));
+        std::fs::create_dir_all(dir).map_err(|error| unusable(&error))?;
+        let lock = Lock::take(dir)?;
+        let file = dir.join("messages.redb");
+        let store = Store::open(&file)?;
+        let clean = store.begin().map_err(|error| unusable(&error))?;
+        let mut names: Vec<QueueName> = topology.queues.keys().cloned().collect();
+        let found = store.queues(&names).map_err(|error| unusable(&error))?;
+        for (name, facts) in &found {
+            if !topology.queues.contains_key(name.as_str()) {
+                tracing::warn!(queue = name, messages = facts.messages, "queue is no longer configured; it is kept");
+                names.extend(QueueName::new(name).ok());
+            }
+        }
+        let queues = names.iter().map(|name| {
+            let settings = topology.queues.get(name).cloned().unwrap_or_else(kept_queue);
+            let facts = found.get(name.as_str()).copied().unwrap_or_default();
+            Queue::new(name.clone(), settings, facts, clean)
+        });
+        let routing = Routing::new(topology, &names);
+        let (shared, commands) = Shared::new(store, routing, queues.collect());
+        let shared = Arc::new(shared);
+        let writer = writer::start(shared.clone(), commands).map_err(|error| unusable(&error))?;
+        Ok(Self { shared, file, writer: std::sync::Mutex::new(Some(writer)), _lock: lock })
+    }
+
+    /// The state as it changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.shared.status.subscribe()
+    }
+
+    /// Publishes all or nothing; see [`Broker::publish`](super::Broker::publish).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] and then nothing is stored; [`Error::Lost`] when the store failed.
+    pub async fn publish(&self, publications: Vec<Publication>) -> Result<Receipt, Error> {
+        let mut refused = Vec::new();
+        let mut fates = Vec::with_capacity(publications.len());
+        let mut routed = Vec::with_capacity(publications.len());
+        for (index, publication) in publications.into_iter().enumerate() {
+            match self.route(&publication) {
+                Ok(queues) => {
+                    fates.push(if queues.is_empty() { Fate::Unrouted } else { Fate::Routed });
+                    routed.push((Arc::new(publication.message), queues));
+                }
+                Err(refusal) => refused.push((index, refusal)),
+            }
+        }
+        if !refused.is_empty() {
+            return Err(Error::Refused(refused));
+        }
+        if routed.iter().any(|(_, queues)| !queues.is_empty()) {
+            self.shared.publish(routed).await?;
+        }
+        Ok(Receipt::new(fates))
+    }
+
+    fn route(&self, publication: &Publication) -> Result<BTreeSet<usize>, Refusal> {
+        let message = &publication.message;
+        message.check()?;
+        let queues = self.shared.routing.route(message)?;
+        if queues.is_empty() && !publication.accept_unroutable {
+            let (exchange, key) = (message.exchange.to_string(), message.routing_key.to_string());
+            return Err(Refusal::Unroutable { exchange, key });
+        }
+        Ok(queues)
+    }
+
+    /// Begins to consume; see [`Broker::subscribe`](super::Broker::subscribe).
+    ///
+    /// # Errors
+    /// [`Error::Queue`] when there is no such queue, [`Error::Lost`] when the store failed.
+    pub async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Subscription, Error> {
+        let number = self.shared.queue_number(queue);
+        let missing = || Error::Queue { queue: queue.clone(), reason: "there is no such queue".to_owned() };
+        Subscription::new(self.shared.clone(), number.ok_or_else(missing)?, prefetch)
+    }
+
+    /// What waits in each queue.
+    #[must_use]
+    pub fn queue_depths(&self) -> Vec<(QueueName, QueueDepth)> {
+        let now = now_ms();
+        let core = self.shared.lock();
+        let depth = |queue: &Queue| QueueDepth {
+            ready: queue.ready,
+            unacknowledged: queue.unacknowledged(),
+            oldest_age: queue.oldest().map(|published| Duration::from_millis(now.saturating_sub(published))),
+        };
+        core.queues.iter().map(|queue| (queue.name.clone(), depth(queue))).collect()
+    }
+
+    /// Size of the store's file in bytes.
+    #[must_use]
+    pub fn store_bytes(&self) -> Option<u64> {
+        Some(std::fs::metadata(&self.file).ok()?.len())
+    }
+
+    /// Writes what is pending, marks the store as closed in order, and ends the writer.
+    pub async fn close(&self, within: Duration) {
+        let (reply, closed) = oneshot::channel();
+        self.shared.send(Command::Close(reply));
+        if tokio::time::timeout(within, closed).await.is_err() {
+            tracing::warn!("the store did not close in time; the next start counts it as a crash");
+            return;
+        }
+        let writer = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            let _panicked = writer.join();
+        }
+    }
+}
+
+impl Drop for Embedded {
+    /// Ends the writer without the mark of an orderly end, as a crash would.
+    fn drop(&mut self) {
+        self.shared.send(Command::Abandon);
+        if let Some(writer) = self.writer.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            let _panicked = writer.join();
+        }
+    }
+}
+
+/// A queue of an earlier configuration: it keeps what it has.
+fn kept_queue() -> config::Queue {
+    config::Queue {
+        kind: config::QueueKind::Quorum,
+        ttl: None,
+        max_length: None,
+        overflow: config::Overflow::DropHead,
+        delivery_limit: None,
+        dead_letter: None,
+        prefetch: 1,
+        codec: config::Codec::Raw,
+    }
+}

@@ -1,0 +1,200 @@
+//! One queue in memory: a window on the messages that are next, what is delivered, and what came back. Bodies of a
+//! backlog stay on disk.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::store::{Record, Store};
+use crate::config;
+use crate::event::QueueName;
+
+/// Messages that are read ahead.
+const WINDOW_MAX: usize = 256;
+/// The window takes no more messages once their bodies take so much.
+const WINDOW_MAX_BYTES: usize = 4 << 20;
+
+/// A message of a queue, with its position.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) position: u64,
+    pub(super) record: Record,
+    pub(super) redelivered: bool,
+}
+
+/// Who holds a delivered message.
+#[derive(Debug)]
+struct Held {
+    entry: Entry,
+    holder: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) name: QueueName,
+    pub(super) id: u32,
+    pub(super) settings: config::Queue,
+    /// Position of the next message that is written.
+    pub(super) next: u64,
+    /// First position that is in neither `window` nor memory otherwise.
+    unread: u64,
+    window: VecDeque<Entry>,
+    window_bytes: usize,
+    returned: BTreeMap<u64, Entry>,
+    held: BTreeMap<u64, Held>,
+    /// Messages that can be delivered, in memory or not.
+    pub(super) ready: u64,
+    /// Everything below was there when an unclean run began, and may have been delivered before.
+    suspect_below: u64,
+    /// Some message may have a TTL of its own.
+    pub(super) may_expire: bool,
+}
+
+impl Queue {
+    pub(super) fn new(name: QueueName, settings: config::Queue, found: super::store::Found, clean: bool) -> Self {
+        Self {
+            may_expire: settings.ttl.is_some() || found.messages > 0,
+            name,
+            id: found.id,
+            settings,
+            next: found.next,
+            unread: 0,
+            window: VecDeque::new(),
+            window_bytes: 0,
+            returned: BTreeMap::new(),
+            held: BTreeMap::new(),
+            ready: found.messages,
+            suspect_below: if clean { 0 } else { found.next },
+        }
+    }
+
+    pub(super) fn unacknowledged(&self) -> u64 {
+        self.held.len() as u64
+    }
+
+    /// A message is committed. It is kept in memory only when nothing before it waits on disk.
+    pub(super) fn admit(&mut self, position: u64, record: Record) {
+        self.ready += 1;
+        self.may_expire |= record.message.properties.expiration.is_some();
+        let fits = self.window.len() < WINDOW_MAX && self.window_bytes < WINDOW_MAX_BYTES;
+        let follows = self.unread == position || self.ready == 1 + (self.window.len() + self.returned.len()) as u64;
+        if fits && follows {
+            self.window_bytes += record.message.body.len();
+            self.window.push_back(Entry { position, record, redelivered: false });
+            self.unread = position + 1;
+        }
+    }
+
+    /// The next message, without taking it.
+    pub(super) fn peek(&mut self, store: &Store) -> Result<Option<&Entry>, String> {
+        self.fill(store)?;
+        let returned = self.returned.first_key_value().map(|(position, _)| *position);
+        let windowed = self.window.front().map(|entry| entry.position);
+        Ok(match (returned, windowed) {
+            (Some(position), Some(other)) if position > other => self.window.front(),
+            (Some(position), _) => self.returned.get(&position),
+            (None, Some(_)) => self.window.front(),
+            (None, None) => None,
+        })
+    }
+
+    /// Takes the next message out of what is ready; it is still on disk.
+    pub(super) fn pop(&mut self, store: &Store) -> Result<Option<Entry>, String> {
+        let Some(position) = self.peek(store)?.map(|entry| entry.position) else {
+            return Ok(None);
+        };
+        self.ready -= 1;
+        if let Some(entry) = self.returned.remove(&position) {
+            return Ok(Some(entry));
+        }
+        let entry = self.window.pop_front();
+        if let Some(entry) = &entry {
+            self.window_bytes -= entry.record.message.body.len();
+        }
+        Ok(entry)
+    }
+
+    fn fill(&mut self, store: &Store) -> Result<(), String> {
+        let in_memory = (self.window.len() + self.returned.len()) as u64;
+        if !self.window.is_empty() || self.ready <= in_memory {
+            return Ok(());
+        }
+        for (position, record) in store.read(self.id, self.unread, WINDOW_MAX, WINDOW_MAX_BYTES)? {
+            self.unread = position + 1;
+            if self.held.contains_key(&position) || self.returned.contains_key(&position) {
+                continue;
+            }
+            let redelivered = position < self.suspect_below || record.count > 0;
+            self.window_bytes += record.message.body.len();
+            self.window.push_back(Entry { position, record, redelivered });
+        }
+        Ok(())
+    }
+
+    /// Notes that a message was delivered.
+    pub(super) fn hold(&mut self, entry: Entry, holder: u64) {
+        self.held.insert(entry.position, Held { entry, holder });
+    }
+
+    /// An acknowledgement; false when nobody held the message any more.
+    pub(super) fn release(&mut self, position: u64) -> bool {
+        self.held.remove(&position).is_some()
+    }
+
+    /// Takes back everything that a subscription held, counted once more; in the order of the queue.
+    pub(super) fn take_back(&mut self, holder: u64) -> Vec<Entry> {
+        self.take_back_if(|held| held.holder == holder)
+    }
+
+    /// Takes back everything that anybody held.
+    pub(super) fn take_back_all(&mut self) -> Vec<Entry> {
+        self.take_back_if(|_| true)
+    }
+
+    fn take_back_if(&mut self, wanted: impl Fn(&Held) -> bool) -> Vec<Entry> {
+        let positions: Vec<u64> =
+            self.held.iter().filter(|(_, held)| wanted(held)).map(|(position, _)| *position).collect();
+        let mut entries = Vec::with_capacity(positions.len());
+        for position in positions {
+            if let Some(Held { mut entry, .. }) = self.held.remove(&position) {
+                entry.record.count += 1;
+                entry.redelivered = true;
+                entries.push(entry);
+            }
+        }
+        entries
+    }
+
+    /// Puts a message back into its old place; as it was when it was never handed out.
+    pub(super) fn put_back(&mut self, entry: Entry) {
+        self.ready += 1;
+        self.returned.insert(entry.position, entry);
+    }
+
+    /// Whether a message went over the delivery limit.
+    pub(super) fn is_over_limit(&self, entry: &Entry) -> bool {
+        self.settings.delivery_limit.is_some_and(|limit| entry.record.count > limit)
+    }
+
+    /// When the next message expires, in milliseconds since the Unix epoch.
+    pub(super) fn head_expiry(&mut self, store: &Store) -> Result<Option<u64>, String> {
+        if !self.may_expire {
+            return Ok(None);
+        }
+        let ttl = self.settings.ttl;
+        Ok(self.peek(store)?.and_then(|entry| expiry(ttl, &entry.record)))
+    }
+
+    /// When the first message was published, in milliseconds since the Unix epoch.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let returned = self.returned.first_key_value().map(|(_, entry)| entry.record.published_ms);
+        returned.into_iter().chain(self.window.front().map(|entry| entry.record.published_ms)).min()
+    }
+}
+
+/// The earlier of the queue's TTL and the message's own.
+pub(super) fn expiry(ttl: Option<Duration>, record: &Record) -> Option<u64> {
+    let own = record.message.properties.expiration.as_ref().and_then(|text| text.parse::<u64>().ok());
+    let queue = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+    let shorter = own.into_iter().chain(queue).min()?;
+    Some(record.published_ms.saturating_add(shorter))
+}

@@ -1,0 +1,148 @@
+//! What publishers, subscriptions and the writer share.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use super::queue::{Entry, Queue};
+use super::routing::Routing;
+use super::store::Store;
+use crate::broker::{Error, Refusal, Status};
+use crate::event::{Message, QueueName};
+
+/// Publishes that wait for the writer; the next one waits for a place.
+const PUBLISHES_WAITING_MAX: usize = 4096;
+
+/// Messages of one publish, each with its queues.
+pub(super) type Routed = Vec<(Arc<Message>, BTreeSet<usize>)>;
+
+/// What the writer is told.
+pub(super) enum Command {
+    /// Store all and answer.
+    Publish {
+        routed: Routed,
+        reply: oneshot::Sender<Result<(), Error>>,
+        /// Given back when the publish is answered.
+        _place: OwnedSemaphorePermit,
+    },
+    /// There are pending changes.
+    Wake,
+    /// Answer when everything pending is on disk.
+    Flush(oneshot::Sender<()>),
+    /// The end, in order.
+    Close(oneshot::Sender<()>),
+    /// The end, as it is.
+    Abandon,
+}
+
+/// A change that waits for the next transaction; there are never more than deliveries.
+pub(super) enum Change {
+    /// Acknowledged.
+    Remove { queue: usize, position: u64 },
+    /// Came back: its count is written, so that it survives a restart.
+    Recount { queue: usize, entry: Entry },
+    /// To be moved to the dead-letter target.
+    GiveUp { queue: usize, entry: Entry, reason: &'static str },
+}
+
+/// The state behind the lock.
+pub(super) struct Core {
+    pub(super) queues: Vec<Queue>,
+    pub(super) pending: Vec<Change>,
+    /// Why nothing works any more.
+    pub(super) failed: Option<String>,
+}
+
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) routing: Routing,
+    core: Mutex<Core>,
+    /// One a queue: there may be something to deliver.
+    pub(super) ready: Vec<Notify>,
+    pub(super) status: watch::Sender<Status>,
+    commands: Sender<Command>,
+    is_woken: AtomicBool,
+    places: Arc<Semaphore>,
+    next_holder: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(store: Store, routing: Routing, queues: Vec<Queue>) -> (Self, Receiver<Command>) {
+        // The permits bound publishes, and one flag bounds wake-ups; the channel itself needs no bound.
+        let (commands, receiver) = mpsc::channel();
+        let shared = Self {
+            store,
+            routing,
+            ready: queues.iter().map(|_| Notify::new()).collect(),
+            core: Mutex::new(Core { queues, pending: Vec::new(), failed: None }),
+            status: watch::Sender::new(Status { connected: true, session: 1, ..Status::default() }),
+            commands,
+            is_woken: AtomicBool::new(false),
+            places: Arc::new(Semaphore::new(PUBLISHES_WAITING_MAX)),
+            next_holder: AtomicU64::new(1),
+        };
+        (shared, receiver)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn queue_number(&self, name: &QueueName) -> Option<usize> {
+        self.lock().queues.iter().position(|queue| queue.name == *name)
+    }
+
+    pub(super) fn new_holder(&self) -> u64 {
+        self.next_holder.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Nothing happens when the writer is gone: who waits for an answer sees its sender dropped.
+    pub(super) fn send(&self, command: Command) {
+        let _gone = self.commands.send(command);
+    }
+
+    /// Tells the writer that there are changes, once until it has looked.
+    pub(super) fn wake(&self) {
+        if !self.is_woken.swap(true, Ordering::AcqRel) {
+            self.send(Command::Wake);
+        }
+    }
+
+    pub(super) fn woken(&self) {
+        self.is_woken.store(false, Ordering::Release);
+    }
+
+    pub(super) async fn publish(&self, routed: Routed) -> Result<(), Error> {
+        let gone = || Error::Lost(self.lock().failed.clone().unwrap_or_else(|| "the store is closed".to_owned()));
+        let place = self.places.clone().acquire_owned().await.map_err(|_closed| gone())?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Publish { routed, reply, _place: place });
+        answer.await.unwrap_or_else(|_dropped| Err(gone()))
+    }
+
+    /// The store failed: nothing is confirmed any more, and everybody is told.
+    pub(super) fn fail(&self, reason: String) {
+        tracing::error!(reason, "the embedded store failed; it is not written again. Mend the disk and restart");
+        self.lock().failed = Some(reason.clone());
+        self.status.send_modify(|status| {
+            status.connected = false;
+            status.error = Some(reason);
+        });
+        self.ready.iter().for_each(Notify::notify_waiters);
+    }
+}
+
+pub(super) fn refused_by_full_queue(messages: &Routed, full: &BTreeSet<usize>) -> Vec<(usize, Refusal)> {
+    let hits = |(index, (_, queues)): (usize, &(Arc<Message>, BTreeSet<usize>))| {
+        (!queues.is_disjoint(full)).then_some((index, Refusal::Nacked))
+    };
+    messages.iter().enumerate().filter_map(hits).collect()
+}
+
+pub(super) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

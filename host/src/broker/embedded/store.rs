@@ -1,0 +1,199 @@
+//! Messages on disk, in redb: what a committed [`Batch`] says is there after any crash.
+//!
+//! A message that goes to several queues is stored once in each. Keys are (queue, position); positions only grow, so
+//! the order of keys is the order of the queue, and a message that comes back is in its old place by itself.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use crate::broker::Error;
+use crate::event::{Message, QueueName};
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const QUEUES: TableDefinition<'_, &str, u32> = TableDefinition::new("queues");
+const MESSAGES: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("messages");
+const FORMAT: u64 = 1;
+/// First byte of every record.
+const RECORD_VERSION: u8 = 1;
+/// redb's page cache; the rest of a backlog stays on disk.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// A message with what the broker knows of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Milliseconds since the Unix epoch.
+    pub(super) published_ms: u64,
+    /// Deliveries that were not answered.
+    pub(super) count: u32,
+    pub(super) message: Arc<Message>,
+}
+
+impl Record {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![RECORD_VERSION]).expect("writing into memory cannot fail")
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        match bytes.split_first() {
+            Some((&RECORD_VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| error.to_string()),
+            Some((version, _)) => Err(format!("a record of the unknown version {version}")),
+            None => Err("an empty record".to_owned()),
+        }
+    }
+}
+
+/// Changes that are written together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) puts: Vec<(u32, u64, Vec<u8>)>,
+    pub(super) removes: Vec<(u32, u64)>,
+}
+
+impl Batch {
+    pub(super) fn len(&self) -> usize {
+        self.puts.len() + self.removes.len()
+    }
+}
+
+/// What is known of a queue when the store is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Found {
+    pub(super) id: u32,
+    pub(super) messages: u64,
+    /// Position of the next message.
+    pub(super) next: u64,
+}
+
+pub(super) struct Store {
+    database: Database,
+}
+
+impl Store {
+    pub(super) fn open(file: &Path) -> Result<Self, Error> {
+        let unusable = |problem: String| Error::Unusable(format!("the store {}: {problem}", file.display()));
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let database = builder.create(file).map_err(|error| unusable(error.to_string()))?;
+        let store = Self { database };
+        match store.check_format() {
+            Ok(None) => Ok(store),
+            Ok(Some(other)) => Err(unusable(format!("its format is {other}; this version reads {FORMAT}"))),
+            Err(error) => Err(unusable(error.to_string())),
+        }
+    }
+
+    fn check_format(&self) -> Result<Option<u64>, redb::Error> {
+        let write = self.database.begin_write()?;
+        let mut other = None;
+        {
+            let mut meta = write.open_table(META)?;
+            write.open_table(QUEUES)?;
+            write.open_table(MESSAGES)?;
+            let known = meta.get("format")?.map(|value| value.value());
+            match known {
+                None => drop(meta.insert("format", FORMAT)?),
+                Some(FORMAT) => {}
+                Some(found) => other = Some(found),
+            }
+        }
+        write.commit()?;
+        Ok(other)
+    }
+
+    /// Whether the last run ended in order. From now on it counts as not.
+    pub(super) fn begin(&self) -> Result<bool, redb::Error> {
+        let write = self.database.begin_write()?;
+        let (clean, is_new) = {
+            let mut meta = write.open_table(META)?;
+            let clean = meta.insert("clean", 0)?.map(|value| value.value());
+            (clean == Some(1), clean.is_none())
+        };
+        write.commit()?;
+        Ok(clean || is_new)
+    }
+
+    /// Marks the run as ended in order.
+    pub(super) fn end(&self) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        write.open_table(META)?.insert("clean", 1)?;
+        write.commit()?;
+        Ok(())
+    }
+
+    /// Makes the queues that are missing, and tells what every queue of the store holds.
+    pub(super) fn queues(&self, wanted: &[QueueName]) -> Result<HashMap<String, Found>, redb::Error> {
+        let write = self.database.begin_write()?;
+        let mut found = HashMap::new();
+        {
+            let mut queues = write.open_table(QUEUES)?;
+            let mut last = 0;
+            for entry in queues.iter()? {
+                let (name, id) = entry?;
+                last = last.max(id.value());
+                found.insert(name.value().to_owned(), Found { id: id.value(), ..Found::default() });
+            }
+            for name in wanted {
+                if !found.contains_key(name.as_str()) {
+                    last += 1;
+                    queues.insert(name.as_str(), last)?;
+                    found.insert(name.to_string(), Found { id: last, ..Found::default() });
+                }
+            }
+            let messages = write.open_table(MESSAGES)?;
+            for queue in found.values_mut() {
+                let mut range = messages.range((queue.id, 0)..=(queue.id, u64::MAX))?;
+                queue.next = range.next_back().transpose()?.map_or(0, |(key, _)| key.value().1 + 1);
+                let below = messages.range((queue.id, 0)..(queue.id, queue.next))?;
+                queue.messages = below.count() as u64;
+            }
+        }
+        write.commit()?;
+        Ok(found)
+    }
+
+    /// On disk when it returns.
+    pub(super) fn commit(&self, batch: &Batch) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        {
+            let mut messages = write.open_table(MESSAGES)?;
+            for (queue, position, bytes) in &batch.puts {
+                messages.insert((*queue, *position), bytes.as_slice())?;
+            }
+            for key in &batch.removes {
+                messages.remove(key)?;
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+
+    /// Up to `most` messages of a queue, in order, from a position on; fewer once they take `most_bytes`.
+    pub(super) fn read(
+        &self,
+        queue: u32,
+        from: u64,
+        most: usize,
+        most_bytes: usize,
+    ) -> Result<Vec<(u64, Record)>, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("queue {queue}: {error}");
+        let read = self.database.begin_read().map_err(|error| failed(&error))?;
+        let messages = read.open_table(MESSAGES).map_err(|error| failed(&error))?;
+        let range = messages.range((queue, from)..=(queue, u64::MAX)).map_err(|error| failed(&error))?;
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        for entry in range.take(most) {
+            let (key, value) = entry.map_err(|error| failed(&error))?;
+            bytes += value.value().len();
+            let record = Record::decode(value.value()).map_err(|error| failed(&error))?;
+            found.push((key.value().1, record));
+            if bytes >= most_bytes {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}

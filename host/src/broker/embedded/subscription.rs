@@ -1,0 +1,158 @@
+//! Consumers: who holds which delivery, and what happens when they go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::shared::{Change, Command, Shared};
+use crate::broker::{self, Delivery, Error, Next};
+
+/// A consumer of one queue.
+pub struct Subscription {
+    shared: Arc<Shared>,
+    queue: usize,
+    holder: Arc<Holder>,
+    prefetch: u32,
+    is_cancelled: bool,
+}
+
+#[derive(Debug)]
+struct Holder {
+    number: u64,
+    unanswered: AtomicU32,
+    answered: Notify,
+}
+
+/// The way back from a delivery to its queue.
+pub struct Answer {
+    shared: Arc<Shared>,
+    queue: usize,
+    position: u64,
+    holder: Arc<Holder>,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Answer({}, {})", self.queue, self.position)
+    }
+}
+
+impl Answer {
+    /// Removes the message from its queue, with the next transaction. Without effect when it was given back meanwhile.
+    pub fn ack(self) {
+        let removed = {
+            let mut core = self.shared.lock();
+            let (queue, position) = (self.queue, self.position);
+            let removed = core.queues[queue].release(position);
+            if removed {
+                core.pending.push(Change::Remove { queue, position });
+            }
+            removed
+        };
+        if removed {
+            self.holder.unanswered.fetch_sub(1, Ordering::AcqRel);
+            self.holder.answered.notify_one();
+            self.shared.wake();
+        }
+    }
+}
+
+impl Subscription {
+    pub(super) fn new(shared: Arc<Shared>, queue: usize, prefetch: u16) -> Result<Self, Error> {
+        if let Some(reason) = shared.lock().failed.clone() {
+            return Err(Error::Lost(reason));
+        }
+        let holder = Holder { number: shared.new_holder(), unanswered: AtomicU32::new(0), answered: Notify::new() };
+        Ok(Self { shared, queue, holder: Arc::new(holder), prefetch: u32::from(prefetch.max(1)), is_cancelled: false })
+    }
+
+    /// The next delivery; nothing is taken from the queue when the caller stops waiting.
+    pub async fn next(&mut self) -> Next {
+        loop {
+            let ready = self.shared.ready[self.queue].notified();
+            tokio::pin!(ready);
+            // From here on no notification is missed, whatever happens before the wait below.
+            ready.as_mut().enable();
+            let answered = self.holder.answered.notified();
+            match self.try_next() {
+                Ok(Some(delivery)) => return Next::Delivery(delivery),
+                Ok(None) => {}
+                Err(reason) => return Next::Ended(reason),
+            }
+            tokio::select! {
+                () = ready => {}
+                () = answered => {}
+            }
+        }
+    }
+
+    fn try_next(&self) -> Result<Option<Delivery>, String> {
+        if self.is_cancelled {
+            return Err("the subscription was cancelled".to_owned());
+        }
+        let mut core = self.shared.lock();
+        if let Some(reason) = &core.failed {
+            return Err(reason.clone());
+        }
+        if self.holder.unanswered.load(Ordering::Acquire) >= self.prefetch {
+            return Ok(None);
+        }
+        let queue = &mut core.queues[self.queue];
+        let Some(entry) = queue.pop(&self.shared.store)? else {
+            return Ok(None);
+        };
+        queue.hold(entry.clone(), self.holder.number);
+        let name = queue.name.clone();
+        drop(core);
+        self.holder.unanswered.fetch_add(1, Ordering::AcqRel);
+        let answer = Answer {
+            shared: self.shared.clone(),
+            queue: self.queue,
+            position: entry.position,
+            holder: self.holder.clone(),
+        };
+        Ok(Some(Delivery {
+            message: (*entry.record.message).clone(),
+            queue: name,
+            redelivered: entry.redelivered,
+            delivery_count: entry.record.count,
+            answer: broker::Answer::Embedded(answer),
+        }))
+    }
+
+    /// No more deliveries; what was handed out can still be settled.
+    pub async fn cancel(&mut self) {
+        self.is_cancelled = true;
+    }
+
+    /// Waits until every acknowledgement is on disk, and gives the rest back.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the store failed meanwhile.
+    pub async fn close(self) -> Result<(), Error> {
+        let (reply, flushed) = oneshot::channel();
+        self.shared.send(Command::Flush(reply));
+        let reason = || self.shared.lock().failed.clone().unwrap_or_else(|| "the store is closed".to_owned());
+        flushed.await.map_err(|_dropped| Error::Lost(reason()))
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        {
+            let mut core = self.shared.lock();
+            let queue = self.queue;
+            for entry in core.queues[queue].take_back(self.holder.number) {
+                if core.queues[queue].is_over_limit(&entry) {
+                    core.pending.push(Change::GiveUp { queue, entry, reason: "delivery_limit" });
+                } else {
+                    core.pending.push(Change::Recount { queue, entry: entry.clone() });
+                    core.queues[queue].put_back(entry);
+                }
+            }
+        }
+        self.shared.ready[self.queue].notify_waiters();
+        self.shared.wake();
+    }
+}

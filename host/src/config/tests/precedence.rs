@@ -1,0 +1,154 @@
+//! Flags over environment over file over defaults.
+
+use super::*;
+
+#[test]
+fn broker_by_flag_environment_and_file() {
+    let file = "[broker]\nurl = \"amqp://file\"\n";
+    for (variables, flag, expected) in [
+        (vec![], None, "amqp://file"),
+        (vec![("RABBITMQ_URL", "amqps://u:p@env/v")], None, "amqps://u:p@env/v"),
+        (vec![("RABBITMQ_URL", "amqp://env")], Some("amqp://flag"), "amqp://flag"),
+        (vec![("RABBITMQ_URL", "embedded")], None, "embedded"),
+        (vec![("RABBITMQ_URL", "amqp://env")], Some("embedded"), "embedded"),
+        (vec![("RABBITMQ_URL", "")], None, "amqp://file"),
+        (vec![("RABBITMQ_HOST", "rabbit")], None, "amqp://guest:guest@rabbit:5672/%2F"),
+        (vec![("RABBITMQ_URL", "amqp://env"), ("RABBITMQ_HOST", "rabbit")], None, "amqp://env"),
+        (vec![("RABBITMQ_PASSWORD", "only"), ("RABBITMQ_PORT", "1")], None, "amqp://file"),
+        (
+            vec![
+                ("RABBITMQ_HOST", "::1"),
+                ("RABBITMQ_PORT", "5673"),
+                ("RABBITMQ_USER", "a@b"),
+                ("RABBITMQ_PASSWORD", "p/w:ü"),
+                ("RABBITMQ_VHOST", "my vhost"),
+            ],
+            None,
+            "amqp://a%40b:p%2Fw%3A%C3%BC@[::1]:5673/my%20vhost",
+        ),
+    ] {
+        let set = variables.iter().map(|(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned()));
+        let set = set.collect::<Vec<_>>();
+        let loaded = loaded(&format!("{file}{SMALLEST}"), |sources| {
+            sources.environment.extend(set);
+            sources.broker_url = flag.map(str::to_owned);
+        });
+        assert!(loaded.warnings.is_empty(), "{variables:?}");
+        let url = match loaded.config.broker {
+            Broker::Embedded => "embedded".to_owned(),
+            Broker::Amqp { url } => url,
+        };
+        assert_eq!(url, expected, "{variables:?} {flag:?}");
+    }
+}
+
+#[test]
+fn listener_by_flag_environment_and_file() {
+    let with_file = format!("[http]\nlisten = \"localhost:9000\"\n{SMALLEST}");
+    for (source, variables, flag, expected) in [
+        (SMALLEST, vec![("PORT", "81")], None, "127.0.0.1:81"),
+        (&with_file, vec![], None, "127.0.0.1:9000"),
+        (&with_file, vec![("PORT", "81")], None, "127.0.0.1:81"),
+        (&with_file, vec![("HOST", "::1")], None, "[::1]:9000"),
+        (&with_file, vec![("HOST", "0.0.0.0"), ("PORT", "81")], Some("127.0.0.1:0"), "127.0.0.1:0"),
+    ] {
+        let set: Vec<_> = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let loaded = loaded(source, |sources| {
+            sources.environment.extend(set);
+            sources.listen = flag.map(str::to_owned);
+        });
+        assert_eq!(loaded.config.http.listen.to_string(), expected, "{variables:?} {flag:?}");
+    }
+}
+
+#[test]
+fn listening_to_strangers_needs_a_token_or_consent() {
+    let open = format!("[http]\nlisten = \"0.0.0.0:8000\"\n{SMALLEST}");
+    assert!(check(&open, &sources("r.toml")).is_err());
+    assert!(loaded(&open, |sources| sources.insecure = true).warnings.is_empty());
+    let host = [("HOST".to_owned(), "0.0.0.0".to_owned())].into();
+    let rejected = check(SMALLEST, &Sources { environment: host, state_dir: Some("s".into()), ..sources("r.toml") });
+    let rejected = rejected.expect_err("HOST opens the listener").diagnostics;
+    assert_eq!((rejected[0].code, rejected[0].file.as_str()), ("TL019", "environment"));
+
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(directory.path().join("token"), "from-the-file-0123456789\n").expect("writable");
+    let tokens = "[http]\nlisten = \"[::]:8000\"\ntokens = [{ env = \"T\" }, { file = \"token\" }, \"${T}-2\"]\n";
+    let loaded = loaded(&format!("{tokens}{SMALLEST}"), |sources| {
+        sources.file = directory.path().join("routes.toml");
+        sources.environment.insert("T".to_owned(), "from-the-environment".to_owned());
+    });
+    let tokens = loaded.config.http.tokens.iter().map(Token::expose).collect::<Vec<_>>();
+    assert_eq!(tokens, ["from-the-environment", "from-the-file-0123456789", "from-the-environment-2"]);
+    assert!(loaded.warnings.is_empty());
+}
+
+#[test]
+fn environment_replaces_defaults_but_not_what_a_queue_says_itself() {
+    let source = "
+        [broker]
+        prefetch = 7
+        [defaults]
+        ttl = \"1h\"
+        concurrency = 2
+        exchange = { name = \"bus\", type = \"direct\", codec = \"ocelot\" }
+        [queues.own]
+        bind = \"k\"
+        ttl = \"5s\"
+        prefetch = 1
+        max-length = 9
+        [routes.own]
+        queue = \"own\"
+        plugin = \"p\"
+        concurrency = 3
+        [routes.other]
+        from = \"o\"
+        plugin = \"p\"
+    ";
+    let plain = config(source);
+    assert_eq!(plain.default_exchange.as_str(), "bus");
+    let bus = &plain.topology.exchanges["bus"];
+    assert_eq!((bus.kind, bus.codec, bus.owned), (ExchangeKind::Direct, Codec::Ocelot, true));
+    assert_eq!((queue(&plain, "other").ttl, queue(&plain, "other").prefetch), (Some(Duration::from_secs(3600)), 7));
+    assert_eq!((route(&plain, "own").concurrency, route(&plain, "other").concurrency), (3, 2));
+    assert_eq!(route(&plain, "other").emit.unroutable, Unroutable::Retry);
+
+    let laid_over = config_with(
+        source,
+        &[
+            ("QUEUE_TTL", "300000"),
+            ("QUEUE_MAX_LENGTH", "100"),
+            ("WORKER_PREFETCH_COUNT", "50"),
+            ("WORKER_POOL_SIZE", "8"),
+            ("DEFAULT_EXCHANGE", "others"),
+            ("DEFAULT_EXCHANGE_TYPE", "fanout"),
+        ],
+    );
+    let (own, other) = (queue(&laid_over, "own"), queue(&laid_over, "other"));
+    assert_eq!((own.ttl, own.max_length, own.prefetch), (Some(Duration::from_secs(5)), Some(9), 1));
+    assert_eq!((other.ttl, other.max_length, other.prefetch), (Some(Duration::from_secs(300)), Some(100), 50));
+    assert_eq!((route(&laid_over, "own").concurrency, route(&laid_over, "other").concurrency), (3, 8));
+    assert_eq!((queue(&laid_over, "other.dlq").ttl, queue(&laid_over, "other.dlq").max_length), (None, None));
+    assert_eq!(laid_over.default_exchange.as_str(), "others");
+    let others = &laid_over.topology.exchanges["others"];
+    assert_eq!((others.kind, others.codec), (ExchangeKind::Fanout, Codec::Ocelot), "the environment says no codec");
+    assert!(laid_over.topology.bindings.contains(&key("others", "other", "o")));
+}
+
+#[test]
+fn state_directory_by_flag_file_and_environment() {
+    let with_file = format!("state-dir = \"here\"\n{SMALLEST}");
+    let both = [("STATE_DIRECTORY", "/var/lib/t:/var/lib/u"), ("XDG_STATE_HOME", "/xdg")];
+    for (source, variables, expected) in [
+        (SMALLEST, &both[..0], "/home/user/.local/state/trunkline"),
+        (SMALLEST, &both[1..], "/xdg/trunkline"),
+        (SMALLEST, &both[..], "/var/lib/t"),
+        (&with_file, &both[..], "/etc/trunkline/here"),
+    ] {
+        assert_eq!(config_with(source, variables).state_dir, Path::new(expected));
+    }
+    let flagged = loaded(&with_file, |sources| sources.state_dir = Some("/flag".into()));
+    assert_eq!(flagged.config.state_dir, Path::new("/flag"));
+    let relative = loaded(SMALLEST, |sources| sources.state_dir = Some("rel".into()));
+    assert!(relative.config.state_dir.is_absolute() && relative.config.state_dir.ends_with("rel"));
+}
