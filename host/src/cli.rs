@@ -78,7 +78,7 @@ impl Paths {
     pub(crate) fn sources(&self) -> Sources {
         Sources {
             file: self.config.clone(),
-            environment: std::env::vars().collect(),
+            environment: environment(),
             broker_url: self.broker.clone(),
             listen: self.listen.map(|address| address.to_string()),
             state_dir: self.state.clone(),
@@ -93,6 +93,11 @@ pub(crate) enum LogFormat {
     Auto,
     Text,
     Json,
+}
+
+/// Variables that are not UTF-8 cannot be ours.
+fn environment() -> std::collections::BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

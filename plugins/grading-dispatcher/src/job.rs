@@ -1,0 +1,92 @@
+//! What a job must have.
+
+use serde::Serialize;
+use trunkline_plugin::json::{Map, Value};
+
+/// A job as it came.
+pub(crate) type Object = Map<String, Value>;
+
+/// What the check found.
+#[derive(Default)]
+pub(crate) struct Checked {
+    pub(crate) problems: Vec<FieldProblem>,
+    pub(crate) word_count: Option<usize>,
+}
+
+/// One wrong field.
+#[derive(Serialize)]
+pub(crate) struct FieldProblem {
+    pub(crate) field: &'static str,
+    pub(crate) problem: String,
+}
+
+/// WritingJob
+pub(crate) fn writing(job: &Object) -> Checked {
+    let mut checked = common(job);
+    checked.one_of(job, "task_type", &["task1", "task2"]);
+    if let Some(text) = checked.text(job, "student_answer") {
+        checked.word_count = Some(text.split_whitespace().count());
+    }
+    checked
+}
+
+/// SpeakingJob
+pub(crate) fn speaking(job: &Object) -> Checked {
+    let mut checked = common(job);
+    match job.get("part_number").map(Value::as_u64) {
+        Some(Some(1..=3)) => {}
+        Some(_) => checked.problem("part_number", "is not 1, 2 or 3"),
+        None => checked.problem("part_number", "is missing"),
+    }
+    checked.url(job, "audio_url", true);
+    checked
+}
+
+fn common(job: &Object) -> Checked {
+    let mut checked = Checked::default();
+    for field in ["job_id", "user_id", "attempt_id", "question_id", "prompt"] {
+        checked.text(job, field);
+    }
+    checked.one_of(job, "target_level", &["A2", "B1", "B2", "C1"]);
+    checked.url(job, "callback_url", false);
+    checked
+}
+
+impl Checked {
+    fn problem(&mut self, field: &'static str, problem: impl Into<String>) {
+        self.problems.push(FieldProblem { field, problem: problem.into() });
+    }
+
+    fn text<'a>(&mut self, job: &'a Object, field: &'static str) -> Option<&'a str> {
+        match job.get(field) {
+            Some(Value::String(text)) if !text.trim().is_empty() => return Some(text),
+            Some(Value::String(_)) => self.problem(field, "is empty"),
+            Some(_) => self.problem(field, "is no string"),
+            None => self.problem(field, "is missing"),
+        }
+        None
+    }
+
+    fn one_of(&mut self, job: &Object, field: &'static str, known: &[&str]) {
+        if let Some(text) = self.text(job, field)
+            && !known.contains(&text)
+        {
+            self.problem(field, format!("is none of {}", known.join(", ")));
+        }
+    }
+
+    fn url(&mut self, job: &Object, field: &'static str, is_needed: bool) {
+        if !is_needed && job.get(field).is_none_or(Value::is_null) {
+            return;
+        }
+        let is_url = |text: &str| {
+            let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+            rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !text.contains(char::is_whitespace))
+        };
+        if let Some(text) = self.text(job, field)
+            && !is_url(text)
+        {
+            self.problem(field, "is no http or https URL");
+        }
+    }
+}
