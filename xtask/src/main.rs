@@ -1,2 +1,39 @@
-//! x
-fn main(){}
+//! `cargo xtask demo | test | bench | build`
+
+mod bench;
+mod demo;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "cargo xtask COMMAND
+
+  demo [--once]   build everything, start the daemon on the embedded broker, publish the sample events, show what
+                  becomes of them; --once ends with 0 when all were settled as expected
+  test [ARGS]     every test, a real RabbitMQ included; ARGS go to `cargo test`
+  bench invoke    what a fresh instance and a call of a plugin cost
+  build           the plugins, into target/plugins
+";
+
+fn main() -> ExitCode {
+    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    let words = arguments.iter().map(String::as_str).collect::<Vec<_>>();
+    let result = match words.as_slice() {
+        ["demo"] => demo::run(false),
+        ["demo", "--once"] => demo::run(true),
+        ["test", rest @ ..] => test::run(rest),
+        ["bench", "invoke"] => bench::run(),
+        ["build"] => demo::build_plugins().map(drop),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(64);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -47,10 +47,8 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
 fn answer<'a>(kind: &'static str, job: &'a Object, checked: Checked) -> Answer<'a> {
     let text = |name: &str| job.get(name).and_then(|value| value.as_str());
     let is_good = checked.problems.is_empty();
-    let message = || {
-        let names = checked.problems.iter().map(|problem| problem.field).collect::<Vec<_>>();
-        format!("invalid fields: {}", names.join(", "))
-    };
+    let names = checked.problems.iter().map(|problem| problem.field).collect::<Vec<_>>();
+    let message = format!("invalid fields: {}", names.join(", "));
     Answer {
         job_id: text("job_id"),
         user_id: text("user_id"),
@@ -58,7 +56,7 @@ fn answer<'a>(kind: &'static str, job: &'a Object, checked: Checked) -> Answer<'
         status: if is_good { "pending" } else { "failed" },
         result: None,
         word_count: checked.word_count.filter(|_| is_good),
-        error: (!is_good).then(|| Problem { message: message(), fields: checked.problems }),
+        error: (!is_good).then(|| Problem { message, fields: checked.problems }),
     }
 }
 
