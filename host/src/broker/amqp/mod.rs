@@ -1,10 +1,104 @@
-//! stub
-use super::*;
-pub struct Amqp(std::convert::Infallible);
-pub enum Subscription {}
-#[derive(Debug)] pub enum Answer {}
-impl Answer { pub fn ack(self){ match self {} } }
-impl Subscription { pub async fn next(&mut self)->Next{ match *self {} } pub async fn cancel(&mut self){ match *self {} } pub async fn close(self)->Result<(),Error>{ match self {} } }
-impl Amqp { pub fn open(_:&str,_:Arc<Topology>)->Result<Arc<Self>,Error>{Err(Error::Unusable(String::new()))}
- pub fn status(&self)->watch::Receiver<Status>{ match self.0 {} } pub async fn publish(&self,_:Vec<Publication>)->Result<Receipt,Error>{ match self.0 {} }
- pub async fn subscribe(&self,_:&QueueName,_:u16,_:&str)->Result<Subscription,Error>{ match self.0 {} } pub async fn close(&self,_:Duration){ match self.0 {} } }
+//! RabbitMQ, through lapin with its recovery switched off: it hides outages, and then an old tag acknowledges a message
+//! that nobody has handled.
+//!
+//! A *session* is a pair of connections (an alarm stops everything on a connection that publishes, acknowledgements
+//! included) with the topology declared. Our own supervisor makes one after the other, with jittered backoff, for as
+//! long as the process lives. What belongs to a lost session is dropped, never sent on the next one.
+
+mod collector;
+mod consume;
+mod convert;
+mod publish;
+mod session;
+mod supervisor;
+mod topology;
+
+pub use consume::{Answer, Subscription};
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, Publication, Receipt, Status};
+use crate::config::Topology;
+use crate::event::QueueName;
+use session::Session;
+
+/// How long a publish waits for a session before it says that there is none.
+const SESSION_WITHIN: Duration = Duration::from_secs(5);
+
+/// A RabbitMQ, reached or not.
+pub struct Amqp {
+    topology: Arc<Topology>,
+    status: watch::Sender<Status>,
+    session: watch::Sender<Option<Arc<Session>>>,
+    stop: CancellationToken,
+    supervisor: Mutex<JoinSet<()>>,
+}
+
+impl Amqp {
+    /// Begins to connect, and returns at once: the broker may be down.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] when the URL is none.
+    pub fn open(url: &str, topology: Arc<Topology>) -> Result<Arc<Self>, Error> {
+        let url = session::with_defaults(url)?;
+        let amqp = Arc::new(Self {
+            topology,
+            status: watch::Sender::new(Status::default()),
+            session: watch::Sender::new(None),
+            stop: CancellationToken::new(),
+            supervisor: Mutex::default(),
+        });
+        let work = supervisor::supervise(Arc::downgrade(&amqp), url, amqp.stop.clone());
+        amqp.supervisor.lock().unwrap_or_else(PoisonError::into_inner).spawn(work);
+        Ok(amqp)
+    }
+
+    /// The supervisor's view, as it changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Publishes and waits for every confirm; see [`Broker::publish`](super::Broker::publish).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn publish(&self, publications: Vec<Publication>) -> Result<Receipt, Error> {
+        let session = self.session_soon().await?;
+        publish::publish(&session, publications).await
+    }
+
+    /// Begins to consume; see [`Broker::subscribe`](super::Broker::subscribe).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn subscribe(&self, queue: &QueueName, prefetch: u16, tag: &str) -> Result<Subscription, Error> {
+        let session = self.session_soon().await?;
+        Subscription::new(&session, &self.topology, queue, prefetch, tag).await
+    }
+
+    async fn session_soon(&self) -> Result<Arc<Session>, Error> {
+        let mut watched = self.session.subscribe();
+        let found = tokio::time::timeout(SESSION_WITHIN, watched.wait_for(Option::is_some)).await;
+        let session = found.ok().and_then(Result::ok).and_then(|session| session.clone());
+        session.ok_or_else(|| {
+            let reason = self.status.borrow().error.clone();
+            Error::Lost(reason.unwrap_or_else(|| "not connected".to_owned()))
+        })
+    }
+
+    /// Ends the session and the supervisor.
+    pub async fn close(&self, within: Duration) {
+        self.stop.cancel();
+        let mut work = std::mem::take(&mut *self.supervisor.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = async { while work.join_next().await.is_some() {} };
+        if tokio::time::timeout(within, ended).await.is_err() {
+            tracing::warn!("the connections did not close in time; the broker notices by itself");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Makes sessions, one after the other, and tells the state.
+
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::Event;
+use tokio_util::sync::CancellationToken;
+
+use super::Amqp;
+use super::session::Session;
+use super::topology;
+use crate::broker::Status;
+use crate::telemetry;
+
+/// Pause before the next try; doubled up to [`PAUSE_MAX`], and jittered so that many daemons do not come at once.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How often a connection's state is looked at, should its event be missed.
+const LOOK: Duration = Duration::from_secs(1);
+
+pub(super) async fn supervise(amqp: Weak<Amqp>, url: String, stop: CancellationToken) {
+    let mut pause = PAUSE_MIN;
+    let mut number = 0;
+    loop {
+        let Some(strong) = amqp.upgrade() else {
+            return;
+        };
+        let status = strong.status();
+        let connecting = Session::connect(&url, number + 1, status);
+        let connected = tokio::select! {
+            connected = connecting => connected,
+            () = stop.cancelled() => return,
+        };
+        let lost = match connected {
+            Ok(session) => {
+                number += 1;
+                pause = PAUSE_MIN;
+                serve(&strong, Arc::new(session), &stop).await
+            }
+            Err(error) => error.to_string(),
+        };
+        if stop.is_cancelled() {
+            return;
+        }
+        tracing::warn!(error = lost, "no broker; trying again");
+        set(&strong, |status| {
+            status.connected = false;
+            status.blocked = false;
+            status.error = Some(lost);
+        });
+        drop(strong);
+        tokio::select! {
+            () = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Declares, announces the session, and waits for its end; gives the reason.
+async fn serve(amqp: &Amqp, session: Arc<Session>, stop: &CancellationToken) -> String {
+    let refused = match topology::declare(&session.consume, &amqp.topology).await {
+        Ok(refused) => refused,
+        Err(error) => {
+            session.close().await;
+            return format!("while declaring the topology: {error}");
+        }
+    };
+    for refusal in &refused {
+        tracing::error!(refusal, "the broker refuses a part of the topology");
+    }
+    tracing::info!(session = session.number, "connected to the broker");
+    if session.number > 1 {
+        telemetry::broker_reconnected();
+    }
+    set(amqp, |status| {
+        *status = Status { connected: true, session: session.number, refused, ..Status::default() };
+    });
+    amqp.session.send_replace(Some(session.clone()));
+    let reason = watch(amqp, &session, stop).await;
+    amqp.session.send_replace(None);
+    set(amqp, |status| status.connected = false);
+    session.close().await;
+    reason
+}
+
+async fn watch(amqp: &Amqp, session: &Session, stop: &CancellationToken) -> String {
+    let mut consume = pin!(session.consume.events_listener());
+    let mut publish = pin!(session.publish.events_listener());
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        let event = tokio::select! {
+            event = consume.next() => event,
+            event = publish.next() => event,
+            () = session.over.cancelled() => return "a confirm did not come in time".to_owned(),
+            () = stop.cancelled() => return "closed".to_owned(),
+            _ = look.tick() => {
+                let alive = |connection: &lapin::Connection| connection.status().connected();
+                if alive(&session.consume) && alive(&session.publish) {
+                    continue;
+                }
+                return "the connection is closed".to_owned();
+            }
+        };
+        match event {
+            Some(Event::Error(error)) => return error.to_string(),
+            Some(Event::ConnectionBlocked(reason)) => {
+                tracing::warn!(reason, "the broker is short of memory or disk: publishing waits until it has room");
+                set(amqp, |status| status.blocked = true);
+            }
+            Some(Event::ConnectionUnblocked) => set(amqp, |status| status.blocked = false),
+            Some(_) => {}
+            None => return "the connection is closed".to_owned(),
+        }
+    }
+}
+
+fn set(amqp: &Amqp, change: impl FnOnce(&mut Status)) {
+    amqp.status.send_modify(change);
+    let status = amqp.status.borrow();
+    telemetry::broker_status(status.connected, status.blocked);
+}
