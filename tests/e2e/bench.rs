@@ -1,0 +1,143 @@
+//! What the tests of whole daemons share: a directory with routes, and one of the two brokers.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use trunkline::broker::{Broker, Delivery, Next, Publication, Settlement};
+use trunkline::config::{self, Config, Sources};
+use trunkline::event::{ExchangeName, Message, Properties, QueueName, RoutingKey};
+use trunkline_support::{Daemon, Ended, eventually};
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_trunkline");
+
+/// A place for one test: files, state, and names of its own on the shared broker.
+pub struct Bench {
+    dir: tempfile::TempDir,
+    pub broker: String,
+    pub prefix: String,
+}
+
+impl Bench {
+    pub fn embedded() -> Self {
+        Self::new("embedded".to_owned())
+    }
+
+    pub fn amqp() -> Self {
+        Self::new(trunkline_support::rabbitmq::url())
+    }
+
+    fn new(broker: String) -> Self {
+        let prefix = format!("t{}", uuid::Uuid::now_v7().simple());
+        Self { dir: tempfile::tempdir().expect("a directory"), broker, prefix }
+    }
+
+    pub fn is_embedded(&self) -> bool {
+        self.broker == "embedded"
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    /// Writes routes.toml: `$P` is the test's prefix, and the guests are the plugins unless it says otherwise.
+    pub fn write_routes(&self, text: &str) -> PathBuf {
+        let head = if text.contains("plugin-dir") { String::new() } else { self.plugin_dir(trunkline_support::guests()) };
+        let file = self.path("routes.toml");
+        std::fs::write(&file, head + &text.replace("$P", &self.prefix)).expect("a file");
+        file
+    }
+
+    fn plugin_dir(&self, dir: &Path) -> String {
+        format!("plugin-dir = {:?}\n", dir.display().to_string())
+    }
+
+    pub async fn start(&self, routes: &str) -> Daemon {
+        self.try_start(routes).await.unwrap_or_else(|ended| panic!("{ended:?}"))
+    }
+
+    pub async fn try_start(&self, routes: &str) -> Result<Daemon, Ended> {
+        let file = self.write_routes(routes);
+        Daemon::start(BINARY, &file, &self.state(), &self.broker).await
+    }
+
+    pub fn config(&self, routes: &str) -> Config {
+        let file = self.write_routes(routes);
+        let sources = Sources {
+            file,
+            environment: std::collections::BTreeMap::new(),
+            broker_url: Some(self.broker.clone()),
+            listen: None,
+            state_dir: Some(self.state()),
+            insecure: false,
+        };
+        config::load(&sources).unwrap_or_else(|rejected| panic!("{}", rejected.render(false))).config
+    }
+
+    /// The same broker as the daemon's, with the same topology. The embedded one only while no daemon has it.
+    pub async fn open(&self, routes: &str) -> Broker {
+        let config = self.config(routes);
+        let topology = std::sync::Arc::new(config.topology);
+        let broker = Broker::open(&config.broker, topology, &config.state_dir).await.expect("the broker opens");
+        let mut status = broker.status();
+        status.wait_for(|status| status.connected).await.expect("the broker is there");
+        broker
+    }
+
+    pub fn queue(&self, name: &str) -> QueueName {
+        QueueName::new(name.replace("$P", &self.prefix)).expect("a name")
+    }
+}
+
+/// A plain message.
+pub fn message(exchange: &str, key: &str, id: &str, body: impl Into<Bytes>) -> Publication {
+    let properties = Properties {
+        message_id: Some(id.to_owned()),
+        content_type: Some("text/plain".to_owned()),
+        ..Properties::default()
+    };
+    let message = Message {
+        exchange: ExchangeName::new(exchange).expect("a name"),
+        routing_key: RoutingKey::new(key).expect("a key"),
+        properties,
+        body: body.into(),
+    };
+    Publication { message, accept_unroutable: false }
+}
+
+/// Takes and acknowledges messages until there are so many, and then whatever follows at once.
+pub async fn drain(broker: &Broker, queue: &QueueName, at_least: usize) -> Vec<Message> {
+    let mut subscription = broker.subscribe(queue, 500, "drain").await.expect("the queue is there");
+    let mut taken = Vec::new();
+    loop {
+        let patience = if taken.len() < at_least { trunkline_support::patience() } else { std::time::Duration::from_millis(500) };
+        match tokio::time::timeout(patience, subscription.next()).await {
+            Ok(Next::Delivery(delivery)) => taken.push(acknowledge(broker, delivery).await),
+            Ok(Next::Ended(reason)) => panic!("{reason}"),
+            Err(_elapsed) => break,
+        }
+    }
+    subscription.close().await.expect("acknowledged");
+    assert!(taken.len() >= at_least, "{} of {at_least} messages in {queue}", taken.len());
+    taken
+}
+
+async fn acknowledge(broker: &Broker, delivery: Delivery) -> Message {
+    let message = delivery.message.clone();
+    let receipt = broker.publish(Vec::new()).await.expect("nothing to publish");
+    delivery.settle(Settlement::Ack(receipt));
+    message
+}
+
+/// Waits until a series of `/metrics` satisfies a condition.
+pub async fn metric(daemon: &Daemon, series: &str, fits: impl Fn(f64) -> bool) -> f64 {
+    eventually(series, || {
+        let value = daemon.metric(series);
+        let found = fits(value).then_some(value);
+        async move { found }
+    })
+    .await
+}

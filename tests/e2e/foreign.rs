@@ -1,0 +1,95 @@
+//! Foreign clients: an unmodified aio-pika producer and consumer on RabbitMQ, installed from PyPI into a virtual
+//! environment of the test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::bench::Bench;
+
+const ROUTES: &str = r#"
+    plugin-dir = "$PLUGINS"
+    [exchanges."$P.ocelot.events"]
+    type = "topic"
+    codec = "ocelot"
+    [queues.$P-callback-tasks]
+    bind = { exchange = "$P.ocelot.events", keys = "comms.call.ended" }
+    [routes.callback-tasks]
+    queue = "$P-callback-tasks"
+    plugin = "callback-task"
+"#;
+
+const CLIENT: &str = r#"
+import asyncio, json, sys, aio_pika
+
+async def main(url, exchange_name):
+    connection = await aio_pika.connect_robust(url)
+    async with connection:
+        channel = await connection.channel()
+        exchange = await channel.declare_exchange(exchange_name, aio_pika.ExchangeType.TOPIC, durable=True)
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind(exchange, "planning.task.created")
+        event = {
+            "id": "5a1d2a8c-0f6e-4b0e-9a55-6f6f1f0c9a01", "type": "call.ended", "source": "communications",
+            "timestamp": "2026-11-21T10:00:00Z", "organizationId": "org-1", "userId": "user-7",
+            "data": {"call_id": "c-1", "duration": 42, "outcome": "callback_requested", "transcript": None},
+            "metadata": {"version": "1.0.0", "module": "cc-lite"},
+        }
+        body = json.dumps(event).encode()
+        message = aio_pika.Message(body, content_type="application/json", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await exchange.publish(message, routing_key="comms.call.ended")
+        async with queue.iterator(timeout=30) as messages:
+            async for task in messages:
+                async with task.process():
+                    print(json.dumps({"body": json.loads(task.body), "message_id": task.message_id, "type": task.type,
+                                      "cause": task.headers["trunkline-cause"], "key": task.routing_key}))
+                    return
+
+asyncio.run(main(*sys.argv[1:]))
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aio_pika_publishes_a_call_and_receives_the_task() {
+    let python = python_with("aio-pika==10.2.1");
+    let bench = Bench::amqp();
+    let routes = ROUTES.replace("$PLUGINS", &trunkline_support::plugins().display().to_string());
+    let daemon = bench.start(&routes).await;
+    let script = bench.path("client.py");
+    std::fs::write(&script, CLIENT).expect("a file");
+    let exchange = format!("{}.ocelot.events", bench.prefix);
+    let output = run(Command::new(python).arg(script).arg(&bench.broker).arg(exchange));
+    let received: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let task = &received["body"];
+    assert_eq!(received["key"], "planning.task.created");
+    assert_eq!(received["cause"], "5a1d2a8c-0f6e-4b0e-9a55-6f6f1f0c9a01");
+    assert_eq!((&task["type"], &task["id"]), (&"planning.task.created".into(), &received["message_id"]));
+    assert_eq!((&task["organizationId"], &task["userId"]), (&"org-1".into(), &"user-7".into()));
+    assert_eq!((&task["data"]["priority"], &task["data"]["due_date"]), (&"high".into(), &"2026-11-22".into()));
+    assert!(daemon.terminate().await.success());
+}
+
+/// An interpreter with a package, in `target/`, made once.
+fn python_with(package: &str) -> PathBuf {
+    let home = trunkline_support::plugins().parent().expect("target").join("python");
+    let python = home.join("bin/python");
+    let has = |package: &str| {
+        let (name, _) = package.split_once("==").unwrap_or((package, ""));
+        Command::new(&python).args(["-c", &format!("import {}", name.replace('-', "_"))]).status()
+    };
+    if !has(package).is_ok_and(|status| status.success()) {
+        make_environment(&home);
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]));
+    }
+    python
+}
+
+fn make_environment(home: &Path) {
+    run(Command::new("python3").args(["-m", "venv"]).arg(home));
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}

@@ -1,0 +1,8 @@
+//! The end-to-end tests: the real binary, real components, a real RabbitMQ and the embedded broker.
+
+mod bad_input;
+mod bench;
+mod conformance;
+mod foreign;
+mod guests;
+mod ten_thousand;

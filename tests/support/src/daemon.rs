@@ -1,0 +1,182 @@
+//! The daemon as a process: the real binary, its log, its listener.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use crate::eventually;
+
+/// A running daemon, killed when it is dropped.
+pub struct Daemon {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    address: String,
+}
+
+/// How a daemon ended that did not get to listen.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+impl Daemon {
+    /// Starts `binary run --config routes --state state --broker broker` on a free port, and waits until its routes
+    /// are started.
+    ///
+    /// # Errors
+    /// How it ended, when it did.
+    ///
+    /// # Panics
+    /// When it neither starts nor ends.
+    pub async fn start(binary: &str, routes: &Path, state: &Path, broker: &str) -> Result<Self, Ended> {
+        let mut child = Command::new(binary)
+            .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--broker", broker, "--config"])
+            .arg(routes)
+            .arg("--state")
+            .arg(state)
+            .env("LOG_LEVEL", "info,trunkline::trace=debug")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the daemon's binary runs");
+        let lines = read(&mut child);
+        let started = eventually("the daemon's start", || {
+            let ended = child.try_wait().expect("the process can be asked");
+            let address = find(&lines, "started").and_then(|_| find(&lines, "listening")?["address"].as_str().map(str::to_owned));
+            let answer = match (ended, address) {
+                (Some(status), _) => Some(Err(status)),
+                (None, Some(address)) => Some(Ok(address)),
+                (None, None) => None,
+            };
+            async move { answer }
+        })
+        .await;
+        match started {
+            Ok(address) => Ok(Self { child, lines, address }),
+            Err(status) => {
+                let stderr = lines.lock().expect("no panic while reading").join("\n");
+                Err(Ended { status, stderr })
+            }
+        }
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `http://ADDRESS` and a path.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// `GET`, whatever the status.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[must_use]
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let call = ureq::get(self.url(path)).config().http_status_as_error(false).build().call();
+        let mut response = call.expect("an answer");
+        (response.status().as_u16(), response.body_mut().read_to_string().expect("a text"))
+    }
+
+    /// `POST` of a JSON text, whatever the status.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[must_use]
+    pub fn post(&self, path: &str, body: &str) -> (u16, Value) {
+        let request = ureq::post(self.url(path)).config().http_status_as_error(false).build();
+        let mut response = request.header("content-type", "application/json").send(body).expect("an answer");
+        let text = response.body_mut().read_to_string().expect("a text");
+        (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// The value of a series of `/metrics`, written as there; 0 when it is not there.
+    #[must_use]
+    pub fn metric(&self, series: &str) -> f64 {
+        let (_, text) = self.get("/metrics");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+        value.unwrap_or_default()
+    }
+
+    /// The log line that tells the end of an event.
+    pub async fn settled(&self, id: &str) -> Value {
+        eventually(&format!("the end of event {id}"), || {
+            let lines = self.lines.lock().expect("no panic while reading");
+            let parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let found = parsed.filter(|line| line["message"] == "settled" && line["event"] == id && line["outcome"] != "retry").last();
+            async move { found }
+        })
+        .await
+    }
+
+    /// Everything it logged so far.
+    ///
+    /// # Panics
+    /// Never, unless reading panicked.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.lines.lock().expect("no panic while reading").join("\n")
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    ///
+    /// # Panics
+    /// When `kill` cannot be run.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        sent.expect("kill can be run");
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn ended(mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the daemon's end", || {
+            let ended = child.try_wait().expect("the process can be asked");
+            async move { ended }
+        })
+        .await
+    }
+
+    /// SIGTERM, and the exit status.
+    pub async fn terminate(self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended().await
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn read(child: &mut Child) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let (stderr, kept) = (child.stderr.take().expect("stderr is piped"), lines.clone());
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            kept.lock().expect("no panic while reading").push(line);
+        }
+    });
+    lines
+}
+
+fn find(lines: &Mutex<Vec<String>>, message: &str) -> Option<Value> {
+    let lines = lines.lock().expect("no panic while reading");
+    lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(|line| line["message"] == message)
+}
