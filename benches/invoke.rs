@@ -13,7 +13,8 @@ const CALLS: usize = 50_000;
 const ROUNDS: usize = 5;
 
 fn main() {
-    let plugins = std::env::var_os("TRUNKLINE_BENCH_PLUGINS").map(PathBuf::from).expect("run `cargo xtask bench invoke`");
+    let plugins =
+        std::env::var_os("TRUNKLINE_BENCH_PLUGINS").map(PathBuf::from).expect("run `cargo xtask bench invoke`");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(measure(&plugins.join("callback-task.wasm")));
 }
@@ -45,7 +46,12 @@ async fn measure(file: &std::path::Path) {
         }
         medians.sort_unstable();
         let (median, p99) = medians[ROUNDS / 2];
-        println!("{case}: median {} p99 {} ({} bytes, {CALLS} calls, middle of {ROUNDS} rounds)", micros(median), micros(p99), event.data.len());
+        println!(
+            "{case}: median {} p99 {} ({} bytes, {CALLS} calls, middle of {ROUNDS} rounds)",
+            micros(median),
+            micros(p99),
+            event.data.len()
+        );
     }
 }
 
@@ -58,7 +64,9 @@ fn micros(time: Duration) -> String {
 }
 
 fn event(outcome: &str) -> Event {
-    let mut data = format!(r#"{{"call_id":"5a1d2a8c-0f6e-4b0e-9a55-6f6f1f0c9a01","duration":184,"outcome":"{outcome}","transcript":""#);
+    let mut data = format!(
+        r#"{{"call_id":"5a1d2a8c-0f6e-4b0e-9a55-6f6f1f0c9a01","duration":184,"outcome":"{outcome}","transcript":""#
+    );
     while data.len() < 198 {
         data.push('x');
     }

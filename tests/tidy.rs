@@ -1,1 +1,161 @@
-//! x
+//! The rules of the house that a program can check.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use trunkline::event::Reason;
+
+/// The total order of the modules: each may import those before it that it names, so there are no circles.
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
+    ("event", &[]),
+    ("telemetry", &["event"]),
+    ("config", &["event"]),
+    ("codec", &["event", "config"]),
+    ("plugin", &["event", "telemetry", "config"]),
+    ("broker", &["event", "telemetry", "config"]),
+    ("route", &["event", "telemetry", "config", "codec", "plugin", "broker"]),
+    ("admin", &["event", "telemetry", "config"]),
+    ("daemon", &["event", "telemetry", "config", "codec", "plugin", "broker", "route", "admin"]),
+    ("main", &["config", "telemetry", "daemon", "admin"]),
+];
+
+/// Outside crates that only one module may name.
+const OWNERS: [(&str, &str); 9] = [
+    ("metrics", "telemetry"),
+    ("metrics_exporter_prometheus", "telemetry"),
+    ("toml", "config"),
+    ("wasmtime", "plugin"),
+    ("wasmtime_wasi", "plugin"),
+    ("lapin", "broker"),
+    ("redb", "broker"),
+    ("axum", "admin"),
+    ("clap", "main"),
+];
+
+/// Well before this a file is split by subject.
+const LINES_MAX: usize = 400;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The module of a file of `host/src`: the first part of its path.
+fn module(file: &Path) -> String {
+    let relative = file.strip_prefix(root().join("host/src")).expect("below host/src");
+    let first = relative.components().next().expect("a part").as_os_str().to_string_lossy().into_owned();
+    match first.trim_end_matches(".rs") {
+        "cli" => "main".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// Code lines: no comments, no text of tests.
+fn code(text: &str) -> Vec<&str> {
+    let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+    text[..end].lines().filter(|line| !line.trim_start().starts_with("//")).collect()
+}
+
+fn words_after<'a>(line: &'a str, prefix: &str) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for (at, _) in line.match_indices(prefix) {
+        let before = line[..at].chars().next_back();
+        if before.is_some_and(|character| character.is_alphanumeric() || character == '_' || character == ':') {
+            continue;
+        }
+        let rest = &line[at + prefix.len()..];
+        let end = rest.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(rest.len());
+        found.push(&rest[..end]);
+    }
+    found
+}
+
+#[test]
+fn modules_import_downwards_only() {
+    let may: BTreeMap<&str, &[&str]> = MAY_IMPORT.into_iter().collect();
+    let mut bad = Vec::new();
+    let mut seen = 0;
+    for file in rust_files(&root().join("host/src")) {
+        let module = module(&file);
+        if module == "lib" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).expect("a file");
+        for line in code(&text) {
+            let prefix = if module == "main" { "trunkline::" } else { "crate::" };
+            for imported in words_after(line, prefix) {
+                let is_module = may.contains_key(imported);
+                seen += usize::from(is_module);
+                if is_module && imported != module && !may[module.as_str()].contains(&imported) {
+                    bad.push(format!("{}: {module} imports {imported}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(seen > 50, "hardly any import was found ({seen}): the check itself is broken");
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+#[test]
+fn outside_crates_have_one_owner() {
+    let mut bad = Vec::new();
+    for file in rust_files(&root().join("host/src")) {
+        let (module, text) = (module(&file), std::fs::read_to_string(&file).expect("a file"));
+        for (outside, owner) in OWNERS {
+            let names_it = code(&text).iter().any(|line| !words_after(line, &format!("{outside}::")).is_empty());
+            if names_it && module != owner {
+                bad.push(format!("{}: only {owner} may name {outside}", file.display()));
+            }
+        }
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+#[test]
+fn files_are_read_at_a_sitting_and_say_what_they_own() {
+    let mut bad = Vec::new();
+    for folder in ["host/src", "plugins", "tests", "xtask/src", "benches"] {
+        for file in rust_files(&root().join(folder)) {
+            let text = std::fs::read_to_string(&file).expect("a file");
+            let lines = text.lines().count();
+            if lines > LINES_MAX {
+                bad.push(format!("{}: {lines} lines; split it by subject", file.display()));
+            }
+            if !text.starts_with("//!") && !file.ends_with("tests.rs") {
+                bad.push(format!("{}: does not open with what it owns", file.display()));
+            }
+        }
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+#[test]
+fn the_readme_lists_every_reason() {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
+    let table = readme.split("| reason |").nth(1).expect("a table of reasons");
+    let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+    let listed: Vec<&str> = rows.iter().filter_map(|row| row.split('`').nth(1)).collect();
+    assert_eq!(listed, Reason::ALL.map(Reason::as_str), "the table and the enum differ");
+}
+
+#[test]
+fn the_sample_routes_name_plugins_that_we_ship() {
+    let text = std::fs::read_to_string(root().join("routes.toml")).expect("routes.toml");
+    for plugin in xtask::wasm::PLUGINS {
+        assert!(text.contains(&format!("\"{plugin}\"")), "routes.toml does not use {plugin}");
+        assert!(trunkline_support::plugins().join(format!("{plugin}.wasm")).exists(), "{plugin} is not built");
+    }
+}

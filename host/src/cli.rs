@@ -97,7 +97,9 @@ pub(crate) enum LogFormat {
 
 /// Variables that are not UTF-8 cannot be ours.
 fn environment() -> std::collections::BTreeMap<String, String> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -106,10 +106,12 @@ async fn bodies(bench: Bench) {
     broker.close(trunkline_support::patience()).await;
 
     let daemon = bench.start(ROUTES).await;
-    let series = |outcome| format!("trunkline_messages_settled_total{{route=\"{}-echo\",outcome=\"{outcome}\"}}", bench.prefix);
+    let series =
+        |outcome| format!("trunkline_messages_settled_total{{route=\"{}-echo\",outcome=\"{outcome}\"}}", bench.prefix);
     crate::bench::metric(&daemon, &series("dead_letter"), |count| count == 3.0).await;
     crate::bench::metric(&daemon, &series("ack"), |count| count == 1.0).await;
-    let (status, problem) = daemon.post("/api/v1/events", &format!("{{\"type\":\"in\",\"data\":\"{}\"}}", "x".repeat(2 << 20)));
+    let (status, problem) =
+        daemon.post("/api/v1/events", &format!("{{\"type\":\"in\",\"data\":\"{}\"}}", "x".repeat(2 << 20)));
     assert_eq!((status, &problem["code"]), (413, &"TL413".into()), "{problem}");
     assert!(daemon.terminate().await.success());
 

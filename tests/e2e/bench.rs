@@ -45,7 +45,8 @@ impl Bench {
 
     /// Writes routes.toml: `$P` is the test's prefix, and the guests are the plugins unless it says otherwise.
     pub fn write_routes(&self, text: &str) -> PathBuf {
-        let head = if text.contains("plugin-dir") { String::new() } else { self.plugin_dir(trunkline_support::guests()) };
+        let head =
+            if text.contains("plugin-dir") { String::new() } else { self.plugin_dir(trunkline_support::guests()) };
         let file = self.path("routes.toml");
         std::fs::write(&file, head + &text.replace("$P", &self.prefix)).expect("a file");
         file
@@ -113,7 +114,8 @@ pub async fn drain(broker: &Broker, queue: &QueueName, at_least: usize) -> Vec<M
     let mut subscription = broker.subscribe(queue, 500, "drain").await.expect("the queue is there");
     let mut taken = Vec::new();
     loop {
-        let patience = if taken.len() < at_least { trunkline_support::patience() } else { std::time::Duration::from_millis(500) };
+        let patience =
+            if taken.len() < at_least { trunkline_support::patience() } else { std::time::Duration::from_millis(500) };
         match tokio::time::timeout(patience, subscription.next()).await {
             Ok(Next::Delivery(delivery)) => taken.push(acknowledge(broker, delivery).await),
             Ok(Next::Ended(reason)) => panic!("{reason}"),

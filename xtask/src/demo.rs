@@ -25,7 +25,8 @@ pub(crate) fn build_plugins() -> Result<PathBuf> {
 pub(crate) fn run(once: bool) -> Result<()> {
     println!("building the plugins and the daemon (the first time takes some minutes) ...");
     build_plugins()?;
-    let built = Command::new("cargo").current_dir(root()).args(["build", "--quiet", "--package", "trunkline"]).status()?;
+    let built =
+        Command::new("cargo").current_dir(root()).args(["build", "--quiet", "--package", "trunkline"]).status()?;
     if !built.success() {
         bail!("the daemon does not build ({built})");
     }
@@ -42,7 +43,9 @@ pub(crate) fn run(once: bool) -> Result<()> {
     println!("metrics: http://{address}/metrics   health: http://{address}/health");
     if !once {
         let body = r#"{"type":"call.ended","exchange":"ocelot.events","routing_key":"comms.call.ended","organizationId":"org-1","data":{"call_id":"c-9","duration":12,"outcome":"callback_requested"}}"#;
-        println!("\npublish one yourself:\n  curl -s http://{address}/api/v1/events -H 'content-type: application/json' -d '{body}'");
+        println!(
+            "\npublish one yourself:\n  curl -s http://{address}/api/v1/events -H 'content-type: application/json' -d '{body}'"
+        );
         println!("\nCtrl-C ends it.");
         daemon.follow()?;
     }
@@ -65,7 +68,8 @@ fn samples() -> Result<Vec<Sample>> {
             let text = std::fs::read_to_string(&path)?;
             let value: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
             let name = path.strip_prefix(root())?.display().to_string();
-            let sample = Sample { name: name.clone(), publish: value["publish"].clone(), expect: value["expect"].clone() };
+            let sample =
+                Sample { name: name.clone(), publish: value["publish"].clone(), expect: value["expect"].clone() };
             found.insert(name, sample);
         }
     }
@@ -147,7 +151,9 @@ impl Daemon {
                     }
                     seen.push(line);
                 }
-                Err(RecvTimeoutError::Timeout) => bail!("{what} did not come within {PATIENCE:?}:\n{}", seen.join("\n")),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("{what} did not come within {PATIENCE:?}:\n{}", seen.join("\n"))
+                }
                 Err(RecvTimeoutError::Disconnected) => bail!("the daemon ended before {what}:\n{}", seen.join("\n")),
             }
         }

@@ -32,7 +32,11 @@ pub fn ensure() -> Result<()> {
     println!("installing rabbitmq-server ...");
     let policy = Policy::keep_services_down()?;
     for arguments in [&["update", "-qq"][..], &["install", "-y", "-qq", "--no-install-recommends", "rabbitmq-server"]] {
-        let status = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()).status()?;
+        let status = Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null())
+            .status()?;
         if !status.success() {
             bail!("`apt-get {}` failed; install rabbitmq-server by hand or set RABBITMQ_URL", arguments.join(" "));
         }

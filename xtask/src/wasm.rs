@@ -75,7 +75,8 @@ fn forget_outer_cargo(cargo: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         let is_cargos = text.starts_with("CARGO_") && text != "CARGO_HOME";
-        let is_rustcs = ["RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"].contains(&&*text);
+        let is_rustcs =
+            ["RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"].contains(&&*text);
         let is_scripts = ["TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "OUT_DIR", "NUM_JOBS"].contains(&&*text);
         if is_cargos || is_rustcs || is_scripts || text.starts_with("CLIPPY_") {
             cargo.env_remove(&name);

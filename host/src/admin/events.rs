@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -80,8 +80,8 @@ async fn accept(
     if !is_json(headers) {
         return Err(Problem::unsupported_media_type());
     }
-    let request = serde_json::from_slice::<PublishRequest>(&body)
-        .map_err(|error| Problem::bad_request(error.to_string()))?;
+    let request =
+        serde_json::from_slice::<PublishRequest>(&body).map_err(|error| Problem::bad_request(error.to_string()))?;
     shared.backend.publish(request).await
 }
 

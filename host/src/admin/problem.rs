@@ -19,14 +19,34 @@ pub struct Problem {
 
 /// Code, title, and the paragraph of `explain`.
 const CODES: [(&str, &str, &str); 9] = [
-    ("TL400", "bad request", "The request body is not the JSON document that this path takes. The detail names the place or the field."),
-    ("TL401", "unauthorized", "`[http] tokens` is set, so requests below /api need the header `Authorization: Bearer TOKEN` with one of them."),
+    (
+        "TL400",
+        "bad request",
+        "The request body is not the JSON document that this path takes. The detail names the place or the field.",
+    ),
+    (
+        "TL401",
+        "unauthorized",
+        "`[http] tokens` is set, so requests below /api need the header `Authorization: Bearer TOKEN` with one of them.",
+    ),
     ("TL404", "not found", "There is nothing at this path."),
     ("TL405", "method not allowed", "The path exists, but not for this method."),
     ("TL413", "too large", "The request body is larger than `[http] max-body`."),
-    ("TL415", "unsupported media type", "Bodies are JSON, and must say so: `Content-Type: application/json`. This also keeps a web page from publishing through a visitor's browser."),
-    ("TL422", "cannot be published", "The event breaks a rule of the broker or of the exchange's codec, or no queue is there for it on an exchange that addresses one. It was not taken."),
-    ("TL503", "broker unavailable", "The broker is away or has asked publishers to stop. Nothing is confirmed: send the event again, with the same id."),
+    (
+        "TL415",
+        "unsupported media type",
+        "Bodies are JSON, and must say so: `Content-Type: application/json`. This also keeps a web page from publishing through a visitor's browser.",
+    ),
+    (
+        "TL422",
+        "cannot be published",
+        "The event breaks a rule of the broker or of the exchange's codec, or no queue is there for it on an exchange that addresses one. It was not taken.",
+    ),
+    (
+        "TL503",
+        "broker unavailable",
+        "The broker is away or has asked publishers to stop. Nothing is confirmed: send the event again, with the same id.",
+    ),
     ("TL500", "internal error", "A bug in Trunkline. The log has more."),
 ];
 

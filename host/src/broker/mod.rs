@@ -214,6 +214,7 @@ impl Broker {
 }
 
 /// What [`Subscription::next`] gives.
+#[expect(clippy::large_enum_variant, reason = "it is a delivery nearly every time; a box would cost one allocation each")]
 #[derive(Debug)]
 pub enum Next {
     /// A message to answer.
@@ -223,6 +224,7 @@ pub enum Next {
 }
 
 /// A consumer of one queue.
+#[expect(clippy::large_enum_variant, reason = "there is one a route")]
 pub enum Subscription {
     /// On a channel of its own.
     Amqp(amqp::Subscription),

@@ -94,9 +94,9 @@ fn binary_attributes(headers: &Headers) -> Vec<(String, String)> {
 fn structured(message: &Message) -> Result<Event, Error> {
     let envelope: Structured<'_> = serde_json::from_slice(&message.body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => problem(error.to_string()),
-        serde_json::error::Category::Io
-        | serde_json::error::Category::Syntax
-        | serde_json::error::Category::Eof => Error::Json(error.to_string()),
+        serde_json::error::Category::Io | serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
+            Error::Json(error.to_string())
+        }
     })?;
     check_version(&envelope.specversion)?;
     let mut event = from_properties(message);

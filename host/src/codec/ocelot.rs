@@ -47,9 +47,9 @@ struct Envelope<'a> {
 pub(super) fn decode(message: &Message) -> Result<Event, Error> {
     let envelope: Incoming<'_> = serde_json::from_slice(&message.body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Error::Envelope { envelope: NAME, problem: error.to_string() },
-        serde_json::error::Category::Io
-        | serde_json::error::Category::Syntax
-        | serde_json::error::Category::Eof => Error::Json(error.to_string()),
+        serde_json::error::Category::Io | serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
+            Error::Json(error.to_string())
+        }
     })?;
     for (field, value) in [("id", &envelope.id), ("type", &envelope.r#type)] {
         if value.is_empty() {
@@ -100,7 +100,7 @@ pub(super) fn encode(event: &Outgoing<'_>) -> Result<Encoded, Error> {
         data,
         metadata,
     };
-    let body = serde_json::to_vec(&envelope)
-        .map_err(|error| Error::Data { envelope: NAME, problem: error.to_string() })?;
+    let body =
+        serde_json::to_vec(&envelope).map_err(|error| Error::Data { envelope: NAME, problem: error.to_string() })?;
     Ok(Encoded { content_type: "application/json".to_owned(), body: body.into(), headers: Headers::default() })
 }

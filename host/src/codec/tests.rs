@@ -40,7 +40,12 @@ fn broken_bodies_say_what_and_where() {
         (Codec::Ocelot, None, b"\xff\xfe{\0", "column 1"),
         (Codec::Raw, Some("application/json"), b"{\"a\":}", "column 6"),
         (Codec::Raw, Some("application/vnd.acme+json; charset=utf-8"), b"nope", "column"),
-        (Codec::Cloudevents, Some("application/cloudevents+json"), br#"{"specversion":"1.0","id":"1","source":"/"}"#, "`type`"),
+        (
+            Codec::Cloudevents,
+            Some("application/cloudevents+json"),
+            br#"{"specversion":"1.0","id":"1","source":"/"}"#,
+            "`type`",
+        ),
         (
             Codec::Cloudevents,
             Some("application/cloudevents+json"),
@@ -86,7 +91,9 @@ fn a_retry_shows_where_it_first_came_from() {
 fn cloudevents_binary_in_both_spellings() {
     for prefix in PREFIXES {
         let mut binary = message(Some("application/json"), "{}");
-        for (name, value) in [("specversion", "1.0"), ("id", "e-1"), ("source", "/calls"), ("type", "t"), ("region", "eu")] {
+        for (name, value) in
+            [("specversion", "1.0"), ("id", "e-1"), ("source", "/calls"), ("type", "t"), ("region", "eu")]
+        {
             binary.properties.headers.set(format!("{prefix}{name}"), value);
         }
         let event = decode(Codec::Cloudevents, &binary).expect("valid");

@@ -49,18 +49,21 @@ fn message(config: &Config, request: PublishRequest) -> Result<(Message, bool), 
     };
     let data = Bytes::copy_from_slice(request.data.get().as_bytes());
     let attributes = request.attributes.into_iter().collect::<Vec<_>>();
-    let encoded = codec::encode(codec, &Outgoing {
-        id: &id,
-        kind: &request.r#type,
-        source: request.source.as_deref().unwrap_or("/trunkline/api"),
-        subject: request.subject.as_deref(),
-        time: &time.to_string(),
-        content_type: "application/json",
-        data: &data,
-        tenant: request.organization_id.as_deref(),
-        user: request.user_id.as_deref(),
-        attributes: &attributes,
-    })
+    let encoded = codec::encode(
+        codec,
+        &Outgoing {
+            id: &id,
+            kind: &request.r#type,
+            source: request.source.as_deref().unwrap_or("/trunkline/api"),
+            subject: request.subject.as_deref(),
+            time: &time.to_string(),
+            content_type: "application/json",
+            data: &data,
+            tenant: request.organization_id.as_deref(),
+            user: request.user_id.as_deref(),
+            attributes: &attributes,
+        },
+    )
     .map_err(|error| Problem::unpublishable(error.to_string()))?;
     let mut headers = encoded.headers;
     if let Some(tenant) = request.organization_id {
@@ -99,7 +102,10 @@ fn exchange(config: &Config, name: Option<&str>) -> Result<(ExchangeName, Codec,
         Some(exchange) => Ok((name, exchange.codec, exchange.kind != ExchangeKind::Direct)),
         None => {
             let known = config.topology.exchanges.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            Err(Problem::unpublishable(format!("there is no exchange {:?} in routes.toml; known: {known}", name.as_str())))
+            Err(Problem::unpublishable(format!(
+                "there is no exchange {:?} in routes.toml; known: {known}",
+                name.as_str()
+            )))
         }
     }
 }

@@ -66,9 +66,9 @@ impl Host {
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self.wasi.get_or_insert_with(|| {
-            WasiCtx::builder().stdout(self.stdout.clone()).stderr(self.stderr.clone()).build()
-        });
+        let ctx = self
+            .wasi
+            .get_or_insert_with(|| WasiCtx::builder().stdout(self.stdout.clone()).stderr(self.stderr.clone()).build());
         WasiCtxView { ctx, table: &mut self.table }
     }
 }

@@ -81,7 +81,10 @@ fn explain(error: &wasmtime::Error, store: &Store<Host>, limits: &Limits) -> Fai
     let text = format!("{error:#}");
     // wasmtime has no type for it; the guest `bigmouth` holds this text.
     if text.contains("fuel allocated for hostcalls has been exhausted") {
-        return Failure::TooLarge(format!("the answer is larger than limits.output ({} bytes)", limits.output_max_bytes));
+        return Failure::TooLarge(format!(
+            "the answer is larger than limits.output ({} bytes)",
+            limits.output_max_bytes
+        ));
     }
     let said = host.stderr_text();
     let cause = error.downcast_ref::<Trap>().map_or_else(|| error.root_cause().to_string(), Trap::to_string);
@@ -114,7 +117,9 @@ fn clip_failure(failure: Failure) -> Failure {
     match failure {
         Failure::Retry { reason, after } => Failure::Retry { reason: clip(reason), after },
         Failure::Rejected(text) => Failure::Rejected(clip(text)),
-        Failure::Trap(_) | Failure::Timeout(_) | Failure::Memory(_) | Failure::TooLarge(_) | Failure::Invalid(_) => failure,
+        Failure::Trap(_) | Failure::Timeout(_) | Failure::Memory(_) | Failure::TooLarge(_) | Failure::Invalid(_) => {
+            failure
+        }
     }
 }
 

@@ -124,14 +124,7 @@ mod tests {
     }
 
     fn seen(attempt: u32, now: &str) -> Seen {
-        Seen {
-            id: "e-1".into(),
-            attempt,
-            now: now.into(),
-            route: "r".into(),
-            plugin: "p".into(),
-            digest: "d".into(),
-        }
+        Seen { id: "e-1".into(), attempt, now: now.into(), route: "r".into(), plugin: "p".into(), digest: "d".into() }
     }
 
     fn step() -> RetryStep {
@@ -164,10 +157,8 @@ mod tests {
         let mut full = message();
         full.properties.headers.set("big", "v".repeat(limits::HEADERS_MAX_BYTES - 200));
         full.properties.headers.set(header::TENANT, "org-1");
-        let target = DeadLetter {
-            exchange: ExchangeName::default_exchange(),
-            key: RoutingKey::new("q.dlq").expect("valid"),
-        };
+        let target =
+            DeadLetter { exchange: ExchangeName::default_exchange(), key: RoutingKey::new("q.dlq").expect("valid") };
         let copy = dead_letter(&full, &seen(1, "T1"), &target, Reason::Trap, &"e".repeat(1024)).message;
         assert_eq!(copy.check(), Ok(()));
         let headers = &copy.properties.headers;

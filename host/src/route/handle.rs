@@ -217,7 +217,14 @@ impl Route {
         if status.connected && status.session == session { Ok(()) } else { Err(Left(why)) }
     }
 
-    fn trace(&self, work: &Work, message: &Message, settled: Settled, reason: Option<Reason>, emitted: &[EmittedTrace]) {
+    fn trace(
+        &self,
+        work: &Work,
+        message: &Message,
+        settled: Settled,
+        reason: Option<Reason>,
+        emitted: &[EmittedTrace],
+    ) {
         if SettledTrace::is_wanted() {
             let kind = message.properties.kind.as_deref().unwrap_or(message.routing_key.as_str());
             SettledTrace { route: &self.name, event: &work.seen.id, kind, settled, reason }.write(emitted);

@@ -9,17 +9,8 @@ const SHORT_SECONDS: [f64; 13] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
 /// 1 ms to 5 minutes.
 const LONG_SECONDS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0, 300.0];
 /// 256 B to 16 MiB by fours.
-const BODY_BYTES: [f64; 9] = [
-    256.0,
-    1024.0,
-    4096.0,
-    16384.0,
-    65536.0,
-    262_144.0,
-    1_048_576.0,
-    4_194_304.0,
-    16_777_216.0,
-];
+const BODY_BYTES: [f64; 9] =
+    [256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0];
 /// 64 KiB to 64 MiB by fours.
 const MEMORY_BYTES: [f64; 6] = [65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0];
 const BATCH: [f64; 7] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0];
@@ -98,13 +89,25 @@ fn describe() {
     }
     for (name, unit, help) in [
         ("trunkline_message_body_bytes", Unit::Bytes, "Body of a delivery"),
-        ("trunkline_message_wait_seconds", Unit::Seconds, "From the message's timestamp (whole seconds) to its receipt"),
+        (
+            "trunkline_message_wait_seconds",
+            Unit::Seconds,
+            "From the message's timestamp (whole seconds) to its receipt",
+        ),
         ("trunkline_message_total_seconds", Unit::Seconds, "From receipt to acknowledgement"),
         ("trunkline_plugin_invocation_duration_seconds", Unit::Seconds, "Fresh instance and call of a plugin"),
         ("trunkline_plugin_memory_peak_bytes", Unit::Bytes, "Linear memory of an instance when its call ended"),
         ("trunkline_plugin_load_duration_seconds", Unit::Seconds, "Reading, compiling and linking a plugin"),
-        ("trunkline_publish_duration_seconds", Unit::Seconds, "From publishing an event's emissions to the last confirm"),
-        ("trunkline_store_commit_duration_seconds", Unit::Seconds, "One transaction of the embedded store, fsync included"),
+        (
+            "trunkline_publish_duration_seconds",
+            Unit::Seconds,
+            "From publishing an event's emissions to the last confirm",
+        ),
+        (
+            "trunkline_store_commit_duration_seconds",
+            Unit::Seconds,
+            "One transaction of the embedded store, fsync included",
+        ),
         ("trunkline_store_commit_messages", Unit::Count, "Changes that shared one fsync"),
         ("trunkline_http_request_duration_seconds", Unit::Seconds, "HTTP requests"),
     ] {

@@ -104,7 +104,8 @@ impl Route {
             (result, zero(counter!("trunkline_events_published_total", &labels)))
         };
         let invocations = |outcome: &'static str| {
-            let labels = [("plugin", plugin.to_string()), ("variant", "stable".to_owned()), ("outcome", outcome.to_owned())];
+            let labels =
+                [("plugin", plugin.to_string()), ("variant", "stable".to_owned()), ("outcome", outcome.to_owned())];
             (outcome, counter!("trunkline_plugin_invocations_total", &labels))
         };
         let dead_letter = |reason: Reason| {

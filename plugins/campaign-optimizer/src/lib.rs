@@ -108,20 +108,27 @@ fn suggestions(campaign: &CampaignCompleted<'_>, target: f64) -> Vec<Suggestion>
         suggest("small-sample", text);
     }
     if share(failed_calls, total_calls) > FAILED_SHARE_MAX {
-        let text = format!("{failed_calls} of {total_calls} calls ({}%) failed: check the list's numbers.", percent(failed_calls));
+        let text = format!(
+            "{failed_calls} of {total_calls} calls ({}%) failed: check the list's numbers.",
+            percent(failed_calls)
+        );
         suggest("clean-list", text);
     }
     if share(undecided, total_calls) > UNDECIDED_SHARE_MAX {
-        let text = format!("{undecided} of {total_calls} calls ({}%) had no result: try other hours.", percent(undecided));
+        let text =
+            format!("{undecided} of {total_calls} calls ({}%) had no result: try other hours.", percent(undecided));
         suggest("call-times", text);
     }
     let missing = shortfall(campaign, target);
     let reached = successful_calls + failed_calls;
     if share(successful_calls, reached.max(1)) < target {
-        let text = format!("{successful_calls} of {reached} decided calls succeeded, {missing} fewer than wanted: rework the script.");
+        let text = format!(
+            "{successful_calls} of {reached} decided calls succeeded, {missing} fewer than wanted: rework the script."
+        );
         suggest("script", text);
     } else {
-        let text = format!("Decided calls reach the target; {missing} more successes are in the calls without a result.");
+        let text =
+            format!("Decided calls reach the target; {missing} more successes are in the calls without a result.");
         suggest("follow-up", text);
     }
     found
@@ -170,10 +177,22 @@ mod tests {
     #[test]
     fn figures_that_contradict_each_other_are_rejected() {
         for (data, expected) in [
-            (json!({ "campaign_id": "k", "total_calls": 10, "successful_calls": 8, "failed_calls": 3, "success_rate": 0.8 }), "8 successful"),
-            (json!({ "campaign_id": "k", "total_calls": 10, "successful_calls": 5, "failed_calls": 3, "success_rate": 0.8 }), "0.500"),
-            (json!({ "campaign_id": "k", "total_calls": 10, "successful_calls": 5, "failed_calls": 3, "success_rate": 1.5 }), "between"),
-            (json!({ "campaign_id": "k", "total_calls": -1, "successful_calls": 5, "failed_calls": 3, "success_rate": 0.5 }), "-1"),
+            (
+                json!({ "campaign_id": "k", "total_calls": 10, "successful_calls": 8, "failed_calls": 3, "success_rate": 0.8 }),
+                "8 successful",
+            ),
+            (
+                json!({ "campaign_id": "k", "total_calls": 10, "successful_calls": 5, "failed_calls": 3, "success_rate": 0.8 }),
+                "0.500",
+            ),
+            (
+                json!({ "campaign_id": "k", "total_calls": 10, "successful_calls": 5, "failed_calls": 3, "success_rate": 1.5 }),
+                "between",
+            ),
+            (
+                json!({ "campaign_id": "k", "total_calls": -1, "successful_calls": 5, "failed_calls": 3, "success_rate": 0.5 }),
+                "-1",
+            ),
         ] {
             match handle(testing::event("campaign.completed", &data)) {
                 Err(Failure::Reject(text)) => assert!(text.contains(expected), "{text}"),

@@ -56,7 +56,7 @@ fn answer<'a>(kind: &'static str, job: &'a Object, checked: Checked) -> Answer<'
         status: if is_good { "pending" } else { "failed" },
         result: None,
         word_count: checked.word_count.filter(|_| is_good),
-        error: (!is_good).then(|| Problem { message, fields: checked.problems }),
+        error: (!is_good).then_some(Problem { message, fields: checked.problems }),
     }
 }
 

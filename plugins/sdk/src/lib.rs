@@ -16,10 +16,10 @@
 //! A plugin is a `cdylib` built for `wasm32-wasip2`. It runs in a fresh instance for every event, so statics never carry
 //! anything over. Natively it is an ordinary function, tested with [`testing`].
 
+pub mod config;
 mod emission;
 mod event;
 mod failure;
-pub mod config;
 pub mod log;
 pub mod testing;
 

@@ -81,9 +81,14 @@ mod tests {
 
     #[test]
     fn the_threshold_itself_is_no_alert() {
-        for (score, severity) in
-            [(1.0, None), (0.0, None), (-0.5, None), (-0.51, Some("high")), (-0.8, Some("high")), (-0.9, Some("critical"))]
-        {
+        for (score, severity) in [
+            (1.0, None),
+            (0.0, None),
+            (-0.5, None),
+            (-0.51, Some("high")),
+            (-0.8, Some("high")),
+            (-0.9, Some("critical")),
+        ] {
             let emitted = handle(analyzed(score)).expect("valid");
             let alert: Option<Value> = emitted.first().map(|emission| emission.read().expect("JSON"));
             assert_eq!(alert.as_ref().and_then(|alert| alert["severity"].as_str()), severity, "{score}");

@@ -48,7 +48,8 @@ impl Daemon {
         let lines = read(&mut child);
         let started = eventually("the daemon's start", || {
             let ended = child.try_wait().expect("the process can be asked");
-            let address = find(&lines, "started").and_then(|_| find(&lines, "listening")?["address"].as_str().map(str::to_owned));
+            let address =
+                find(&lines, "started").and_then(|_| find(&lines, "listening")?["address"].as_str().map(str::to_owned));
             let answer = match (ended, address) {
                 (Some(status), _) => Some(Err(status)),
                 (None, Some(address)) => Some(Ok(address)),
@@ -113,8 +114,8 @@ impl Daemon {
     pub async fn settled(&self, id: &str) -> Value {
         eventually(&format!("the end of event {id}"), || {
             let lines = self.lines.lock().expect("no panic while reading");
-            let parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let found = parsed.filter(|line| line["message"] == "settled" && line["event"] == id && line["outcome"] != "retry").last();
+            let mut parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let found = parsed.rfind(|line| line["message"] == "settled" && line["event"] == id && line["outcome"] != "retry");
             async move { found }
         })
         .await

@@ -70,7 +70,8 @@ struct Window {
 impl Window {
     fn add(&mut self, identity: Identity, accept_unroutable: bool, reply: oneshot::Sender<Answer>) -> u64 {
         self.next += 1;
-        self.pending.insert(self.next, Pending { identity, accept_unroutable, reply, since: Instant::now(), taken: None });
+        self.pending
+            .insert(self.next, Pending { identity, accept_unroutable, reply, since: Instant::now(), taken: None });
         self.next
     }
 

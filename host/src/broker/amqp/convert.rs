@@ -164,6 +164,9 @@ mod tests {
         for (key, header) in properties.headers.iter() {
             assert_eq!(back.headers.get(key), Some(header), "{key}");
         }
-        assert_eq!(Properties { headers: Headers::default(), ..back }, Properties { headers: Headers::default(), ..properties });
+        assert_eq!(
+            Properties { headers: Headers::default(), ..back },
+            Properties { headers: Headers::default(), ..properties }
+        );
     }
 }

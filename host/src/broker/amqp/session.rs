@@ -97,7 +97,8 @@ async fn connect(url: &str, name: &str) -> Result<Connection, lapin::Error> {
 pub(super) fn with_defaults(url: &str) -> Result<String, Error> {
     url.parse::<lapin::uri::AMQPUri>().map_err(|error| Error::Unusable(format!("the broker's URL: {error}")))?;
     let query = url.split_once('?').map(|(_, query)| query);
-    let has = |name: &str| query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with(&format!("{name}="))));
+    let has =
+        |name: &str| query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with(&format!("{name}="))));
     let missing = DEFAULTS.iter().filter(|(name, _)| !has(name)).map(|(name, value)| format!("{name}={value}"));
     let missing = missing.collect::<Vec<_>>().join("&");
     let separator = if query.is_some() { "&" } else { "?" };

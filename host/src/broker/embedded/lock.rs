@@ -29,10 +29,8 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(unusable(error.to_string())),
         }
-        let written = file
-            .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        let written =
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(|error| unusable(error.to_string()))?;
         Ok(Self { _file: file })
     }

@@ -38,7 +38,7 @@ pub struct Embedded {
     shared: Arc<Shared>,
     file: PathBuf,
     writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
-    _lock: Lock,
+    lock: std::sync::Mutex<Option<Lock>>,
 }
 
 impl Embedded {
@@ -77,7 +77,7 @@ impl Embedded {
         let (shared, commands) = Shared::new(store, routing, queues.collect());
         let shared = Arc::new(shared);
         let writer = writer::start(shared.clone(), commands).map_err(|error| unusable(&error))?;
-        Ok(Self { shared, file, writer: std::sync::Mutex::new(Some(writer)), _lock: lock })
+        Ok(Self { shared, file, writer: std::sync::Mutex::new(Some(writer)), lock: std::sync::Mutex::new(Some(lock)) })
     }
 
     /// The state as it changes.
@@ -164,6 +164,8 @@ impl Embedded {
         if let Some(writer) = writer {
             let _panicked = writer.join();
         }
+        // Nothing touches the directory any more: another process may have it.
+        drop(self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
     }
 }
 

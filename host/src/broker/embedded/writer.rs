@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::queue::{Entry, Queue};
 use super::shared::{Change, Command, Core, Routed, Shared, now_ms, refused_by_full_queue};
@@ -38,7 +38,7 @@ struct Writer {
 /// What waits for one transaction.
 #[derive(Default)]
 struct Waiting {
-    publishes: Vec<(Routed, oneshot::Sender<Result<(), Error>>, tokio::sync::OwnedSemaphorePermit)>,
+    publishes: Vec<(Routed, Reply, OwnedSemaphorePermit)>,
     flushes: Vec<oneshot::Sender<()>>,
     messages: usize,
     bytes: usize,
@@ -265,7 +265,10 @@ impl Writer {
     }
 }
 
-type Planned = (oneshot::Sender<Result<(), Error>>, Result<(), Error>, tokio::sync::OwnedSemaphorePermit);
+/// Who waits for a publish, the answer, and the place it held.
+type Planned = (Reply, Result<(), Error>, OwnedSemaphorePermit);
+
+type Reply = oneshot::Sender<Result<(), Error>>;
 
 fn refuse_all(waiting: Waiting, reason: &str) {
     for (_, reply, _place) in waiting.publishes {

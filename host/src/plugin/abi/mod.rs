@@ -9,7 +9,8 @@ use super::host::Host;
 
 /// Interfaces that every plugin gets, by the part of the name before the version. WASI's own parts are what each
 /// language's library imports by itself; behind them are no files, sockets, arguments or environment.
-const GRANTED: [&str; 6] = ["wasi:cli/", "wasi:clocks/", "wasi:config/store", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
+const GRANTED: [&str; 6] =
+    ["wasi:cli/", "wasi:clocks/", "wasi:config/store", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
 
 /// Interfaces that exist in the contract but are not granted by this version, with the key that will grant them.
 const GRANTABLE: [(&str, &str); 2] = [("wasi:http/", "allow.http"), ("wasi:keyvalue/", "allow.kv")];

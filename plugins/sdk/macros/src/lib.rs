@@ -41,17 +41,17 @@ impl Parse for About {
 }
 
 fn text(value: &Expr) -> syn::Result<String> {
-    match value {
-        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Ok(text.value()),
-        other => Err(syn::Error::new_spanned(other, "a string is wanted here")),
-    }
+    let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = value else {
+        return Err(syn::Error::new_spanned(value, "a string is wanted here"));
+    };
+    Ok(text.value())
 }
 
 fn texts(value: &Expr) -> syn::Result<Vec<String>> {
-    match value {
-        Expr::Array(array) => array.elems.iter().map(text).collect(),
-        other => Err(syn::Error::new_spanned(other, "a list of strings is wanted here, such as [\"call.ended\"]")),
-    }
+    let Expr::Array(array) = value else {
+        return Err(syn::Error::new_spanned(value, "a list of strings is wanted here, such as [\"call.ended\"]"));
+    };
+    array.elems.iter().map(text).collect()
 }
 
 fn expand(about: &About, function: &ItemFn) -> syn::Result<proc_macro2::TokenStream> {
@@ -69,6 +69,11 @@ fn expand(about: &About, function: &ItemFn) -> syn::Result<proc_macro2::TokenStr
             takes: &[#(#takes),*],
             emits: &[#(#emits),*],
         };
+
+        // A wrong signature is told here, in the words of the plugin's own types.
+        const _: fn(
+            ::trunkline_plugin::Event,
+        ) -> Result<Vec<::trunkline_plugin::Emission>, ::trunkline_plugin::Failure> = #name;
 
         #[cfg(target_family = "wasm")]
         const _: () = {
