@@ -104,6 +104,7 @@ async fn bodies(bench: Bench) {
     batch.push(message(&exchange, "in", "good", good));
     drop(broker.publish(batch).await.expect("confirmed"));
     broker.close(trunkline_support::patience()).await;
+    drop(broker);
 
     let daemon = bench.start(ROUTES).await;
     let series =

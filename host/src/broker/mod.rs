@@ -214,7 +214,10 @@ impl Broker {
 }
 
 /// What [`Subscription::next`] gives.
-#[expect(clippy::large_enum_variant, reason = "it is a delivery nearly every time; a box would cost one allocation each")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is a delivery nearly every time; a box would cost one allocation each"
+)]
 #[derive(Debug)]
 pub enum Next {
     /// A message to answer.

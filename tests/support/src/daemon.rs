@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use serde_json::Value;
 
@@ -45,7 +46,7 @@ impl Daemon {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the daemon's binary runs");
-        let lines = read(&mut child);
+        let (lines, reader) = read(&mut child);
         let started = eventually("the daemon's start", || {
             let ended = child.try_wait().expect("the process can be asked");
             let address =
@@ -61,6 +62,8 @@ impl Daemon {
         match started {
             Ok(address) => Ok(Self { child, lines, address }),
             Err(status) => {
+                // What it wrote last may still be on its way.
+                reader.join().expect("no panic while reading");
                 let stderr = lines.lock().expect("no panic while reading").join("\n");
                 Err(Ended { status, stderr })
             }
@@ -115,7 +118,8 @@ impl Daemon {
         eventually(&format!("the end of event {id}"), || {
             let lines = self.lines.lock().expect("no panic while reading");
             let mut parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let found = parsed.rfind(|line| line["message"] == "settled" && line["event"] == id && line["outcome"] != "retry");
+            let found =
+                parsed.rfind(|line| line["message"] == "settled" && line["event"] == id && line["outcome"] != "retry");
             async move { found }
         })
         .await
@@ -166,15 +170,15 @@ impl Drop for Daemon {
     }
 }
 
-fn read(child: &mut Child) -> Arc<Mutex<Vec<String>>> {
+fn read(child: &mut Child) -> (Arc<Mutex<Vec<String>>>, JoinHandle<()>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let (stderr, kept) = (child.stderr.take().expect("stderr is piped"), lines.clone());
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             kept.lock().expect("no panic while reading").push(line);
         }
     });
-    lines
+    (lines, reader)
 }
 
 fn find(lines: &Mutex<Vec<String>>, message: &str) -> Option<Value> {

@@ -38,7 +38,7 @@ pub struct Embedded {
     shared: Arc<Shared>,
     file: PathBuf,
     writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
-    lock: std::sync::Mutex<Option<Lock>>,
+    _lock: Lock,
 }
 
 impl Embedded {
@@ -77,7 +77,7 @@ impl Embedded {
         let (shared, commands) = Shared::new(store, routing, queues.collect());
         let shared = Arc::new(shared);
         let writer = writer::start(shared.clone(), commands).map_err(|error| unusable(&error))?;
-        Ok(Self { shared, file, writer: std::sync::Mutex::new(Some(writer)), lock: std::sync::Mutex::new(Some(lock)) })
+        Ok(Self { shared, file, writer: std::sync::Mutex::new(Some(writer)), _lock: lock })
     }
 
     /// The state as it changes.
@@ -152,7 +152,8 @@ impl Embedded {
         Some(std::fs::metadata(&self.file).ok()?.len())
     }
 
-    /// Writes what is pending, marks the store as closed in order, and ends the writer.
+    /// Writes what is pending, marks the store as closed in order, and ends the writer. The directory is free for
+    /// others once the broker is dropped.
     pub async fn close(&self, within: Duration) {
         let (reply, closed) = oneshot::channel();
         self.shared.send(Command::Close(reply));
@@ -164,8 +165,6 @@ impl Embedded {
         if let Some(writer) = writer {
             let _panicked = writer.join();
         }
-        // Nothing touches the directory any more: another process may have it.
-        drop(self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
     }
 }
 

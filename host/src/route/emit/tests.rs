@@ -70,9 +70,9 @@ fn one_bad_emission_stops_all() {
         change(&mut bad);
         bad
     };
-    let cases: [(Emission, &str); 9] = [
+    let cases: [(Emission, &str); 10] = [
         (emission(""), "type is empty"),
-        (emission(&"t".repeat(256)), "256 bytes"),
+        (emission(&"t".repeat(256)), "261 bytes"),
         (with(|e| e.routing_key = Some("k".repeat(300))), "routing key is 300 bytes"),
         (with(|e| e.deliver_after_ms = Some(1)), "deliver-after-ms"),
         (with(|e| e.attributes = vec![("CC".into(), "other.key".into())]), "\"CC\""),
@@ -80,6 +80,7 @@ fn one_bad_emission_stops_all() {
         (with(|e| e.attributes = vec![("trunkline-hops".into(), "0".into())]), "\"trunkline-hops\""),
         (with(|e| e.attributes = vec![("big".into(), "v".repeat(70_000))]), "headers take"),
         (with(|e| e.content_type = Some("c".repeat(256))), "content-type is 256 bytes"),
+        (with(|e| (e.kind, e.routing_key) = ("t".repeat(256), Some("k".into()))), "type is 256 bytes"),
     ];
     for (bad, expected) in cases {
         match build(None, &[emission("ok"), bad]) {
