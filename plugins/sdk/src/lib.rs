@@ -5,7 +5,7 @@
 //!
 //! #[handler]
 //! fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
-//!     let call: serde_json::Value = event.json()?;
+//!     let call: trunkline_plugin::json::Value = event.json()?;
 //!     if call["outcome"] != "callback_requested" {
 //!         return Ok(vec![]);
 //!     }

@@ -1,0 +1,334 @@
+//! The cases. Each names its queues after its bench, so that they run side by side on one broker.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use trunkline::broker::{Broker, Delivery, Error, Fate, Next, Publication, Refusal, Settlement, Subscription};
+use trunkline::event::{HeaderValue, Headers};
+
+use crate::bench::{Bench, drain, message};
+
+const TOPOLOGY: &str = r##"
+[defaults]
+exchange = { name = "$P-topic", type = "topic" }
+
+[exchanges]
+$P-direct = { type = "direct" }
+$P-fanout = { type = "fanout" }
+$P-headers = { type = "headers" }
+$P-spare = { type = "fanout" }
+$P-first = { type = "topic", alternate = "$P-spare" }
+
+[queues.$P-one]
+bind = ["a.*", "#.z", "a.b"]
+[queues.$P-two]
+bind = [{ exchange = "$P-direct", keys = "k" }, { exchange = "$P-fanout", keys = "" }]
+[queues.$P-all]
+bind = [{ exchange = "$P-headers", headers = { x = "1", y = "2" }, match = "all" }]
+[queues.$P-any]
+bind = [{ exchange = "$P-headers", headers = { x = "1", y = "2" }, match = "any" }]
+[queues.$P-lost]
+bind = { exchange = "$P-spare", keys = "" }
+[queues.$P-full]
+bind = { exchange = "$P-direct", keys = "full" }
+max-length = 2
+overflow = "reject-publish"
+[queues.$P-short]
+bind = { exchange = "$P-direct", keys = "short" }
+max-length = 2
+[queues.$P-limited]
+bind = { exchange = "$P-direct", keys = "limited" }
+delivery-limit = 2
+
+[routes.$P-route]
+from = "route.in"
+plugin = "echo"
+retry = { max = 1, delay = "300ms" }
+"##;
+
+async fn next(subscription: &mut Subscription) -> Delivery {
+    match tokio::time::timeout(trunkline_support::patience(), subscription.next()).await {
+        Ok(Next::Delivery(delivery)) => delivery,
+        Ok(Next::Ended(reason)) => panic!("{reason}"),
+        Err(_elapsed) => panic!("no delivery"),
+    }
+}
+
+async fn is_quiet(subscription: &mut Subscription) -> bool {
+    tokio::time::timeout(Duration::from_millis(300), subscription.next()).await.is_err()
+}
+
+async fn ack(broker: &Broker, delivery: Delivery) {
+    let receipt = broker.publish(Vec::new()).await.expect("nothing to publish");
+    delivery.settle(Settlement::Ack(receipt));
+}
+
+async fn put(broker: &Broker, publication: Publication) {
+    let receipt = broker.publish(vec![publication]).await.expect("confirmed");
+    assert_eq!(receipt.fates(), [Fate::Routed]);
+}
+
+fn refusals(result: Result<trunkline::broker::Receipt, Error>) -> Vec<(usize, Refusal)> {
+    match result {
+        Err(Error::Refused(refused)) => refused,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub async fn properties_headers_and_body_survive(bench: Bench) {
+    let broker = bench.open(TOPOLOGY).await;
+    let mut publication = message(&format!("{}-topic", bench.prefix), "a.b", "id-1", vec![7_u8; 1 << 20]);
+    let properties = &mut publication.message.properties;
+    properties.kind = Some("call.ended".into());
+    properties.correlation_id = Some("root".into());
+    properties.reply_to = Some("somewhere".into());
+    properties.timestamp = Some(1_700_000_000);
+    properties.app_id = Some("test".into());
+    let nested = [("in".to_owned(), HeaderValue::Bool(true))].into_iter().collect::<Headers>();
+    for (name, value) in [
+        ("text", HeaderValue::from("ä")),
+        ("int", HeaderValue::Int(-7)),
+        ("float", HeaderValue::Float(0.25)),
+        ("bytes", HeaderValue::Bytes(vec![0, 255])),
+        ("list", HeaderValue::List(vec![HeaderValue::Null, HeaderValue::Timestamp(5)])),
+        ("table", HeaderValue::Table(nested)),
+    ] {
+        properties.headers.set(name, value);
+    }
+    let sent = publication.message.clone();
+    put(&broker, publication).await;
+    let got = drain(&broker, &bench.queue("$P-one"), 1).await.remove(0);
+    for (name, value) in sent.properties.headers.iter() {
+        assert_eq!(got.properties.headers.get(name), Some(value), "{name}");
+    }
+    let (mut got, mut sent) = (got, sent);
+    (got.properties.headers, sent.properties.headers) = (Headers::default(), Headers::default());
+    assert!(got == sent, "{:?}", got.properties);
+}
+
+pub async fn exchanges_route_as_amqp_says(bench: Bench) {
+    let broker = bench.open(TOPOLOGY).await;
+    let table: [(&str, &str, &[(&str, &str)], &[&str]); 12] = [
+        ("$P-topic", "a.b", &[], &["one"]),
+        ("$P-topic", "z", &[], &["one"]),
+        ("$P-topic", "x.y.z", &[], &["one"]),
+        ("$P-topic", "a.b.c", &[], &[]),
+        ("$P-direct", "k", &[], &["two"]),
+        ("$P-direct", "K", &[], &[]),
+        ("$P-fanout", "anything", &[], &["two"]),
+        ("$P-headers", "", &[("x", "1"), ("y", "2")], &["all", "any"]),
+        ("$P-headers", "", &[("x", "1")], &["any"]),
+        ("$P-headers", "", &[("x", "3")], &[]),
+        ("$P-first", "nobody", &[], &["lost"]),
+        ("", "$P-two", &[], &["two"]),
+    ];
+    for (index, (exchange, key, headers, expected)) in table.into_iter().enumerate() {
+        let place = |text: &str| text.replace("$P", &bench.prefix);
+        let mut publication = message(&place(exchange), &place(key), &format!("m{index}"), "x");
+        publication.accept_unroutable = true;
+        for (name, value) in headers {
+            publication.message.properties.headers.set(*name, *value);
+        }
+        let receipt = broker.publish(vec![publication]).await.expect("confirmed");
+        let fate = if expected.is_empty() { Fate::Unrouted } else { Fate::Routed };
+        assert_eq!(receipt.fates(), [fate], "{exchange} {key} {headers:?}");
+    }
+    let count = |name: &str| table.iter().filter(|(_, _, _, queues)| queues.contains(&name)).count();
+    for name in ["one", "two", "all", "any", "lost"] {
+        // "a.b" matches two patterns of the first queue and is in it once.
+        let got = drain(&broker, &bench.queue(&format!("$P-{name}")), count(name)).await;
+        assert_eq!(got.len(), count(name), "{name}");
+    }
+}
+
+pub async fn blame_is_exact_under_load(bench: Bench) {
+    let broker = bench.open(TOPOLOGY).await;
+    let exchange = format!("{}-topic", bench.prefix);
+    let mut work = tokio::task::JoinSet::new();
+    for n in 0..2000_u32 {
+        let is_lost = n % 10 == 3;
+        let key = if is_lost { "nobody.there" } else { "a.b" };
+        let (broker, publication) = (broker.clone(), message(&exchange, key, &format!("m{n}"), n.to_string()));
+        work.spawn(async move { (n, is_lost, broker.publish(vec![publication]).await) });
+    }
+    for (n, is_lost, result) in work.join_all().await {
+        if is_lost {
+            let refused = refusals(result);
+            assert!(matches!(refused.as_slice(), [(0, Refusal::Unroutable { .. })]), "{n}: {refused:?}");
+        } else {
+            assert_eq!(result.expect("confirmed").fates(), [Fate::Routed], "{n}");
+        }
+    }
+    let got = drain(&broker, &bench.queue("$P-one"), 1800).await;
+    let ids: BTreeSet<_> = got.iter().map(|message| message.properties.message_id.clone()).collect();
+    assert_eq!((got.len(), ids.len()), (1800, 1800));
+}
+
+pub async fn a_missing_exchange_is_refused_and_harms_no_other(bench: Bench) {
+    let broker = bench.open(TOPOLOGY).await;
+    for round in 0..3 {
+        let missing = broker.publish(vec![message(&format!("{}-nowhere", bench.prefix), "k", "m", "x")]).await;
+        let refused = refusals(missing);
+        assert!(matches!(refused.as_slice(), [(0, Refusal::NoExchange(_))]), "{refused:?}");
+        put(&broker, message(&format!("{}-topic", bench.prefix), "a.b", &format!("g{round}"), "x")).await;
+    }
+    assert_eq!(drain(&broker, &bench.queue("$P-one"), 3).await.len(), 3);
+}
+
+pub async fn prefetch_holds_and_unanswered_deliveries_come_back(bench: Bench) {
+    let broker = bench.open(TOPOLOGY).await;
+    let queue = bench.queue("$P-one");
+    for n in 0..5 {
+        put(&broker, message(&format!("{}-topic", bench.prefix), "a.b", &format!("m{n}"), "x")).await;
+    }
+    let mut subscription = broker.subscribe(&queue, 3, "t").await.expect("the queue is there");
+    let mut held = Vec::new();
+    for n in 0..3 {
+        let delivery = next(&mut subscription).await;
+        assert_eq!(delivery.message.properties.message_id, Some(format!("m{n}")), "in order");
+        assert!(!delivery.redelivered, "never delivered before");
+        held.push(delivery);
+    }
+    assert!(is_quiet(&mut subscription).await, "three are unanswered, and three is the prefetch");
+    ack(&broker, held.remove(0)).await;
+    held.push(next(&mut subscription).await);
+    drop(held);
+    subscription.close().await.expect("acknowledged");
+
+    let mut again = broker.subscribe(&queue, 10, "t").await.expect("the queue is there");
+    for n in 1..5 {
+        let delivery = next(&mut again).await;
+        assert_eq!(delivery.message.properties.message_id, Some(format!("m{n}")), "the acknowledged one is gone");
+        assert_eq!(delivery.redelivered, n < 4, "m{n}");
+        assert_eq!(delivery.delivery_count > 0, n < 4, "m{n}");
+        ack(&broker, delivery).await;
+    }
+    again.close().await.expect("acknowledged");
+}
+
+pub async fn consumers_share_without_loss(bench: Bench) {
+    let broker = bench.open(TOPOLOGY).await;
+    let (queue, exchange) = (bench.queue("$P-one"), format!("{}-topic", bench.prefix));
+    let mut work = tokio::task::JoinSet::new();
+    for task in 0..50 {
+        let (broker, exchange) = (broker.clone(), exchange.clone());
+        work.spawn(async move {
+            for n in 0..40 {
+                put(&broker, message(&exchange, "a.b", &format!("m{task}-{n}"), "x")).await;
+            }
+        });
+    }
+    let mut takers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (broker, queue) = (broker.clone(), queue.clone());
+        takers.spawn(async move { drain(&broker, &queue, 0).await });
+    }
+    work.join_all().await;
+    let taken: Vec<_> = takers.join_all().await.into_iter().flatten().collect();
+    let ids: BTreeSet<_> = taken.iter().map(|message| message.properties.message_id.clone()).collect();
+    let rest = drain(&broker, &queue, 2000 - taken.len()).await;
+    assert_eq!((taken.len() + rest.len(), ids.len()), (2000, taken.len()), "each once");
+}
+
+pub async fn a_retry_queue_brings_the_message_back(bench: Bench) {
+    let broker = bench.open(TOPOLOGY).await;
+    let started = Instant::now();
+    put(&broker, message("", &format!("{}-route.retry.300", bench.prefix), "m", "x")).await;
+    let mut subscription = broker.subscribe(&bench.queue("$P-route"), 1, "t").await.expect("the queue is there");
+    let delivery = next(&mut subscription).await;
+    let waited = started.elapsed();
+    assert!(waited >= Duration::from_millis(295) && waited < Duration::from_secs(3), "{waited:?}");
+    assert_eq!(delivery.message.properties.message_id.as_deref(), Some("m"));
+    ack(&broker, delivery).await;
+    subscription.close().await.expect("acknowledged");
+}
+
+pub async fn a_full_queue_refuses_or_gives_up_its_oldest(bench: Bench) {
+    let broker = bench.open(TOPOLOGY).await;
+    let direct = format!("{}-direct", bench.prefix);
+    let mut refused = 0;
+    for n in 0..20 {
+        match broker.publish(vec![message(&direct, "full", &format!("f{n}"), "x")]).await {
+            Ok(_receipt) => {}
+            Err(Error::Refused(refusal)) => {
+                assert_eq!(refusal, [(0, Refusal::Nacked)]);
+                refused += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    // A RabbitMQ quorum queue lets one or two over.
+    assert!((15..=18).contains(&refused), "{refused} of 20 refused");
+    for n in 0..5 {
+        put(&broker, message(&direct, "short", &format!("s{n}"), "x")).await;
+    }
+    let dead = drain(&broker, &bench.queue("$P-short.dlq"), 3).await;
+    let ids: Vec<_> = dead.iter().filter_map(|message| message.properties.message_id.as_deref()).collect();
+    assert_eq!(ids, ["s0", "s1", "s2"], "the oldest go");
+    assert_eq!(dead[0].properties.headers.text("x-first-death-reason"), Some("maxlen"));
+}
+
+pub async fn the_delivery_limit_dead_letters(bench: Bench) {
+    let broker = bench.open(TOPOLOGY).await;
+    put(&broker, message(&format!("{}-direct", bench.prefix), "limited", "m", "x")).await;
+    for attempt in 0..3 {
+        let mut subscription = broker.subscribe(&bench.queue("$P-limited"), 1, "t").await.expect("the queue is there");
+        let delivery = next(&mut subscription).await;
+        assert_eq!(delivery.delivery_count, attempt);
+        drop(delivery);
+        subscription.close().await.expect("closed");
+    }
+    let dead = drain(&broker, &bench.queue("$P-limited.dlq"), 1).await;
+    assert_eq!(dead[0].properties.headers.text("x-first-death-reason"), Some("delivery_limit"));
+}
+
+pub async fn bounds_of_the_wire_are_refused(bench: Bench) {
+    let broker = bench.open(TOPOLOGY).await;
+    let topic = format!("{}-topic", bench.prefix);
+    let mut long = message(&topic, "a.b", "m", "x");
+    long.message.properties.kind = Some("t".repeat(256));
+    let mut fat = message(&topic, "a.b", "m", "x");
+    fat.message.properties.headers.set("h", "v".repeat(70_000));
+    for bad in [long, fat] {
+        let refused = refusals(broker.publish(vec![bad]).await);
+        assert!(matches!(refused.as_slice(), [(0, Refusal::Limit(_))]), "{refused:?}");
+    }
+    put(&broker, message(&topic, "a.b", "good", "x")).await;
+    assert_eq!(drain(&broker, &bench.queue("$P-one"), 1).await.len(), 1, "the session lives on");
+    assert!(broker.publish(Vec::new()).await.expect("nothing to do").fates().is_empty());
+}
+
+pub async fn in_flight_work_settles_after_cancel(bench: Bench) {
+    let broker = bench.open(TOPOLOGY).await;
+    let queue = bench.queue("$P-one");
+    for n in 0..10 {
+        put(&broker, message(&format!("{}-topic", bench.prefix), "a.b", &format!("m{n}"), "x")).await;
+    }
+    let mut subscription = broker.subscribe(&queue, 10, "t").await.expect("the queue is there");
+    let (first, second) = (next(&mut subscription).await, next(&mut subscription).await);
+    subscription.cancel().await;
+    ack(&broker, second).await;
+    ack(&broker, first).await;
+    subscription.close().await.expect("acknowledged");
+    let rest = drain(&broker, &queue, 8).await;
+    let ids: Vec<_> = rest.iter().filter_map(|message| message.properties.message_id.clone()).collect();
+    assert_eq!(ids, (2..10).map(|n| format!("m{n}")).collect::<Vec<_>>());
+}
+
+pub async fn messages_survive_a_reopened_broker(bench: Bench) {
+    let broker = bench.open(TOPOLOGY).await;
+    for n in 0..3 {
+        put(&broker, message(&format!("{}-topic", bench.prefix), "a.b", &format!("m{n}"), "x")).await;
+    }
+    broker.close(trunkline_support::patience()).await;
+    drop(broker);
+    let broker = bench.open(TOPOLOGY).await;
+    let mut subscription = broker.subscribe(&bench.queue("$P-one"), 10, "t").await.expect("the queue is there");
+    for n in 0..3 {
+        let delivery = next(&mut subscription).await;
+        assert_eq!(delivery.message.properties.message_id, Some(format!("m{n}")));
+        assert!(!delivery.redelivered, "an orderly end does not make a delivery");
+        ack(&broker, delivery).await;
+    }
+    subscription.close().await.expect("acknowledged");
+}
