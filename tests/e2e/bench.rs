@@ -19,14 +19,15 @@ pub struct Bench {
 
 impl Bench {
     pub fn embedded() -> Self {
-        Self::new("embedded".to_owned())
+        Self::on("embedded".to_owned())
     }
 
     pub fn amqp() -> Self {
-        Self::new(trunkline_support::rabbitmq::url())
+        Self::on(trunkline_support::rabbitmq::url())
     }
 
-    fn new(broker: String) -> Self {
+    /// On a broker of the test's own.
+    pub fn on(broker: String) -> Self {
         let prefix = format!("t{}", uuid::Uuid::now_v7().simple());
         Self { dir: tempfile::tempdir().expect("a directory"), broker, prefix }
     }

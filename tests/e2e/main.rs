@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bench;
+mod broker_faults;
 mod conformance;
 mod foreign;
 mod guests;
