@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::convert::{name, to_properties};
 use super::publish::unroutable;
-use super::session::Session;
+use super::session::{Session, let_go};
 use crate::broker::{Fate, Refusal};
 use crate::event::{ExchangeName, Message};
 
@@ -45,6 +45,8 @@ pub(super) enum Answer {
     Refused(Refusal),
     /// Nobody knows.
     Lost(String),
+    /// The channel was closed before it was written: another one may take it.
+    Unsent,
 }
 
 /// What identifies a message when it is returned: id, exchange, key.
@@ -116,6 +118,12 @@ impl Window {
         self.pending.values().next().is_some_and(|first| first.since.elapsed() > CONFIRM_WITHIN)
     }
 
+    fn unsent(&mut self, tag: u64) {
+        if let Some(pending) = self.pending.remove(&tag) {
+            let _nobody_waits = pending.reply.send(Answer::Unsent);
+        }
+    }
+
     fn fail(&mut self, answer: impl Fn() -> Answer) {
         for (_, pending) in std::mem::take(&mut self.pending) {
             let _nobody_waits = pending.reply.send(answer());
@@ -138,7 +146,7 @@ pub(super) async fn run(session: Arc<Session>, exchange: ExchangeName, mut jobs:
     window.fail(answer);
     jobs.close();
     while let Some(job) = jobs.recv().await {
-        let _nobody_waits = job.reply.send(answer());
+        let _nobody_waits = job.reply.send(Answer::Unsent);
     }
 }
 
@@ -148,7 +156,20 @@ async fn collect(
     jobs: &mut mpsc::Receiver<Job>,
 ) -> Result<(), Option<lapin::Error>> {
     let channel = session.publish.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let ended = match channel.confirm_select(ConfirmSelectOptions::default()).await {
+        Ok(()) => pump(session, &channel, window, jobs).await,
+        Err(error) => Err(Some(error)),
+    };
+    let_go(channel).await;
+    ended
+}
+
+async fn pump(
+    session: &Session,
+    channel: &Channel,
+    window: &mut Window,
+    jobs: &mut mpsc::Receiver<Job>,
+) -> Result<(), Option<lapin::Error>> {
     let mut confirms = FuturesUnordered::new();
     let mut look = tokio::time::interval(LOOK);
     loop {
@@ -167,15 +188,23 @@ async fn collect(
                 };
                 let identity = identity(&job.message);
                 let tag = window.add(identity, job.accept_unroutable, job.reply);
-                let confirm = write(&channel, &job.message).await?;
-                confirms.push(async move { (tag, confirm.await) });
+                match write(channel, &job.message).await {
+                    Ok(confirm) => confirms.push(async move { (tag, confirm.await) }),
+                    Err(error) => {
+                        // The channel is closing, which its confirms have not told yet: nothing was written.
+                        if matches!(error.kind(), ErrorKind::InvalidChannelState(..)) {
+                            window.unsent(tag);
+                        }
+                        return Err(Some(error));
+                    }
+                }
             }
             _ = look.tick() => {
                 if window.is_overdue() && !session.status.borrow().blocked {
                     session.over.cancel();
                 }
                 // A closed channel without anything in flight is noticed here.
-                if !channel.status().connected() {
+                if window.pending.is_empty() && !channel.status().connected() {
                     return Err(None);
                 }
             }

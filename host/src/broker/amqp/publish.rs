@@ -1,6 +1,7 @@
 //! Publishing: every message to the collector of its exchange, and one answer for all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -8,6 +9,10 @@ use uuid::Uuid;
 use super::collector::{Answer, Job};
 use super::session::Session;
 use crate::broker::{Error, Fate, Publication, Receipt, Refusal};
+
+/// How often a message is offered to a channel that turns out to be closed already, and the pause in between.
+const SEND_TRIES: u32 = 5;
+const SEND_PAUSE: Duration = Duration::from_millis(20);
 
 /// Publishes all and waits for all, even when one is refused: what is refused must be known completely.
 pub(super) async fn publish(session: &Arc<Session>, publications: Vec<Publication>) -> Result<Receipt, Error> {
@@ -20,19 +25,28 @@ pub(super) async fn publish(session: &Arc<Session>, publications: Vec<Publicatio
     if !refused.is_empty() {
         return Err(Error::Refused(refused));
     }
-    let mut answers = Vec::with_capacity(publications.len());
-    for publication in publications {
-        answers.push(begin(session, publication).await?);
-    }
-    let mut fates = Vec::with_capacity(answers.len());
+    let mut fates = vec![Fate::Routed; publications.len()];
     let mut lost = None;
-    for (index, answer) in answers.into_iter().enumerate() {
-        match answer.await {
-            Ok(Answer::Confirmed(fate)) => fates.push(fate),
-            Ok(Answer::Refused(refusal)) => refused.push((index, refusal)),
-            Ok(Answer::Lost(reason)) => lost = Some(reason),
-            Err(_dropped) => lost = Some("the session ended".to_owned()),
+    let mut waiting: Vec<(usize, Publication)> = publications.into_iter().enumerate().collect();
+    for _ in 0..SEND_TRIES {
+        let mut unsent = Vec::new();
+        for (index, publication, answer) in send_all(session, waiting).await {
+            match answer.await {
+                Ok(Answer::Confirmed(fate)) => fates[index] = fate,
+                Ok(Answer::Refused(refusal)) => refused.push((index, refusal)),
+                Ok(Answer::Lost(reason)) => lost = Some(reason),
+                Ok(Answer::Unsent) => unsent.push((index, publication)),
+                Err(_dropped) => lost = Some("the session ended".to_owned()),
+            }
         }
+        waiting = unsent;
+        if waiting.is_empty() {
+            break;
+        }
+        tokio::time::sleep(SEND_PAUSE).await;
+    }
+    if !waiting.is_empty() {
+        lost = Some("no channel could be opened".to_owned());
     }
     match lost {
         Some(reason) => Err(Error::Lost(reason)),
@@ -41,15 +55,23 @@ pub(super) async fn publish(session: &Arc<Session>, publications: Vec<Publicatio
     }
 }
 
-async fn begin(session: &Arc<Session>, publication: Publication) -> Result<oneshot::Receiver<Answer>, Error> {
-    let (reply, answer) = oneshot::channel();
-    let Publication { mut message, accept_unroutable } = publication;
-    // A returned message is found again by its id.
-    message.properties.message_id.get_or_insert_with(|| Uuid::now_v7().to_string());
-    let collector = session.collector(&message.exchange);
-    let sent = collector.send(Job { message, accept_unroutable, reply }).await;
-    sent.map_err(|_closed| Error::Lost("the channel closed".to_owned()))?;
-    Ok(answer)
+type Sent = (usize, Publication, oneshot::Receiver<Answer>);
+
+/// Hands all to their collectors. One that just ended, because its channel was closed, drops the reply unsent.
+async fn send_all(session: &Arc<Session>, publications: Vec<(usize, Publication)>) -> Vec<Sent> {
+    let mut sent = Vec::with_capacity(publications.len());
+    for (index, mut publication) in publications {
+        let (reply, answer) = oneshot::channel();
+        // A returned message is found again by its id.
+        publication.message.properties.message_id.get_or_insert_with(|| Uuid::now_v7().to_string());
+        let Publication { message, accept_unroutable } = publication.clone();
+        let collector = session.collector(&message.exchange);
+        if let Err(closed) = collector.send(Job { message, accept_unroutable, reply }).await {
+            let _waited_for_below = closed.0.reply.send(Answer::Unsent);
+        }
+        sent.push((index, publication, answer));
+    }
+    sent
 }
 
 /// What an unroutable message comes to.

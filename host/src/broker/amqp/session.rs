@@ -18,6 +18,7 @@ use crate::event::ExchangeName;
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Closing hangs while the broker has blocked the connection.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+const CLOSING_PAUSE: Duration = Duration::from_millis(2);
 /// Publishes that wait for their channel.
 const JOBS_WAITING_MAX: usize = 1024;
 
@@ -90,6 +91,15 @@ async fn connect(url: &str, name: &str) -> Result<Connection, lapin::Error> {
             let text = format!("no answer within {} s", CONNECT_WITHIN.as_secs());
             Err(lapin::ErrorKind::IOError(Arc::new(std::io::Error::other(text))).into())
         }
+    }
+}
+
+/// Lets go of a channel that failed. lapin closes a channel that is dropped while it is still closing by its number, and
+/// by then the number may be another channel's: so it is kept until the close has come to its end.
+pub(super) async fn let_go(channel: lapin::Channel) {
+    let deadline = tokio::time::Instant::now() + CLOSE_WITHIN;
+    while channel.status().closing() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(CLOSING_PAUSE).await;
     }
 }
 

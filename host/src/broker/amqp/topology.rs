@@ -6,6 +6,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ErrorKind};
 
 use super::convert::{name, to_table, value};
+use super::session::let_go;
 use crate::config::{Binding, Exchange, ExchangeKind, Match, Overflow, Queue, QueueKind, Topology, TopologyMode};
 use crate::event::{ExchangeName, Headers, QueueName};
 
@@ -64,6 +65,7 @@ async fn note(
         Ok(()) => Ok(channel),
         Err(error) if is_refusal(&error) => {
             refused.push(format!("{what}: {error}"));
+            let_go(channel).await;
             connection.create_channel().await
         }
         Err(error) => Err(error),
