@@ -26,6 +26,7 @@ on_both_brokers! {
     properties_headers_and_body_survive,
     exchanges_route_as_amqp_says,
     blame_is_exact_under_load,
+    a_missing_exchange_is_refused_and_harms_no_other,
     prefetch_holds_and_unanswered_deliveries_come_back,
     consumers_share_without_loss,
     a_retry_queue_brings_the_message_back,
@@ -34,10 +35,4 @@ on_both_brokers! {
     bounds_of_the_wire_are_refused,
     in_flight_work_settles_after_cancel,
     messages_survive_a_reopened_broker,
-}
-
-/// On RabbitMQ the refusal is told as a lost session first, sometimes for long: an open fault of `broker::amqp`.
-#[tokio::test(flavor = "multi_thread")]
-async fn embedded_a_missing_exchange_is_refused_and_harms_no_other() {
-    cases::a_missing_exchange_is_refused_and_harms_no_other(Bench::embedded()).await;
 }

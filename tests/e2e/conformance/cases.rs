@@ -169,28 +169,20 @@ pub async fn blame_is_exact_under_load(bench: Bench) {
 
 pub async fn a_missing_exchange_is_refused_and_harms_no_other(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
-    for round in 0..3 {
-        // The refusal closes a channel, and may be told as a loss first: both mean that nothing is confirmed.
-        let refused = trunkline_support::eventually("the refusal", || {
-            let publication = message(&format!("{}-nowhere", bench.prefix), "k", "m", "x");
-            let broker = broker.clone();
-            async move {
-                match broker.publish(vec![publication]).await {
-                    Err(Error::Lost(_)) => None,
-                    other => Some(refusals(other)),
-                }
-            }
-        })
-        .await;
-        assert!(matches!(refused.as_slice(), [(0, Refusal::NoExchange(_))]), "{refused:?}");
-        trunkline_support::eventually("a confirm", || {
-            let publication = message(&format!("{}-topic", bench.prefix), "a.b", &format!("g{round}"), "x");
-            let broker = broker.clone();
-            async move { broker.publish(vec![publication]).await.ok().map(drop) }
-        })
-        .await;
+    let session = broker.status().borrow().session;
+    for round in 0..20 {
+        let nowhere = message(&format!("{}-nowhere", bench.prefix), "k", "m", "x");
+        let good = message(&format!("{}-topic", bench.prefix), "a.b", &format!("g{round}"), "x");
+        let (refused, confirmed) =
+            tokio::join!(broker.publish(vec![nowhere.clone(), nowhere]), broker.publish(vec![good]));
+        let refused = refusals(refused);
+        let blamed: Vec<_> = refused.iter().map(|(index, _)| *index).collect();
+        assert_eq!(blamed, [0, 1], "{refused:?}");
+        assert!(refused.iter().all(|(_, refusal)| matches!(refusal, Refusal::NoExchange(_))), "{refused:?}");
+        assert_eq!(confirmed.expect("it has a queue").fates(), [Fate::Routed]);
     }
-    assert_eq!(drain(&broker, &bench.queue("$P-one"), 3).await.len(), 3);
+    assert_eq!(broker.status().borrow().session, session, "one closed channel ends no session");
+    assert_eq!(drain(&broker, &bench.queue("$P-one"), 20).await.len(), 20);
 }
 
 pub async fn prefetch_holds_and_unanswered_deliveries_come_back(bench: Bench) {

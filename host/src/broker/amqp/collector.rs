@@ -191,9 +191,13 @@ async fn pump(
                 match write(channel, &job.message).await {
                     Ok(confirm) => confirms.push(async move { (tag, confirm.await) }),
                     Err(error) => {
-                        // The channel is closing, which its confirms have not told yet: nothing was written.
+                        // The channel is closing: nothing was written, and the confirms before it tell why.
                         if matches!(error.kind(), ErrorKind::InvalidChannelState(..)) {
                             window.unsent(tag);
+                            while let Some((tag, confirmed)) = confirms.next().await {
+                                resolve(window, tag, confirmed)?;
+                                window.settle();
+                            }
                         }
                         return Err(Some(error));
                     }

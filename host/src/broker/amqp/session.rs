@@ -69,6 +69,11 @@ impl Session {
         sender
     }
 
+    /// Whether both connections are up.
+    pub(super) fn is_connected(&self) -> bool {
+        self.consume.status().connected() && self.publish.status().connected()
+    }
+
     /// Ends everything of the session.
     pub(super) async fn close(&self) {
         self.over.cancel();

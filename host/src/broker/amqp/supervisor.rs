@@ -97,14 +97,15 @@ async fn watch(amqp: &Amqp, session: &Session, stop: &CancellationToken) -> Stri
             () = session.over.cancelled() => return "a confirm did not come in time".to_owned(),
             () = stop.cancelled() => return "closed".to_owned(),
             _ = look.tick() => {
-                let alive = |connection: &lapin::Connection| connection.status().connected();
-                if alive(&session.consume) && alive(&session.publish) {
+                if session.is_connected() {
                     continue;
                 }
                 return "the connection is closed".to_owned();
             }
         };
         match event {
+            // lapin tells the end of a single channel here too, which is that channel's matter.
+            Some(Event::Error(error)) if session.is_connected() => tracing::debug!(%error, "a channel was closed"),
             Some(Event::Error(error)) => return error.to_string(),
             Some(Event::ConnectionBlocked(reason)) => {
                 tracing::warn!(reason, "the broker is short of memory or disk: publishing waits until it has room");
