@@ -1,6 +1,7 @@
-//! `cargo xtask demo | test | bench | build`
+//! `cargo xtask demo | test | chaos | bench | build`
 
 mod bench;
+mod chaos;
 mod demo;
 mod test;
 
@@ -11,6 +12,8 @@ const USAGE: &str = "cargo xtask COMMAND
   demo [--once]   build everything, start the daemon on the embedded broker, publish the sample events, show what
                   becomes of them; --once ends with 0 when all were settled as expected
   test [ARGS]     every test, a real RabbitMQ included; ARGS go to `cargo test`
+  chaos [ARGS]    the daemon under faults, and whether anything was lost; --broker embedded|amqp, --seed N,
+                  --short | --minutes M | --events N, --release; all of them: --help
   bench invoke    what a fresh instance and a call of a plugin cost
   build           the plugins, into target/plugins
 ";
@@ -22,6 +25,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(false),
         ["demo", "--once"] => demo::run(true),
         ["test", rest @ ..] => test::run(rest),
+        ["chaos", rest @ ..] => chaos::run(rest),
         ["bench", "invoke"] => bench::run(),
         ["build"] => demo::build_plugins().map(drop),
         _ => {

@@ -1,0 +1,180 @@
+//! The daemon as a process that is killed and started again, always on the same address. Its log goes to a file.
+
+use std::fs::{File, OpenOptions};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::process::{Child, Command};
+
+use crate::http::Client;
+
+/// For starting, plugins compiled anew included.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// For an end in order: the daemon's own grace is 30 s.
+const END_WITHIN: Duration = Duration::from_secs(45);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What it is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// A copy of the binary that nobody replaces.
+    pub binary: PathBuf,
+    /// routes.toml.
+    pub routes: PathBuf,
+    /// Its state directory.
+    pub state: PathBuf,
+    /// `embedded`, or the URL of the proxy.
+    pub broker: String,
+    /// Where its log is appended.
+    pub log: PathBuf,
+}
+
+/// The process.
+pub struct Daemon {
+    settings: Settings,
+    address: SocketAddr,
+    child: Option<Child>,
+    /// Starts so far.
+    pub starts: u64,
+    /// Ends that nobody asked for.
+    pub unexpected_ends: Vec<String>,
+}
+
+impl Daemon {
+    /// Chooses an address; starts nothing.
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub fn new(settings: Settings) -> Result<Self> {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        Ok(Self { settings, address, child: None, starts: 0, unexpected_ends: Vec::new() })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn start(&mut self) -> Result<()> {
+        let Settings { binary, routes, state, broker, log } = &self.settings;
+        let child = Command::new(binary)
+            .args(["run", "--log-format", "json", "--broker", broker, "--listen", &self.address.to_string()])
+            .arg("--config")
+            .arg(routes)
+            .arg("--state")
+            .arg(state)
+            .env("LOG_LEVEL", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(append(log)?)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{} cannot be run", binary.display()))?;
+        self.child = Some(child);
+        self.starts += 1;
+        Ok(())
+    }
+
+    /// Waits until it answers, and is ready if `ready`.
+    ///
+    /// # Errors
+    /// When it ends instead, or takes too long.
+    pub async fn wait(&mut self, ready: bool) -> Result<()> {
+        let mut client = Client::new(self.address);
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            if let Ok((status, _)) = client.get("/readyz").await
+                && (status == 200 || !ready)
+            {
+                return Ok(());
+            }
+            if let Some(status) = self.child.as_mut().context("it is not running")?.try_wait()? {
+                self.child = None;
+                bail!("the daemon ended while it started ({status}); see {}", self.settings.log.display());
+            }
+            if Instant::now() > deadline {
+                bail!("the daemon was not ready within {READY_WITHIN:?}");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Sends a signal by name, without `SIG`.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.pid().context("the daemon is not running")?;
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().await?;
+        if sent.success() { Ok(()) } else { bail!("process {pid} did not take SIG{name}") }
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("the daemon is not running")?;
+        match tokio::time::timeout(END_WITHIN, child.wait()).await {
+            Ok(status) => Ok(status?),
+            Err(_elapsed) => {
+                let _killed = child.kill().await;
+                bail!("the daemon did not end within {END_WITHIN:?}")
+            }
+        }
+    }
+
+    /// Notes an end that nobody asked for, and starts it again.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn ensure_alive(&mut self) -> Result<()> {
+        let ended = match &mut self.child {
+            Some(child) => child.try_wait()?.map(describe),
+            None => Some("was not running".to_owned()),
+        };
+        let Some(how) = ended else {
+            return Ok(());
+        };
+        self.unexpected_ends.push(how);
+        self.start()?;
+        self.wait(false).await
+    }
+}
+
+/// How a process ended.
+#[must_use]
+pub fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "unknown".to_owned(),
+    }
+}
+
+fn append(log: &Path) -> Result<File> {
+    Ok(OpenOptions::new().create(true).append(true).open(log)?)
+}
+
+/// The most resident memory that a process had, in bytes.
+#[must_use]
+pub fn rss_max_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}

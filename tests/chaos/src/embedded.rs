@@ -1,0 +1,154 @@
+//! Producer and sink on the embedded broker. Events go in through the daemon's own API. Nobody outside can consume, so
+//! outputs are taken out of the store with the broker's library, while no daemon has it and after an orderly end only:
+//! after a kill the daemon's own recovery must be the first to open it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use trunkline::broker::{Broker, Delivery, Next, Settlement};
+use trunkline::config::{self, Config, Sources};
+use trunkline::event::QueueName;
+
+use crate::amqp::Holds;
+use crate::http::Client;
+use crate::ledger::{DeadLetter, Ledger, Output};
+use crate::plan::{DEAD_LETTER_QUEUES, Event, OUTPUT_QUEUE, TARGET_QUEUE};
+use crate::source::Source;
+
+/// Connections that publish: as many events share one fsync.
+pub const PRODUCERS: usize = 192;
+const PAUSE: Duration = Duration::from_millis(50);
+const IDLE: Duration = Duration::from_millis(300);
+const CLOSE_WITHIN: Duration = Duration::from_secs(30);
+const PREFETCH: u16 = 2000;
+
+/// What there is to take out, and what it is.
+pub const SINKS: [(&str, Holds); 4] = [
+    (OUTPUT_QUEUE, Holds::Outputs),
+    (TARGET_QUEUE, Holds::Outputs),
+    (DEAD_LETTER_QUEUES[0], Holds::Dead),
+    (DEAD_LETTER_QUEUES[1], Holds::Dead),
+];
+
+/// Publishes until the source ends; every event until it is accepted, with the same id.
+pub async fn produce(source: Arc<Source>, address: SocketAddr) {
+    let mut client = Client::new(address);
+    loop {
+        let events = source.take(1).await;
+        let Some(event) = events.first() else {
+            return;
+        };
+        while !publish(&mut client, &source, *event).await {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Publishes one event; whether it was accepted.
+pub async fn publish(client: &mut Client, source: &Source, event: Event) -> bool {
+    let body = source.plan().request(event).to_string();
+    source.ledger().attempt(event.number);
+    let is_accepted = matches!(client.post("/api/v1/events", &body).await, Ok((202, _)));
+    if is_accepted {
+        source.ledger().confirm(event.number);
+    }
+    is_accepted
+}
+
+/// The checked form of routes.toml, as the daemon has it.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn config(routes: &Path, state: &Path, broker: &str) -> Result<Config> {
+    let sources = Sources {
+        file: routes.to_owned(),
+        environment: std::collections::BTreeMap::new(),
+        broker_url: Some(broker.to_owned()),
+        listen: None,
+        state_dir: Some(state.to_owned()),
+        insecure: false,
+    };
+    match config::load(&sources) {
+        Ok(loaded) => Ok(loaded.config),
+        Err(rejected) => bail!("{}", rejected.render(false)),
+    }
+}
+
+/// Opens the broker as the daemon would, and with that declares the topology.
+///
+/// # Errors
+/// When it cannot be opened.
+pub async fn open(config: &Config) -> Result<Broker> {
+    let broker = Broker::open(&config.broker, Arc::new(config.topology.clone()), &config.state_dir).await?;
+    let mut status = broker.status();
+    let connected = status.wait_for(|status| status.connected);
+    tokio::time::timeout(CLOSE_WITHIN, connected).await.context("the broker did not open in time")??;
+    Ok(broker)
+}
+
+/// Closes it in order.
+pub async fn close(broker: Broker) {
+    broker.close(CLOSE_WITHIN).await;
+}
+
+/// Takes everything out of the output and dead-letter queues.
+///
+/// # Errors
+/// When the store cannot be opened or read.
+pub async fn drain(source: &Source, config: &Config) -> Result<u64> {
+    let broker = open(config).await?;
+    let mut taken = 0;
+    for (queue, holds) in SINKS {
+        taken += drain_queue(source, &broker, &QueueName::new(queue)?, holds).await?;
+    }
+    close(broker).await;
+    Ok(taken)
+}
+
+async fn drain_queue(source: &Source, broker: &Broker, queue: &QueueName, holds: Holds) -> Result<u64> {
+    let mut subscription = broker.subscribe(queue, PREFETCH, "chaos").await?;
+    let mut taken = 0;
+    loop {
+        match tokio::time::timeout(IDLE, subscription.next()).await {
+            Ok(Next::Delivery(delivery)) => {
+                record(&mut source.ledger(), &delivery, holds);
+                taken += 1;
+                delivery.settle(Settlement::Ack(broker.publish(Vec::new()).await?));
+            }
+            Ok(Next::Ended(reason)) => bail!("{queue}: {reason}"),
+            Err(_idle) => break,
+        }
+    }
+    subscription.close().await?;
+    Ok(taken)
+}
+
+fn record(ledger: &mut Ledger, delivery: &Delivery, holds: Holds) {
+    let properties = &delivery.message.properties;
+    let id = properties.message_id.as_deref().unwrap_or_default();
+    let text = |name| properties.headers.text(name).unwrap_or_default();
+    // Nobody takes these but us, and every drain ends in order: the flag tells only that the daemon was killed.
+    let redelivered = false;
+    match holds {
+        Holds::Outputs => ledger.output(Output {
+            id,
+            cause: text("trunkline-cause"),
+            index: properties.headers.int("trunkline-index"),
+            digest: text("trunkline-plugin-digest"),
+            body: &delivery.message.body,
+            redelivered,
+        }),
+        Holds::Dead => ledger.dead(DeadLetter { id, reason: text("trunkline-reason"), redelivered }),
+    }
+}
+
+/// What is left in queues that should be empty, of an open broker.
+#[must_use]
+pub fn left(broker: &Broker) -> Vec<String> {
+    let depths = broker.queue_depths().into_iter();
+    let waiting = depths.map(|(queue, depth)| (queue, depth.ready + depth.unacknowledged));
+    waiting.filter(|(_, count)| *count > 0).map(|(queue, count)| format!("{queue}: {count}")).collect()
+}

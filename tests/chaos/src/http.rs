@@ -1,0 +1,119 @@
+//! As much HTTP/1.1 as the harness needs of the daemon: one connection, kept alive, one request at a time. A client
+//! that costs little, because the producer, the daemon and the broker share two cores.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// An answer that does not come in this time will not.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+const ANSWER_MAX_BYTES: usize = 4 << 20;
+
+/// One connection.
+pub struct Client {
+    address: SocketAddr,
+    stream: Option<TcpStream>,
+    buffer: Vec<u8>,
+}
+
+/// Status and body.
+pub type Answer = (u16, String);
+
+impl Client {
+    /// Connects with the first request, and again after one that failed.
+    #[must_use]
+    pub const fn new(address: SocketAddr) -> Self {
+        Self { address, stream: None, buffer: Vec::new() }
+    }
+
+    /// `GET`.
+    ///
+    /// # Errors
+    /// When there is no answer, whatever it is.
+    pub async fn get(&mut self, path: &str) -> Result<Answer> {
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: chaos\r\n\r\n")).await
+    }
+
+    /// `POST` of a JSON text.
+    ///
+    /// # Errors
+    /// When there is no answer, whatever it is. The request may have been carried out.
+    pub async fn post(&mut self, path: &str, body: &str) -> Result<Answer> {
+        let length = body.len();
+        self.send(format!(
+            "POST {path} HTTP/1.1\r\nhost: chaos\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        ))
+        .await
+    }
+
+    async fn send(&mut self, request: String) -> Result<Answer> {
+        let answered = tokio::time::timeout(ANSWER_WITHIN, self.exchange(&request)).await;
+        let answer = answered.unwrap_or_else(|_elapsed| Err(anyhow::anyhow!("no answer within {ANSWER_WITHIN:?}")));
+        if answer.is_err() {
+            self.stream = None;
+        }
+        answer
+    }
+
+    async fn exchange(&mut self, request: &str) -> Result<Answer> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => {
+                let stream = TcpStream::connect(self.address).await?;
+                stream.set_nodelay(true)?;
+                stream
+            }
+        };
+        stream.write_all(request.as_bytes()).await?;
+        self.buffer.clear();
+        loop {
+            if let Some(answer) = parse(&self.buffer)? {
+                self.stream = Some(stream);
+                return Ok(answer);
+            }
+            if self.buffer.len() > ANSWER_MAX_BYTES {
+                bail!("the answer is too long");
+            }
+            if stream.read_buf(&mut self.buffer).await? == 0 {
+                bail!("the connection ended before the answer did");
+            }
+        }
+    }
+}
+
+/// The answer, once all of it is there.
+fn parse(bytes: &[u8]) -> Result<Option<Answer>> {
+    let Some(head_end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let head = std::str::from_utf8(&bytes[..head_end])?;
+    let status = head.split(' ').nth(1).and_then(|text| text.parse().ok()).context("no status")?;
+    let header = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    };
+    let length = head.lines().find_map(header).context("no content-length")?;
+    let body = &bytes[head_end + 4..];
+    if body.len() < length {
+        return Ok(None);
+    }
+    Ok(Some((status, String::from_utf8_lossy(&body[..length]).into_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_whole() {
+        let text = b"HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\nx: y\r\n\r\nhello";
+        for end in 0..text.len() {
+            assert_eq!(parse(&text[..end]).unwrap(), None);
+        }
+        assert_eq!(parse(text).unwrap(), Some((202, "hello".to_owned())));
+        assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n").is_err(), "no length");
+    }
+}

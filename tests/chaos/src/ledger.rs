@@ -1,0 +1,218 @@
+//! The history of a run: what was attempted, what was confirmed, what came out. Compact, because a run has millions of
+//! events. Records only; what it means is the checker's matter.
+
+use crate::plan::{EMISSIONS_MAX, Plan};
+
+/// Violations that are kept as text; the rest is counted.
+const EXAMPLES_MAX: usize = 20;
+
+/// What is known of one event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// How often the producer sent it, or may have sent it.
+    pub attempts: u16,
+    /// The broker has confirmed it.
+    pub is_confirmed: bool,
+    /// How often each output was seen, those that the sink's own broker repeated left out.
+    pub outputs: [u16; EMISSIONS_MAX],
+    /// How often it was seen dead, likewise.
+    pub dead: u16,
+}
+
+/// A message that came out.
+#[derive(Debug, Clone, Copy)]
+pub struct Output<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// The header `trunkline-cause`.
+    pub cause: &'a str,
+    /// The header `trunkline-index`.
+    pub index: Option<i64>,
+    /// The header `trunkline-plugin-digest`.
+    pub digest: &'a str,
+    /// Its body.
+    pub body: &'a [u8],
+    /// The sink's queue delivered it before: a repetition of that is nobody's but the sink's.
+    pub redelivered: bool,
+}
+
+/// A message of a dead-letter queue.
+#[derive(Debug, Clone, Copy)]
+pub struct DeadLetter<'a> {
+    /// Its id, which is that of the input.
+    pub id: &'a str,
+    /// The header `trunkline-reason`.
+    pub reason: &'a str,
+    /// As in [`Output`].
+    pub redelivered: bool,
+}
+
+/// Counts of what must not be, with examples.
+#[derive(Debug, Clone, Default)]
+pub struct Violations {
+    /// How many.
+    pub count: u64,
+    /// The first ones.
+    pub examples: Vec<String>,
+}
+
+impl Violations {
+    /// One more.
+    pub fn add(&mut self, text: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES_MAX {
+            self.examples.push(text());
+        }
+    }
+}
+
+/// The history.
+#[derive(Debug)]
+pub struct Ledger {
+    plan: Plan,
+    entries: Vec<Entry>,
+    confirmed: u64,
+    settled: u64,
+    /// Repetitions that the sink's own lost acknowledgements made.
+    pub sink_repeats: u64,
+    /// Outputs of no event that was ever sent, or with an index that it does not have.
+    pub unexpected: Violations,
+    /// Outputs whose id or body is not the computed one.
+    pub wrong: Violations,
+    /// Dead letters that are no poison, or have another reason.
+    pub dead_healthy: Violations,
+    /// Outputs of another plugin than the first one's.
+    pub digests: Violations,
+    digest: Option<String>,
+}
+
+impl Ledger {
+    /// An empty history.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            entries: Vec::new(),
+            confirmed: 0,
+            settled: 0,
+            sink_repeats: 0,
+            unexpected: Violations::default(),
+            wrong: Violations::default(),
+            dead_healthy: Violations::default(),
+            digests: Violations::default(),
+            digest: None,
+        }
+    }
+
+    /// The events it is about.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// All entries, by number.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// How many are confirmed.
+    #[must_use]
+    pub const fn confirmed(&self) -> u64 {
+        self.confirmed
+    }
+
+    /// How many of all that was attempted have every output, or are dead.
+    #[must_use]
+    pub const fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    /// Whether event `number` has every output, or is dead.
+    #[must_use]
+    pub fn is_settled(&self, number: u64) -> bool {
+        self.entry(number).is_some_and(|entry| is_complete(entry, self.plan.event(number).emissions))
+    }
+
+    fn entry(&self, number: u64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(number).ok()?).filter(|entry| entry.attempts > 0)
+    }
+
+    /// The producer is about to send it.
+    pub fn attempt(&mut self, number: u64) {
+        let at = usize::try_from(number).unwrap_or(usize::MAX);
+        if self.entries.len() <= at {
+            self.entries.resize(at + 1, Entry::default());
+        }
+        self.entries[at].attempts = self.entries[at].attempts.saturating_add(1);
+    }
+
+    /// The broker has confirmed it: from now on it is owed.
+    pub fn confirm(&mut self, number: u64) {
+        let entry = usize::try_from(number).ok().and_then(|at| self.entries.get_mut(at));
+        if let Some(entry) = entry.filter(|entry| !entry.is_confirmed) {
+            entry.is_confirmed = true;
+            self.confirmed += 1;
+        }
+    }
+
+    /// An output was seen.
+    pub fn output(&mut self, output: Output<'_>) {
+        let known = self.plan.number(output.cause).filter(|number| self.entry(*number).is_some());
+        let index = output.index.and_then(|index| usize::try_from(index).ok());
+        let (Some(number), Some(index)) = (known, index) else {
+            return self.unexpected.add(|| format!("output {} of {:?}", output.id, output.cause));
+        };
+        let event = self.plan.event(number);
+        if index >= event.emissions {
+            return self
+                .unexpected
+                .add(|| format!("output {index} of {}, which has {}", output.cause, event.emissions));
+        }
+        let wanted = self.plan.output_id(event, index);
+        if output.id != wanted || output.body != Plan::body(number).as_bytes() {
+            return self.wrong.add(|| format!("output {index} of {}: {} instead of {wanted}", output.cause, output.id));
+        }
+        match &self.digest {
+            None => self.digest = Some(output.digest.to_owned()),
+            Some(digest) if digest == output.digest => {}
+            Some(_) => self.digests.add(|| format!("{} by {}", output.id, output.digest)),
+        }
+        self.note(number, event.emissions, output.redelivered, |entry| &mut entry.outputs[index]);
+    }
+
+    /// A dead letter was seen.
+    pub fn dead(&mut self, dead: DeadLetter<'_>) {
+        let known = self.plan.number(dead.id).filter(|number| self.entry(*number).is_some());
+        let Some(number) = known else {
+            return self.unexpected.add(|| format!("dead letter {:?} ({})", dead.id, dead.reason));
+        };
+        let event = self.plan.event(number);
+        if !event.is_poison || dead.reason != "rejected" {
+            self.dead_healthy.add(|| format!("{} is dead: {}", dead.id, dead.reason));
+        }
+        self.note(number, event.emissions, dead.redelivered, |entry| &mut entry.dead);
+    }
+
+    fn note(&mut self, number: u64, emissions: usize, redelivered: bool, count: impl Fn(&mut Entry) -> &mut u16) {
+        let Some(entry) = usize::try_from(number).ok().and_then(|at| self.entries.get_mut(at)) else {
+            return;
+        };
+        let was_complete = is_complete(entry, emissions);
+        let count = count(entry);
+        if redelivered && *count > 0 {
+            self.sink_repeats += 1;
+            return;
+        }
+        *count = count.saturating_add(1);
+        if !was_complete && is_complete(entry, emissions) {
+            self.settled += 1;
+        }
+    }
+}
+
+/// Whether an event is done: dead, or with all of its outputs.
+#[must_use]
+pub fn is_complete(entry: &Entry, emissions: usize) -> bool {
+    entry.dead > 0 || (emissions > 0 && entry.outputs[..emissions].iter().all(|count| *count > 0))
+}

@@ -1,0 +1,19 @@
+//! The real daemon under faults: a seed gives the faults, a producer mints events, sinks take what comes out, and a
+//! checker says whether anything confirmed was lost. Started by `cargo xtask chaos`.
+
+pub mod amqp;
+pub mod checker;
+pub mod daemon;
+pub mod embedded;
+pub mod faults;
+pub mod http;
+pub mod ledger;
+pub mod monitor;
+pub mod plan;
+pub mod proxy;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod source;
+pub mod strace;
+pub mod world;

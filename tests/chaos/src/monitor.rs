@@ -1,0 +1,166 @@
+//! Looks at the daemon from outside all the time: its metrics and its memory. Counters start again with each process,
+//! so what they gained is added up.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::daemon::rss_max_bytes;
+use crate::http::Client;
+
+const EVERY: Duration = Duration::from_millis(100);
+
+/// The series that matter here, summed over routes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Settled in whatever way but a retry.
+    pub settled: u64,
+    /// Settled by a copy in a retry queue.
+    pub retried: u64,
+    /// Sessions beyond the first.
+    pub reconnects: u64,
+    /// An alarm stops publishing.
+    pub blocked: bool,
+    /// Messages in the embedded broker, by queue.
+    pub depths: BTreeMap<String, u64>,
+}
+
+impl Metrics {
+    /// Reads the text form.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut metrics = Self::default();
+        for line in text.lines().filter(|line| line.starts_with("trunkline_")) {
+            let Some((series, value)) = line.rsplit_once(' ') else {
+                continue;
+            };
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters and depths")]
+            let value = value.parse::<f64>().unwrap_or_default() as u64;
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            match name {
+                "trunkline_messages_settled_total" if labels.contains("outcome=\"retry\"") => metrics.retried += value,
+                "trunkline_messages_settled_total" => metrics.settled += value,
+                "trunkline_broker_reconnects_total" => metrics.reconnects += value,
+                "trunkline_broker_blocked" => metrics.blocked = value > 0,
+                "trunkline_queue_messages" => {
+                    let queue = labels.split_once("queue=\"").and_then(|(_, rest)| rest.split_once('"'));
+                    let queue = queue.map(|(queue, _)| queue.to_owned()).unwrap_or_default();
+                    *metrics.depths.entry(queue).or_default() += value;
+                }
+                _ => {}
+            }
+        }
+        metrics
+    }
+
+    /// Events in the embedded broker that are still to be handled.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        let is_input = |queue: &str| {
+            let route = queue.starts_with("chaos-echo") || queue.starts_with("chaos-direct");
+            route && !queue.ends_with(".dlq")
+        };
+        self.depths.iter().filter(|(queue, _)| is_input(queue)).map(|(_, count)| count).sum()
+    }
+}
+
+/// Asks for them.
+///
+/// # Errors
+/// When the daemon does not answer.
+pub async fn metrics(client: &mut Client) -> Result<Metrics> {
+    let (status, text) = client.get("/metrics").await?;
+    if status != 200 {
+        bail!("/metrics answers {status}");
+    }
+    Ok(Metrics::parse(&text))
+}
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// The daemon's process; 0 while there is none.
+    pub pid: AtomicU64,
+    /// Its memory at the worst.
+    pub rss_max_bytes: AtomicU64,
+    /// Sessions that were made again, over all processes.
+    pub reconnects: AtomicU64,
+    /// Looks at which publishing was blocked.
+    pub blocked: AtomicU64,
+    /// Waiting in the embedded broker.
+    pub waiting: AtomicU64,
+    /// Looks that were answered.
+    pub looks: AtomicU64,
+    last_reconnects: AtomicU64,
+}
+
+impl Watch {
+    /// Takes one look.
+    pub fn note(&self, metrics: &Metrics) {
+        let last = self.last_reconnects.swap(metrics.reconnects, Ordering::Relaxed);
+        // Fewer than before: another process.
+        let gained = if metrics.reconnects >= last { metrics.reconnects - last } else { metrics.reconnects };
+        self.reconnects.fetch_add(gained, Ordering::Relaxed);
+        self.blocked.fetch_add(u64::from(metrics.blocked), Ordering::Relaxed);
+        self.waiting.store(metrics.waiting(), Ordering::Relaxed);
+        self.looks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn note_memory(&self) {
+        let pid = u32::try_from(self.pid.load(Ordering::Relaxed)).unwrap_or_default();
+        if let Some(bytes) = Some(pid).filter(|pid| *pid > 0).and_then(rss_max_bytes) {
+            self.rss_max_bytes.fetch_max(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks for ever.
+    pub async fn run(&self, address: SocketAddr, each: impl Fn()) {
+        let mut client = Client::new(address);
+        let mut every = tokio::time::interval(EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            self.note_memory();
+            if let Ok(metrics) = metrics(&mut client).await {
+                self.note(&metrics);
+            }
+            each();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"# HELP trunkline_messages_settled_total x
+trunkline_messages_settled_total{route="chaos-echo",outcome="ack"} 7
+trunkline_messages_settled_total{route="chaos-echo",outcome="retry"} 2
+trunkline_messages_settled_total{route="chaos-direct",outcome="dead_letter"} 1
+trunkline_broker_reconnects_total 3
+trunkline_broker_blocked 1
+trunkline_queue_messages{queue="chaos-echo",state="ready"} 4
+trunkline_queue_messages{queue="chaos-echo",state="unacknowledged"} 1
+trunkline_queue_messages{queue="chaos-direct.retry.250",state="ready"} 2
+trunkline_queue_messages{queue="chaos-echo.dlq",state="ready"} 9
+"#;
+
+    #[test]
+    fn series_are_summed() {
+        let metrics = Metrics::parse(TEXT);
+        assert_eq!((metrics.settled, metrics.retried, metrics.reconnects, metrics.blocked), (8, 2, 3, true));
+        assert_eq!(metrics.waiting(), 7, "dead letters do not wait");
+    }
+
+    #[test]
+    fn a_new_process_counts_from_zero() {
+        let watch = Watch::default();
+        for reconnects in [0, 2, 2, 1, 4] {
+            watch.note(&Metrics { reconnects, ..Metrics::default() });
+        }
+        assert_eq!(watch.reconnects.load(Ordering::Relaxed), 2 + 1 + 3);
+    }
+}

@@ -1,0 +1,154 @@
+//! What a run found, as JSON for machines and as a table for people.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::checker::{Counts, Invariant};
+use crate::faults::Done;
+use crate::schedule::{BrokerKind, Kind};
+
+/// `report.json`.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// When it began, RFC 3339.
+    pub date: String,
+    /// Of the sources that the harness was built from.
+    pub commit: String,
+    /// What to give `--seed` for the same sequence of faults.
+    pub seed: u64,
+    /// Which broker.
+    pub broker: BrokerKind,
+    /// The command line.
+    pub command: String,
+    /// All of it, in seconds.
+    pub seconds: f64,
+    /// From the first event to the last confirm.
+    pub load_seconds: f64,
+    /// Confirmed events a second of that time, faults included.
+    pub events_per_second: f64,
+    /// The sets.
+    pub counts: Counts,
+    /// Over all faults.
+    pub recovery_max_ms: Option<u64>,
+    /// Resident memory of the daemon at its worst.
+    pub rss_max_bytes: u64,
+    /// Starts of the daemon, the first included.
+    pub daemon_starts: u64,
+    /// Sessions that the daemon made again.
+    pub reconnects: u64,
+    /// Invariants, and what is demanded beside them.
+    pub invariants: Vec<Invariant>,
+    /// Sums over faults.
+    pub kinds: Vec<OfKind>,
+    /// Every fault, in order.
+    pub schedule: Vec<Done>,
+    /// Everything held.
+    pub pass: bool,
+}
+
+/// All faults of a kind.
+#[derive(Debug, Serialize)]
+pub struct OfKind {
+    /// Which.
+    pub kind: Kind,
+    /// Rows of FAULTS.md.
+    pub rows: &'static [&'static str],
+    /// How often.
+    pub count: usize,
+    /// How often with an effect.
+    pub acted: usize,
+    /// How often it acted and the daemon recovered in time.
+    pub passed: usize,
+    /// The longest recovery.
+    pub recovery_max_ms: Option<u64>,
+}
+
+/// Sums faults up by kind.
+#[must_use]
+pub fn by_kind(schedule: &[Done]) -> Vec<OfKind> {
+    let mut kinds: BTreeMap<Kind, Vec<&Done>> = BTreeMap::new();
+    for done in schedule {
+        kinds.entry(done.fault.kind).or_default().push(done);
+    }
+    let sum = |(kind, all): (Kind, Vec<&Done>)| OfKind {
+        kind,
+        rows: kind.rows(),
+        count: all.len(),
+        acted: all.iter().filter(|done| done.acted).count(),
+        passed: all.iter().filter(|done| done.pass).count(),
+        recovery_max_ms: all.iter().filter_map(|done| done.recovery_ms).max(),
+    };
+    kinds.into_iter().map(sum).collect()
+}
+
+impl Report {
+    /// Writes `report.json` into a folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let file = dir.join("report.json");
+        std::fs::write(&file, serde_json::to_vec_pretty(self)?).with_context(|| file.display().to_string())
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        let word = |pass: bool| if pass { "pass" } else { "FAIL" };
+        let ms = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+        let _text = writeln!(text, "\nfault               rows       count  acted  passed  recovery max ms");
+        for kind in &self.kinds {
+            let _text = writeln!(
+                text,
+                "{:<19} {:<10} {:>5}  {:>5}  {:>6}  {:>15}",
+                kind.kind.name(),
+                kind.rows.join(" "),
+                kind.count,
+                kind.acted,
+                kind.passed,
+                ms(kind.recovery_max_ms)
+            );
+        }
+        let _text = writeln!(text);
+        for invariant in &self.invariants {
+            let Invariant { id, what, pass, detail } = invariant;
+            let _text = writeln!(text, "{} {id:<7} {what}: {detail}", word(*pass));
+        }
+        let counts = &self.counts;
+        let _text = writeln!(
+            text,
+            "\nattempted {}, acknowledged {}, settled {}, lost {}, partial {}, unexpected {}, wrong {}, duplicated {} \
+             (and {} by the producer, {} by the sink), recovered {}, poison {} of {}",
+            counts.attempted,
+            counts.acknowledged,
+            counts.settled,
+            counts.lost,
+            counts.partial,
+            counts.unexpected,
+            counts.wrong,
+            counts.duplicated,
+            counts.producer_repeats,
+            counts.sink_repeats,
+            counts.recovered,
+            counts.poison_dead,
+            counts.poison,
+        );
+        let _text = writeln!(
+            text,
+            "{:.1} s, {:.0} events/s, recovery max {} ms, memory max {} MiB, {} starts, {} new sessions",
+            self.seconds,
+            self.events_per_second,
+            ms(self.recovery_max_ms),
+            self.rss_max_bytes >> 20,
+            self.daemon_starts,
+            self.reconnects,
+        );
+        let _text = writeln!(text, "{}: {:?}, seed {}", word(self.pass), self.broker, self.seed);
+        text
+    }
+}

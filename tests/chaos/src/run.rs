@@ -1,0 +1,311 @@
+//! One run: start everything, load and faults side by side, then quiet, drain, probe, stop, and judge.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::task::JoinSet;
+
+use crate::checker::{Facts, Invariant, check};
+use crate::daemon::describe;
+use crate::faults::{Done, RECOVER_WITHIN};
+use crate::http::Client;
+use crate::monitor::metrics;
+use crate::plan::{Plan, Route};
+use crate::report::{Report, by_kind};
+use crate::schedule::{BrokerKind, Kind, Pace, Schedule};
+use crate::source::Source;
+use crate::world::World;
+use crate::{amqp, embedded};
+
+/// Bound on the daemon's memory: a loaded daemon's target of FAULTS.md section 6.
+const RSS_LIMIT_BYTES: u64 = 256 << 20;
+/// Events that may wait: enough to have work when the way is free again, little enough to drain in seconds.
+const BACKLOG_MAX: u64 = 4_000;
+/// A drain without progress for so long is over.
+const PLATEAU: Duration = Duration::from_secs(40);
+const PRODUCERS_END_WITHIN: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which broker.
+    pub broker: BrokerKind,
+    /// For events and faults.
+    pub seed: u64,
+    /// Load and faults for so long at most.
+    pub time: Duration,
+    /// And so many events at most.
+    pub events: u64,
+    /// Which faults.
+    pub kinds: Vec<Kind>,
+    /// How dense.
+    pub pace: Pace,
+    /// The daemon.
+    pub binary: PathBuf,
+    /// Where reports and logs go.
+    pub out: PathBuf,
+    /// For the report.
+    pub commit: String,
+    /// For the report.
+    pub command: String,
+}
+
+/// Runs it all.
+///
+/// # Errors
+/// When the harness cannot go on; what the daemon did wrong stands in the report.
+pub async fn run(settings: &Settings) -> Result<Report> {
+    let started = Instant::now();
+    let date = jiff::Timestamp::now().to_string();
+    let source = Arc::new(Source::new(Plan::new(settings.seed)?, settings.events, BACKLOG_MAX));
+    let scratch = tempfile::tempdir()?;
+    // Whoever builds in the meantime must not change what runs.
+    let binary = scratch.path().join("trunkline");
+    std::fs::copy(&settings.binary, &binary).with_context(|| format!("{} is not built", settings.binary.display()))?;
+    let mut world = World::start(settings.broker, source.clone(), &binary, scratch.path()).await?;
+    let ran = drive(settings, &mut world, started).await;
+    let _unkept = std::fs::copy(scratch.path().join("daemon.log"), settings.out.join("daemon.log"));
+    let Driven { schedule, facts, load, mut demands } = ran?;
+    let verdict = check(&source.ledger(), &facts);
+    let mut invariants = verdict.invariants;
+    invariants.append(&mut demands);
+    let load_seconds = load.as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 events")]
+    let events_per_second = verdict.counts.acknowledged as f64 / load_seconds;
+    Ok(Report {
+        date,
+        commit: settings.commit.clone(),
+        seed: settings.seed,
+        broker: settings.broker,
+        command: settings.command.clone(),
+        seconds: started.elapsed().as_secs_f64(),
+        load_seconds,
+        events_per_second,
+        counts: verdict.counts,
+        recovery_max_ms: schedule.iter().filter_map(|done| done.recovery_ms).max(),
+        rss_max_bytes: facts.rss_max_bytes,
+        daemon_starts: world.daemon.starts,
+        reconnects: world.watch.reconnects.load(Ordering::Relaxed),
+        pass: invariants.iter().all(|invariant| invariant.pass),
+        invariants,
+        kinds: by_kind(&schedule),
+        schedule,
+    })
+}
+
+struct Driven {
+    schedule: Vec<Done>,
+    facts: Facts,
+    load: Duration,
+    demands: Vec<Invariant>,
+}
+
+async fn drive(settings: &Settings, world: &mut World, started: Instant) -> Result<Driven> {
+    let (mut producers, _others) = spawn(world);
+    let began = Instant::now();
+    let schedule = break_things(settings, world, began).await?;
+    world.source.stop();
+    world.daemon.ensure_alive().await?;
+    world.note_pid();
+    let ended = async { while producers.join_next().await.is_some() {} };
+    if tokio::time::timeout(PRODUCERS_END_WITHIN, ended).await.is_err() {
+        bail!("the producers did not come to an end within {PRODUCERS_END_WITHIN:?} after the last fault");
+    }
+    let load = began.elapsed();
+    println!("{:7.1} s  faults and load are over; draining", started.elapsed().as_secs_f64());
+    drain(world).await;
+    let probes_ms = probe(world).await?;
+    let ended = stop(world).await?;
+    let left = left(world).await?;
+    let facts = Facts {
+        hard_faults: schedule.iter().filter(|done| done.fault.kind.is_hard()).count() as u64,
+        rss_max_bytes: world.watch.rss_max_bytes.load(Ordering::Relaxed),
+        rss_limit_bytes: RSS_LIMIT_BYTES,
+        probes_ms,
+        probe_limit_ms: 10_000,
+        left,
+    };
+    let demands = demands(world, &schedule, &ended);
+    Ok(Driven { schedule, facts, load, demands })
+}
+
+/// Producers, which come to an end; and sinks and the watch, which do not.
+fn spawn(world: &World) -> (JoinSet<()>, JoinSet<()>) {
+    let (mut producers, mut others) = (JoinSet::new(), JoinSet::new());
+    let source = &world.source;
+    match world.broker {
+        BrokerKind::Amqp => {
+            for _ in 0..amqp::PRODUCERS {
+                producers.spawn(amqp::produce(source.clone(), world.url.clone()));
+            }
+            for (queue, holds) in embedded::SINKS {
+                others.spawn(amqp::sink(source.clone(), world.url.clone(), queue.to_owned(), holds));
+            }
+        }
+        BrokerKind::Embedded => {
+            for _ in 0..embedded::PRODUCERS {
+                producers.spawn(embedded::produce(source.clone(), world.address));
+            }
+        }
+    }
+    let (watch, source, broker, address) = (world.watch.clone(), source.clone(), world.broker, world.address);
+    others.spawn(async move {
+        let waiting = || match broker {
+            BrokerKind::Amqp => {
+                let ledger = source.ledger();
+                ledger.confirmed().saturating_sub(ledger.settled())
+            }
+            BrokerKind::Embedded => watch.waiting.load(Ordering::Relaxed),
+        };
+        watch.run(address, || source.set_backlog(waiting())).await;
+    });
+    (producers, others)
+}
+
+/// One fault after the other, until time or events are used up.
+async fn break_things(settings: &Settings, world: &mut World, began: Instant) -> Result<Vec<Done>> {
+    let mut done = Vec::new();
+    for fault in Schedule::new(settings.seed, settings.kinds.clone(), settings.pace) {
+        let until = (began.elapsed() + fault.after()).min(settings.time);
+        while began.elapsed() < until && !world.source.is_stopped() {
+            tokio::time::sleep(PAUSE).await;
+        }
+        if began.elapsed() >= settings.time || world.source.is_stopped() {
+            return Ok(done);
+        }
+        let what = world.carry_out(fault, began.elapsed()).await?;
+        let seconds = began.elapsed().as_secs_f64();
+        let (name, confirmed) = (fault.kind.name(), world.source.ledger().confirmed());
+        let recovery = what.recovery_ms.map_or_else(|| "-".to_owned(), |took| format!("{took} ms"));
+        let word = if what.pass { "" } else { "   FAIL" };
+        println!(
+            "{seconds:7.1} s  {name:<18} recovery {recovery:>8}  {confirmed:>8} confirmed  {}{word}",
+            what.evidence
+        );
+        done.push(what);
+    }
+    // No faults at all: load alone.
+    while began.elapsed() < settings.time && !world.source.is_stopped() {
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(done)
+}
+
+/// Waits until nothing is owed, or nothing moves any more.
+async fn drain(world: &World) {
+    let mut client = Client::new(world.address);
+    let (mut best, mut since) = (0, Instant::now());
+    while since.elapsed() < PLATEAU {
+        let seen = metrics(&mut client).await.ok();
+        if let Some(seen) = &seen {
+            world.watch.note(seen);
+            if world.is_done() {
+                return;
+            }
+        }
+        let moved = seen.map_or(0, |seen| seen.settled + seen.retried) + world.source.ledger().settled();
+        if moved > best {
+            (best, since) = (moved, Instant::now());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    println!("nothing moved for {PLATEAU:?}; what is missing now is lost");
+}
+
+/// A fresh event on each route, and how long until it is settled.
+async fn probe(world: &World) -> Result<Vec<Option<u64>>> {
+    let mut probes = Vec::new();
+    let mut link = None;
+    let mut client = Client::new(world.address);
+    for route in [Route::Echo, Route::Direct] {
+        let event = world.source.plan().healthy_from(route, world.source.after_all());
+        let base = world.settled().await.unwrap_or_default();
+        let sent = Instant::now();
+        let mut took = None;
+        let mut is_published = false;
+        while took.is_none() && sent.elapsed() < RECOVER_WITHIN * 2 {
+            if !is_published {
+                is_published = match world.broker {
+                    BrokerKind::Amqp => amqp::publish(&mut link, &world.source, &world.url, &[event])
+                        .await
+                        .is_ok_and(|confirmed| !confirmed.is_empty()),
+                    BrokerKind::Embedded => embedded::publish(&mut client, &world.source, event).await,
+                };
+            }
+            let is_back = match world.broker {
+                BrokerKind::Amqp => world.source.ledger().is_settled(event.number),
+                BrokerKind::Embedded => world.settled().await.is_some_and(|settled| settled > base),
+            };
+            if is_published && is_back {
+                took = u64::try_from(sent.elapsed().as_millis()).ok();
+            } else {
+                tokio::time::sleep(PAUSE / 10).await;
+            }
+        }
+        probes.push(took);
+    }
+    Ok(probes)
+}
+
+/// The last SIGTERM; gives how the daemon ended.
+async fn stop(world: &mut World) -> Result<String> {
+    world.daemon.ensure_alive().await?;
+    world.daemon.signal("TERM").await?;
+    Ok(describe(world.daemon.ended().await?))
+}
+
+/// Takes what is still there, and tells what should not be.
+async fn left(world: &World) -> Result<Vec<String>> {
+    if world.broker == BrokerKind::Embedded {
+        embedded::drain(&world.source, &world.config()?).await?;
+        let broker = embedded::open(&world.config()?).await?;
+        let left = embedded::left(&broker);
+        embedded::close(broker).await;
+        return Ok(left);
+    }
+    let queues = [Route::Echo.name(), Route::Direct.name()].into_iter().chain(embedded::SINKS.map(|(queue, _)| queue));
+    let mut left = Vec::new();
+    for queue in queues {
+        let since = Instant::now();
+        let mut depth = amqp::depth(&world.url, queue).await?;
+        // The sinks are still at work.
+        while depth.is_some_and(|depth| depth > 0) && since.elapsed() < RECOVER_WITHIN {
+            tokio::time::sleep(PAUSE).await;
+            depth = amqp::depth(&world.url, queue).await?;
+        }
+        if let Some(depth) = depth.filter(|depth| *depth > 0) {
+            left.push(format!("{queue}: {depth}"));
+        }
+    }
+    Ok(left)
+}
+
+/// What is demanded beside the invariants: faults that really acted, a daemon that recovered and that never ended
+/// unasked.
+fn demands(world: &World, schedule: &[Done], ended: &str) -> Vec<Invariant> {
+    let of = |id, what, pass, detail: String| Invariant { id, what, pass, detail };
+    let numbers = |fits: fn(&Done) -> bool| {
+        let all = schedule.iter().filter(|done| fits(done));
+        all.map(|done| format!("{} {}", done.fault.number, done.fault.kind.name())).collect::<Vec<_>>()
+    };
+    let (idle, failed) = (numbers(|done| !done.acted), numbers(|done| done.acted && !done.pass));
+    let disturbed = world.daemon.starts - 1 + world.watch.reconnects.load(Ordering::Relaxed);
+    let ends = &world.daemon.unexpected_ends;
+    let or_none = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join("; ") };
+    vec![
+        of("acted", "faults without an effect", idle.is_empty(), or_none(&idle)),
+        of("B,H", "faults from which the daemon did not recover in time", failed.is_empty(), or_none(&failed)),
+        of(
+            "chaos",
+            "restarts and new sessions, at least one",
+            disturbed > 0 || schedule.is_empty(),
+            disturbed.to_string(),
+        ),
+        of("alive", "ends of the daemon that nobody asked for", ends.is_empty(), or_none(ends)),
+        of("H2", "the last SIGTERM", ended == "exit code 0", ended.to_owned()),
+    ]
+}

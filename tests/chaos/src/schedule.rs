@@ -1,0 +1,264 @@
+//! One seed, the full sequence of faults. Kinds come as a shuffled deck, again and again, so that each kind acts as
+//! often as any other; only their parameters and pauses are drawn freely.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// What is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Every connection of the daemon to the broker is reset.
+    Cut,
+    /// Reset, and new ones are refused for a while.
+    Refuse,
+    /// Nothing is forwarded, in both directions, and nobody is told.
+    Hole,
+    /// Nothing from the broker arrives.
+    HoleFromBroker,
+    /// Nothing from the daemon arrives.
+    HoleToBroker,
+    /// Everything arrives late.
+    Latency,
+    /// Few bytes a second.
+    Throttle,
+    /// Every write arrives in small pieces.
+    Slice,
+    /// `kill -9` of the RabbitMQ node, and a restart.
+    BrokerKill,
+    /// SIGTERM of the RabbitMQ node, and a restart.
+    BrokerStop,
+    /// `rabbitmqctl close_all_connections`.
+    CloseConnections,
+    /// A memory alarm for a while.
+    MemoryAlarm,
+    /// The queue of a direct exchange is deleted for a while.
+    DeleteTarget,
+    /// SIGKILL of the daemon, and a restart.
+    DaemonKill,
+    /// SIGTERM of the daemon, and a restart.
+    DaemonTerm,
+    /// SIGSTOP of the daemon, and SIGCONT after a while.
+    DaemonPause,
+    /// The store's n-th fdatasync fails.
+    SyncError,
+    /// SIGKILL of the daemon in its n-th fdatasync.
+    SyncKill,
+}
+
+/// Where the daemon keeps its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BrokerKind {
+    /// In itself.
+    Embedded,
+    /// On a private RabbitMQ node, reached through the fault proxy.
+    Amqp,
+}
+
+impl Kind {
+    /// The rows of FAULTS.md section 2 that it stands for.
+    #[must_use]
+    pub const fn rows(self) -> &'static [&'static str] {
+        match self {
+            Self::Cut | Self::CloseConnections => &["B16"],
+            Self::Refuse => &["B3", "B16"],
+            Self::Hole | Self::HoleToBroker => &["B4"],
+            Self::HoleFromBroker => &["B4", "B19"],
+            Self::Latency | Self::Throttle | Self::Slice => &["B6"],
+            Self::BrokerKill => &["B1"],
+            Self::BrokerStop => &["B2"],
+            Self::MemoryAlarm => &["B8"],
+            Self::DeleteTarget => &["B12"],
+            Self::DaemonKill | Self::SyncKill => &["H1"],
+            Self::DaemonTerm => &["H2"],
+            Self::DaemonPause => &["H13"],
+            Self::SyncError => &["H6"],
+        }
+    }
+
+    /// Whether work may be repeated after it.
+    #[must_use]
+    pub const fn is_hard(self) -> bool {
+        !matches!(self, Self::DaemonTerm)
+    }
+
+    /// The kinds that fit a broker; those with strace only where there is one.
+    #[must_use]
+    pub fn of(broker: BrokerKind, has_strace: bool) -> Vec<Self> {
+        use Kind::{
+            BrokerKill, BrokerStop, CloseConnections, Cut, DaemonKill, DaemonPause, DaemonTerm, DeleteTarget, Hole,
+            HoleFromBroker, HoleToBroker, Latency, MemoryAlarm, Refuse, Slice, SyncError, SyncKill, Throttle,
+        };
+        match broker {
+            BrokerKind::Amqp => vec![
+                Cut,
+                Refuse,
+                Hole,
+                HoleFromBroker,
+                HoleToBroker,
+                Latency,
+                Throttle,
+                Slice,
+                BrokerKill,
+                BrokerStop,
+                CloseConnections,
+                MemoryAlarm,
+                DeleteTarget,
+                DaemonKill,
+                DaemonTerm,
+                DaemonPause,
+            ],
+            BrokerKind::Embedded if has_strace => vec![DaemonKill, DaemonTerm, DaemonPause, SyncError, SyncKill],
+            BrokerKind::Embedded => vec![DaemonKill, DaemonTerm, DaemonPause],
+        }
+    }
+
+    /// Its name on the command line and in reports.
+    #[must_use]
+    pub fn name(self) -> String {
+        clap::ValueEnum::to_possible_value(&self).map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+/// One fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Its place in the sequence.
+    pub number: usize,
+    /// What.
+    pub kind: Kind,
+    /// Undisturbed running before it, counted from the end of the last one.
+    pub after_ms: u64,
+    /// How long it lasts, where that is a choice.
+    pub hold_ms: u64,
+    /// Milliseconds late, bytes a second, bytes a piece, or which fdatasync.
+    pub amount: u64,
+}
+
+impl Fault {
+    /// The pause before it.
+    #[must_use]
+    pub const fn after(&self) -> Duration {
+        Duration::from_millis(self.after_ms)
+    }
+
+    /// Its length.
+    #[must_use]
+    pub const fn hold(&self) -> Duration {
+        Duration::from_millis(self.hold_ms)
+    }
+}
+
+/// How dense and how long faults are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Each kind once or more within less than a minute.
+    Short,
+    /// Room to run at full speed in between, and holes longer than a heartbeat.
+    Long,
+}
+
+/// The endless sequence of a seed.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    random: fastrand::Rng,
+    kinds: Vec<Kind>,
+    deck: Vec<Kind>,
+    pace: Pace,
+    number: usize,
+}
+
+impl Schedule {
+    /// The faults of a seed among these kinds.
+    #[must_use]
+    pub fn new(seed: u64, kinds: Vec<Kind>, pace: Pace) -> Self {
+        Self { random: fastrand::Rng::with_seed(seed), kinds, deck: Vec::new(), pace, number: 0 }
+    }
+
+    fn draw(&mut self, kind: Kind) -> Fault {
+        let (after_ms, hold_ms) = match self.pace {
+            Pace::Short => (self.random.u64(200..700), self.random.u64(500..1_500)),
+            Pace::Long => (self.random.u64(1_000..8_000), self.random.u64(1_000..6_000)),
+        };
+        let is_hole = matches!(kind, Kind::Hole | Kind::HoleFromBroker | Kind::HoleToBroker);
+        // Now and then longer than three heartbeats of the daemon's 10 s.
+        let is_endless = is_hole && self.pace == Pace::Long && self.random.u8(0..4) == 0;
+        let hold_ms = if is_endless { self.random.u64(31_000..35_000) } else { hold_ms };
+        let amount = match kind {
+            Kind::Latency => self.random.u64(50..400),
+            Kind::Throttle => self.random.u64(8_000..64_000),
+            Kind::Slice => self.random.u64(1..64),
+            Kind::SyncError | Kind::SyncKill => self.random.u64(1..60),
+            Kind::Cut
+            | Kind::Refuse
+            | Kind::Hole
+            | Kind::HoleFromBroker
+            | Kind::HoleToBroker
+            | Kind::BrokerKill
+            | Kind::BrokerStop
+            | Kind::CloseConnections
+            | Kind::MemoryAlarm
+            | Kind::DeleteTarget
+            | Kind::DaemonKill
+            | Kind::DaemonTerm
+            | Kind::DaemonPause => 0,
+        };
+        self.number += 1;
+        Fault { number: self.number, kind, after_ms, hold_ms, amount }
+    }
+}
+
+impl Iterator for Schedule {
+    type Item = Fault;
+
+    fn next(&mut self) -> Option<Fault> {
+        if self.deck.is_empty() {
+            self.deck = self.kinds.clone();
+            self.random.shuffle(&mut self.deck);
+        }
+        let kind = self.deck.pop()?;
+        Some(self.draw(kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(seed: u64) -> Vec<Fault> {
+        Schedule::new(seed, Kind::of(BrokerKind::Amqp, true), Pace::Long).take(200).collect()
+    }
+
+    #[test]
+    fn a_seed_gives_one_sequence() {
+        assert_eq!(faults(1), faults(1));
+        assert_ne!(faults(1), faults(2));
+    }
+
+    #[test]
+    fn every_kind_acts_before_one_acts_twice() {
+        for broker in [BrokerKind::Amqp, BrokerKind::Embedded] {
+            let kinds = Kind::of(broker, true);
+            let mut drawn: Vec<Kind> =
+                Schedule::new(3, kinds.clone(), Pace::Short).take(kinds.len()).map(|fault| fault.kind).collect();
+            drawn.sort_unstable();
+            let mut wanted = kinds;
+            wanted.sort_unstable();
+            assert_eq!(drawn, wanted);
+        }
+    }
+
+    #[test]
+    fn without_kinds_there_are_no_faults() {
+        assert_eq!(Schedule::new(1, Vec::new(), Pace::Short).next(), None);
+    }
+
+    #[test]
+    fn some_holes_outlast_heartbeats() {
+        assert!(faults(5).iter().any(|fault| fault.hold_ms > 30_000));
+        let short = Schedule::new(5, Kind::of(BrokerKind::Amqp, true), Pace::Short);
+        assert!(short.take(500).all(|fault| fault.hold_ms < 2_000));
+    }
+}

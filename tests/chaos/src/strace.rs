@@ -1,0 +1,51 @@
+//! Faults in system calls, by strace attached to the running daemon.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::process::{Child, Command};
+
+const DETACH_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whether strace can be run.
+pub async fn is_there() -> bool {
+    let asked = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+    asked.is_ok_and(|status| status.success())
+}
+
+/// A tracer; killed when it is dropped, which lets the daemon go on undisturbed.
+pub struct Tracer {
+    child: Child,
+}
+
+/// From now on, the `when`-th sync of each thread and all later ones fail, or the `when`-th kills.
+///
+/// # Errors
+/// When strace cannot be run.
+pub fn attach(pid: u32, kill: bool, when: u64) -> Result<Tracer> {
+    let what = if kill { format!("signal=SIGKILL:when={when}") } else { format!("error=EIO:when={when}+") };
+    let child = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e"])
+        .arg(format!("inject=fdatasync,fsync:{what}"))
+        .args(["-p", &pid.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("strace cannot be run")?;
+    Ok(Tracer { child })
+}
+
+impl Tracer {
+    /// Lets go of the daemon.
+    pub async fn detach(&mut self) {
+        if let Some(pid) = self.child.id() {
+            let _gone = Command::new("kill").args(["-INT", &pid.to_string()]).status().await;
+        }
+        if tokio::time::timeout(DETACH_WITHIN, self.child.wait()).await.is_err() {
+            let _killed = self.child.kill().await;
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Everything that a run starts: the node and its proxy, the daemon, and who watches them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use xtask::rabbitmq::{self, Node};
+
+use crate::daemon::{Daemon, Settings};
+use crate::embedded;
+use crate::http::Client;
+use crate::monitor::{Watch, metrics};
+use crate::plan::routes;
+use crate::proxy::Proxy;
+use crate::schedule::BrokerKind;
+use crate::source::Source;
+
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A running system.
+pub struct World {
+    /// Which broker.
+    pub broker: BrokerKind,
+    /// Events and history.
+    pub source: Arc<Source>,
+    /// The daemon.
+    pub daemon: Daemon,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What is seen of it.
+    pub watch: Arc<Watch>,
+    /// Between the daemon and the node.
+    pub proxy: Option<Proxy>,
+    /// The RabbitMQ node.
+    pub node: Option<Arc<Node>>,
+    /// The URL of the node itself.
+    pub url: String,
+    /// routes.toml.
+    pub routes: PathBuf,
+    /// The daemon's state directory.
+    pub state: PathBuf,
+}
+
+/// How long the next settled event took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// So long.
+    Took(Duration),
+    /// There was nothing left to settle.
+    NothingToDo,
+    /// It did not come.
+    Never,
+}
+
+impl World {
+    /// Starts the broker, and the daemon on it.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn start(broker: BrokerKind, source: Arc<Source>, binary: &Path, dir: &Path) -> Result<Self> {
+        let (routes_file, state) = (dir.join("routes.toml"), dir.join("state"));
+        std::fs::write(&routes_file, routes(trunkline_support::guests()))?;
+        let (mut node, mut proxy, mut url) = (None, None, "embedded".to_owned());
+        let mut daemons_url = url.clone();
+        if broker == BrokerKind::Amqp {
+            let started = tokio::task::spawn_blocking(|| rabbitmq::ensure().and_then(|()| Node::start())).await??;
+            url = started.url();
+            let port =
+                url.rsplit(':').next().and_then(|rest| rest.split('/').next()).and_then(|port| port.parse().ok());
+            let port: u16 = port.context("the node's URL has no port")?;
+            let between = Proxy::start(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+            daemons_url = url.replace(&format!(":{port}/"), &format!(":{}/", between.address().port()));
+            (node, proxy) = (Some(Arc::new(started)), Some(between));
+        }
+        let log = dir.join("daemon.log");
+        let settings = Settings {
+            binary: binary.to_owned(),
+            routes: routes_file.clone(),
+            state: state.clone(),
+            broker: daemons_url,
+            log,
+        };
+        let daemon = Daemon::new(settings)?;
+        let (address, watch) = (daemon.address(), Arc::new(Watch::default()));
+        let mut world = Self { broker, source, daemon, address, watch, proxy, node, url, routes: routes_file, state };
+        world.daemon.start()?;
+        world.daemon.wait(true).await?;
+        world.note_pid();
+        Ok(world)
+    }
+
+    /// Tells the watch which process it is.
+    pub fn note_pid(&self) {
+        self.watch.pid.store(u64::from(self.daemon.pid().unwrap_or_default()), Ordering::Relaxed);
+    }
+
+    /// The checked configuration, on the node itself and not through the proxy.
+    ///
+    /// # Errors
+    /// When routes.toml is wrong.
+    pub fn config(&self) -> Result<trunkline::config::Config> {
+        embedded::config(&self.routes, &self.state, &self.url)
+    }
+
+    /// What the daemon has settled; `None` while it does not answer.
+    pub async fn settled(&self) -> Option<u64> {
+        metrics(&mut Client::new(self.address)).await.ok().map(|metrics| metrics.settled)
+    }
+
+    /// Waits until the daemon settles more than `base`. Counted from `since`, the moment the way was free again.
+    pub async fn recovery(&self, since: Instant, base: u64, within: Duration) -> Recovery {
+        let mut client = Client::new(self.address);
+        loop {
+            let looked = metrics(&mut client).await.ok();
+            if let Some(seen) = &looked {
+                self.watch.note(seen);
+                if seen.settled > base {
+                    return Recovery::Took(since.elapsed());
+                }
+            }
+            if since.elapsed() > within {
+                let is_idle = self.source.is_stopped() && looked.is_some_and(|seen| seen.settled == base);
+                return if is_idle && self.is_done() { Recovery::NothingToDo } else { Recovery::Never };
+            }
+            if self.source.is_stopped() && self.is_done() {
+                return Recovery::NothingToDo;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Whether nothing confirmed waits any more, as far as can be seen now.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match self.broker {
+            BrokerKind::Amqp => {
+                let ledger = self.source.ledger();
+                ledger.settled() >= ledger.confirmed()
+            }
+            BrokerKind::Embedded => self.watch.waiting.load(Ordering::Relaxed) == 0,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Gives back what it gets, as often as the attribute `emit` says, else once; rejects what has the attribute `poison`.
+
+use trunkline_plugin::{Emission, Event, Failure, handler};
+
+/// One emission, as many as asked for, or none at all.
+#[handler(description = "Gives back what it gets, and rejects poison", emits = ["echoed"])]
+fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
+    if event.attribute("poison").is_some() {
+        return Err(Failure::reject("poison"));
+    }
+    let count = event.attribute("emit").and_then(|text| text.parse().ok()).unwrap_or(1);
+    let emission = Emission::bytes("echoed", &event.content_type, event.data.clone());
+    Ok(vec![emission; count])
+}
