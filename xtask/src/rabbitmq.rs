@@ -86,6 +86,14 @@ impl Node {
     /// # Errors
     /// When it does not start.
     pub fn start() -> Result<Self> {
+        Self::start_with("")
+    }
+
+    /// Starts a node with more lines in its `rabbitmq.conf`, such as a listener on a [`free_port`].
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_with(lines: &str) -> Result<Self> {
         let name = format!("trunkline-rabbit-{}-{}", std::process::id(), free_port()?);
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir)?;
@@ -94,7 +102,8 @@ impl Node {
         std::fs::set_permissions(dir.join(".erlang.cookie"), std::fs::Permissions::from_mode(0o400))?;
         std::fs::write(dir.join("enabled_plugins"), "[].\n")?;
         let settings = "disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.absolute = 4GiB\n";
-        std::fs::write(dir.join("rabbitmq.conf"), format!("listeners.tcp.default = 127.0.0.1:{port}\n{settings}"))?;
+        let settings = format!("listeners.tcp.default = 127.0.0.1:{port}\n{settings}{lines}");
+        std::fs::write(dir.join("rabbitmq.conf"), settings)?;
         let node = Self { environment: environment(&dir, port, distribution, mapper), dir, port };
         node.launch()?;
         Ok(node)
@@ -271,6 +280,10 @@ fn environment(dir: &Path, port: u16, distribution: u16, mapper: u16) -> Vec<(St
     .to_vec()
 }
 
-fn free_port() -> Result<u16> {
+/// A port of loopback that nobody listens on now.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
