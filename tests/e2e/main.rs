@@ -7,3 +7,4 @@ mod conformance;
 mod foreign;
 mod guests;
 mod ten_thousand;
+mod tls;

@@ -145,7 +145,7 @@ impl Broker {
     /// [`Error::Unusable`] when waiting would not help.
     pub async fn open(broker: &config::Broker, topology: Arc<Topology>, state_dir: &Path) -> Result<Self, Error> {
         match broker {
-            config::Broker::Amqp { url } => Ok(Self::Amqp(amqp::Amqp::open(url, topology)?)),
+            config::Broker::Amqp { url, tls } => Ok(Self::Amqp(amqp::Amqp::open(url, tls, topology)?)),
             config::Broker::Embedded => {
                 Ok(Self::Embedded(Arc::new(embedded::Embedded::open(&state_dir.join("broker"), &topology).await?)))
             }

@@ -2,7 +2,8 @@
 
 use super::Sources;
 use super::check_queues::PREFETCH;
-use super::checked::{Broker, TopologyMode};
+use super::check_tls;
+use super::checked::{Broker, Tls, TopologyMode};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::environment::Overlay;
@@ -19,20 +20,27 @@ pub(super) struct Read {
 pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources, overlay: &Overlay) -> Read {
     let table = top.table(cx, "broker");
     if let Some(table) = &table {
-        table.check_keys(cx, &["url", "prefetch", "topology"], &["management-url", "tls"]);
+        table.check_keys(cx, &["url", "prefetch", "topology", "tls"], &["management-url"]);
     }
     let in_file = table.as_ref().and_then(|table| url_in_file(cx, table, source));
     let flag = sources.broker_url.clone();
     let flag = flag.map(|value| Text { value, place: Place::Flag("--broker"), literal: false });
     let said = in_file.is_some() || table.as_ref().is_some_and(|table| table.has("url"));
+    let tls = table.as_ref().and_then(|table| check_tls::read(cx, table, &sources.directory()));
     let broker = match flag.or(overlay.broker.clone()).or(in_file) {
-        Some(text) => broker(cx, &text),
+        Some(text) => broker(cx, &text, tls.as_ref()),
         None => Broker::Embedded,
     };
     if !said && sources.broker_url.is_none() && overlay.broker.is_none() {
         for name in &overlay.broker_parts {
             let message = "is set, but neither RABBITMQ_HOST nor RABBITMQ_URL is: the embedded broker is used";
             cx.findings.warning(Code::HalfBroker, &Place::Variable(name), message).help("set RABBITMQ_HOST");
+        }
+        if let Some(tls) = &tls {
+            let message = "`tls` is set, but nothing says where the broker is: the embedded broker is used";
+            cx.findings
+                .warning(Code::HalfBroker, &tls.place, message)
+                .help("write `url = \"amqps://HOST:5671/VHOST\"`");
         }
     }
     let mode = [("declare", TopologyMode::Declare), ("check", TopologyMode::Check)];
@@ -71,7 +79,7 @@ fn password(url: &str) -> Option<std::ops::Range<usize>> {
     (colon + 1 < at).then_some(begin + colon + 1..begin + at)
 }
 
-fn broker(cx: &mut Context<'_>, text: &Text) -> Broker {
+fn broker(cx: &mut Context<'_>, text: &Text, tls: Option<&At<Tls>>) -> Broker {
     if text.value == "embedded" {
         return Broker::Embedded;
     }
@@ -79,7 +87,10 @@ fn broker(cx: &mut Context<'_>, text: &Text) -> Broker {
         cx.error(code_at(&text.place, Code::BrokerUrl), &text.place, format!("the broker's URL {problem}"))
             .help("write \"amqp://USER:PASSWORD@HOST:5672/VHOST\" or \"embedded\"");
     }
-    Broker::Amqp { url: text.value.clone() }
+    if let Some(tls) = tls {
+        check_tls::refuse_plain(cx, tls, text);
+    }
+    Broker::Amqp { url: text.value.clone(), tls: tls.map(|tls| tls.value.clone()).unwrap_or_default() }
 }
 
 /// Checks what every client would stumble over; never shows more than the scheme, host and port.

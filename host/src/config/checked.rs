@@ -39,7 +39,27 @@ pub enum Broker {
     Amqp {
         /// `amqp://` or `amqps://` URL with credentials; never shown. Use [`Broker::display`].
         url: String,
+        /// For an `amqps://` URL.
+        tls: Tls,
     },
+}
+
+/// `broker.tls`: PEM files, read anew for every session, so that renewed ones are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// Who may have signed the broker's certificate; the system's roots when absent. Absolute.
+    pub ca: Option<PathBuf>,
+    /// What the daemon shows of itself when the broker asks.
+    pub identity: Option<Identity>,
+}
+
+/// A certificate of ours and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and those between it and its CA. Absolute.
+    pub cert: PathBuf,
+    /// The private key. Absolute.
+    pub key: PathBuf,
 }
 
 impl std::fmt::Debug for Broker {
@@ -54,7 +74,7 @@ impl Broker {
     pub fn display(&self) -> String {
         match self {
             Self::Embedded => "embedded".to_owned(),
-            Self::Amqp { url } => redact(url),
+            Self::Amqp { url, tls: _ } => redact(url),
         }
     }
 }

@@ -44,7 +44,7 @@ codes! {
     Variable "TL014" "${NAME} in a string is replaced by the environment variable; it is an error when that is not set. ${NAME:-default} gives a default for one that is not set or empty, ${NAME:?message} an error text of your own. A literal ${ is written $${.";
     BadVariable "TL015" "An environment variable that Trunkline reads has a value that it cannot use. Environment goes over file, so the file's value is not taken instead. In Kubernetes a service named `rabbitmq` or `host` makes variables such as RABBITMQ_PORT=tcp://10.0.0.1:5672; `enableServiceLinks: false` in the pod turns that off. An empty variable counts as not set.";
     BadFlag "TL016" "A flag has a value that cannot be used. Flags go over environment and file.";
-    BrokerUrl "TL017" "The broker's URL is amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps:// for TLS; user, password and vhost are percent-encoded, so the vhost \"/\" is %2F. The word `embedded`, or no URL at all, means the broker inside Trunkline.";
+    BrokerUrl "TL017" "The broker's URL is amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps:// for TLS; user, password and vhost are percent-encoded, so the vhost \"/\" is %2F. `tls` in [broker] goes with amqps:// only. The word `embedded`, or no URL at all, means the broker inside Trunkline.";
     LiteralSecret "TL018" "A password or token stands in the file in clear text, so it is in backups and version control too. Refer to the environment with ${RABBITMQ_PASSWORD}, or for tokens with {env = \"NAME\"} or {file = \"PATH\"}. A warning only: it works.";
     OpenListener "TL019" "The HTTP listener is reachable from other machines, and without tokens everybody there could publish events. Set `tokens` in [http], listen on 127.0.0.1, or pass --insecure where something in front keeps strangers out.";
     BadAddress "TL020" "A listen address is IP:PORT such as \"127.0.0.1:8000\", \"0.0.0.0:8000\" or \"[::]:8000\"; `localhost` stands for 127.0.0.1. Other host names are refused, because they may mean several addresses.";
@@ -63,7 +63,8 @@ codes! {
     UnusedPlugin "TL033" "No route names this plugin, so it is not loaded. Remove the table, or name it in a route.";
     NoStateDir "TL034" "There is no place for the embedded broker and the compile cache. Pass --state, set `state-dir`, or have one of STATE_DIRECTORY, XDG_STATE_HOME and HOME in the environment.";
     DeadLetterLoop "TL035" "Dead letters of this queue come back to it, at once or over other queues. The broker would drop or circulate them for ever.";
-    HalfBroker "TL036" "Some of RABBITMQ_PORT, RABBITMQ_USER and RABBITMQ_VHOST are set, but neither RABBITMQ_HOST nor RABBITMQ_URL nor a `url` in the file says where the broker is, so the embedded one is used. A warning only.";
+    HalfBroker "TL036" "Some of RABBITMQ_PORT, RABBITMQ_USER and RABBITMQ_VHOST or `tls` in [broker] are set, but neither RABBITMQ_HOST nor RABBITMQ_URL nor a `url` in the file says where the broker is, so the embedded one is used. A warning only.";
+    TlsFile "TL037" "A file of `tls` in [broker] cannot be read, or is not PEM. `ca` holds the certificates of those who may have signed the broker's, `cert` our own certificate with those between it and its CA, `key` its private key, unencrypted (PKCS#8, PKCS#1 or SEC 1). A relative path begins at the directory of routes.toml. The files are read again for every session, so renewed ones need no restart.";
 }
 
 impl Code {

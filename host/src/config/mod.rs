@@ -11,6 +11,7 @@ mod check_http;
 mod check_plugins;
 mod check_queues;
 mod check_routes;
+mod check_tls;
 mod checked;
 mod codes;
 mod cycles;
@@ -18,6 +19,7 @@ mod defaults;
 mod derive;
 mod diagnostics;
 mod environment;
+pub mod pem;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: components, brokers, the daemon as a process, and waiting.
 
+pub mod certificates;
 mod daemon;
 pub mod rabbitmq;
 

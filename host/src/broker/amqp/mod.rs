@@ -6,6 +6,7 @@
 //! long as the process lives. What belongs to a lost session is dropped, never sent on the next one.
 
 mod collector;
+mod connect;
 mod consume;
 mod convert;
 mod publish;
@@ -23,8 +24,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Publication, Receipt, Status};
-use crate::config::Topology;
+use crate::config::{Tls, Topology};
 use crate::event::QueueName;
+use connect::Endpoint;
 use session::Session;
 
 /// How long a publish waits for a session before it says that there is none.
@@ -44,8 +46,8 @@ impl Amqp {
     ///
     /// # Errors
     /// [`Error::Unusable`] when the URL is none.
-    pub fn open(url: &str, topology: Arc<Topology>) -> Result<Arc<Self>, Error> {
-        let url = session::with_defaults(url)?;
+    pub fn open(url: &str, tls: &Tls, topology: Arc<Topology>) -> Result<Arc<Self>, Error> {
+        let endpoint = Endpoint::new(url, tls.clone())?;
         let amqp = Arc::new(Self {
             topology,
             status: watch::Sender::new(Status::default()),
@@ -53,7 +55,7 @@ impl Amqp {
             stop: CancellationToken::new(),
             supervisor: Mutex::default(),
         });
-        let work = supervisor::supervise(Arc::downgrade(&amqp), url, amqp.stop.clone());
+        let work = supervisor::supervise(Arc::downgrade(&amqp), endpoint, amqp.stop.clone());
         amqp.supervisor.lock().unwrap_or_else(PoisonError::into_inner).spawn(work);
         Ok(amqp)
     }

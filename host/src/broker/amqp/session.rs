@@ -4,27 +4,22 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lapin::Connection;
 use lapin::types::ShortString;
-use lapin::{Connection, ConnectionProperties};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::collector::{self, Job};
-use crate::broker::{Error, Status};
+use super::connect::Endpoint;
+use crate::broker::Status;
 use crate::event::ExchangeName;
 
-/// A connection that does not come up in this time will not.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Closing hangs while the broker has blocked the connection.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 const CLOSING_PAUSE: Duration = Duration::from_millis(2);
 /// Publishes that wait for their channel.
 const JOBS_WAITING_MAX: usize = 1024;
-
-/// Set unless the URL says otherwise. Without an explicit `frame_max` lapin's buffers take 7.6 MB a connection, and
-/// with its 60 s heartbeat a dead peer is seen after two minutes.
-const DEFAULTS: [(&str, &str); 3] = [("frame_max", "131072"), ("heartbeat", "10"), ("connection_timeout", "5000")];
 
 pub(super) struct Session {
     pub(super) number: u64,
@@ -38,8 +33,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn connect(url: &str, number: u64, status: watch::Receiver<Status>) -> Result<Self, lapin::Error> {
-        let [consume, publish] = [connect(url, "trunkline consume"), connect(url, "trunkline publish")];
+    /// Makes both connections, or says why there are none.
+    pub(super) async fn connect(to: &Endpoint, number: u64, status: watch::Receiver<Status>) -> Result<Self, String> {
+        let tls = to.connector().await?;
+        let [consume, publish] = [to.connect(tls.clone(), "trunkline consume"), to.connect(tls, "trunkline publish")];
         let (consume, publish) = tokio::try_join!(consume, publish)?;
         Ok(Self {
             number,
@@ -88,48 +85,11 @@ impl Session {
     }
 }
 
-async fn connect(url: &str, name: &str) -> Result<Connection, lapin::Error> {
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    match tokio::time::timeout(CONNECT_WITHIN, Connection::connect(url, properties)).await {
-        Ok(connected) => connected,
-        Err(_elapsed) => {
-            let text = format!("no answer within {} s", CONNECT_WITHIN.as_secs());
-            Err(lapin::ErrorKind::IOError(Arc::new(std::io::Error::other(text))).into())
-        }
-    }
-}
-
 /// Lets go of a channel that failed. lapin closes a channel that is dropped while it is still closing by its number, and
 /// by then the number may be another channel's: so it is kept until the close has come to its end.
 pub(super) async fn let_go(channel: lapin::Channel) {
     let deadline = tokio::time::Instant::now() + CLOSE_WITHIN;
     while channel.status().closing() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(CLOSING_PAUSE).await;
-    }
-}
-
-/// The URL with our defaults in its query.
-pub(super) fn with_defaults(url: &str) -> Result<String, Error> {
-    url.parse::<lapin::uri::AMQPUri>().map_err(|error| Error::Unusable(format!("the broker's URL: {error}")))?;
-    let query = url.split_once('?').map(|(_, query)| query);
-    let has =
-        |name: &str| query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with(&format!("{name}="))));
-    let missing = DEFAULTS.iter().filter(|(name, _)| !has(name)).map(|(name, value)| format!("{name}={value}"));
-    let missing = missing.collect::<Vec<_>>().join("&");
-    let separator = if query.is_some() { "&" } else { "?" };
-    Ok(if missing.is_empty() { url.to_owned() } else { format!("{url}{separator}{missing}") })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_give_way_to_the_url() {
-        let plain = with_defaults("amqp://guest:guest@localhost:5672/%2f").expect("valid");
-        assert!(plain.ends_with("/%2f?frame_max=131072&heartbeat=10&connection_timeout=5000"), "{plain}");
-        let given = with_defaults("amqp://localhost/%2f?heartbeat=3").expect("valid");
-        assert!(given.ends_with("?heartbeat=3&frame_max=131072&connection_timeout=5000"), "{given}");
-        assert!(with_defaults("http://localhost").is_err());
     }
 }

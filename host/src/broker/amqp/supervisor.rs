@@ -9,6 +9,7 @@ use lapin::Event;
 use tokio_util::sync::CancellationToken;
 
 use super::Amqp;
+use super::connect::Endpoint;
 use super::session::Session;
 use super::topology;
 use crate::broker::Status;
@@ -20,7 +21,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How often a connection's state is looked at, should its event be missed.
 const LOOK: Duration = Duration::from_secs(1);
 
-pub(super) async fn supervise(amqp: Weak<Amqp>, url: String, stop: CancellationToken) {
+pub(super) async fn supervise(amqp: Weak<Amqp>, endpoint: Endpoint, stop: CancellationToken) {
     let mut pause = PAUSE_MIN;
     let mut number = 0;
     loop {
@@ -28,7 +29,7 @@ pub(super) async fn supervise(amqp: Weak<Amqp>, url: String, stop: CancellationT
             return;
         };
         let status = strong.status();
-        let connecting = Session::connect(&url, number + 1, status);
+        let connecting = Session::connect(&endpoint, number + 1, status);
         let connected = tokio::select! {
             connected = connecting => connected,
             () = stop.cancelled() => return,
@@ -39,7 +40,7 @@ pub(super) async fn supervise(amqp: Weak<Amqp>, url: String, stop: CancellationT
                 pause = PAUSE_MIN;
                 serve(&strong, Arc::new(session), &stop).await
             }
-            Err(error) => error.to_string(),
+            Err(error) => error,
         };
         if stop.is_cancelled() {
             return;

@@ -36,7 +36,7 @@ fn broker_by_flag_environment_and_file() {
         assert!(loaded.warnings.is_empty(), "{variables:?}");
         let url = match loaded.config.broker {
             Broker::Embedded => "embedded".to_owned(),
-            Broker::Amqp { url } => url,
+            Broker::Amqp { url, .. } => url,
         };
         assert_eq!(url, expected, "{variables:?} {flag:?}");
     }

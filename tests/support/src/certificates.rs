@@ -1,0 +1,66 @@
+//! Certificates for the tests, made by the `openssl` command.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// All that `openssl` needs to know, whatever the machine's own file says.
+const SETTINGS: &str = "
+[req]
+distinguished_name = name
+[name]
+[ca]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+[leaf]
+basicConstraints = critical, CA:FALSE
+subjectAltName = DNS:localhost, IP:127.0.0.1
+extendedKeyUsage = serverAuth, clientAuth
+";
+
+/// A CA: `NAME.pem` and `NAME.key` in a directory, and what it issues beside them.
+pub struct Authority {
+    dir: PathBuf,
+    name: String,
+}
+
+impl Authority {
+    /// Makes one. Names are words without white space.
+    ///
+    /// # Panics
+    /// When `openssl` cannot be run or does not like it.
+    #[must_use]
+    pub fn new(dir: &Path, name: &str) -> Self {
+        std::fs::write(dir.join("openssl.cnf"), SETTINGS).expect("a file");
+        let authority = Self { dir: dir.to_owned(), name: name.to_owned() };
+        authority.key(name);
+        authority.openssl(&format!(
+            "req -x509 -days 2 -config openssl.cnf -extensions ca -subj /CN={name} -key {name}.key -out {name}.pem"
+        ));
+        authority
+    }
+
+    /// Makes `NAME.pem` and `NAME.key`, for a server on `localhost` and `127.0.0.1` or for a client.
+    ///
+    /// # Panics
+    /// When `openssl` does not like it.
+    pub fn issue(&self, name: &str) {
+        let ca = &self.name;
+        self.key(name);
+        self.openssl(&format!("req -new -config openssl.cnf -subj /CN={name} -key {name}.key -out {name}.csr"));
+        self.openssl(&format!(
+            "x509 -req -days 2 -extfile openssl.cnf -extensions leaf -in {name}.csr -CA {ca}.pem -CAkey {ca}.key \
+             -CAcreateserial -out {name}.pem"
+        ));
+    }
+
+    fn key(&self, name: &str) {
+        self.openssl(&format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {name}.key"));
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let output = Command::new("openssl").args(arguments.split_whitespace()).current_dir(&self.dir).output();
+        let output = output.expect("the openssl command can be run");
+        assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
