@@ -6,6 +6,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use trunkline::{admin, config, daemon, telemetry};
 
 use cli::{Cli, Command, LogFormat, Paths, exit};
@@ -111,6 +113,7 @@ fn failed(error: &dyn std::fmt::Display) -> u8 {
 fn start_logging(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("LOG_LEVEL")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let fit = tracing_subscriber::filter::filter_fn(|line| is_fit(line.target(), *line.level()));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let as_text = match format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
@@ -118,8 +121,33 @@ fn start_logging(format: LogFormat) {
         LogFormat::Json => false,
     };
     if as_text {
-        builder.with_ansi(std::io::stderr().is_terminal()).init();
+        builder.with_ansi(std::io::stderr().is_terminal()).finish().with(fit).init();
     } else {
-        builder.json().flatten_event(true).init();
+        builder.json().flatten_event(true).finish().with(fit).init();
+    }
+}
+
+/// The AMQP client traces whole frames, and its login is one of them: not even `LOG_LEVEL=trace` shows a password.
+fn is_fit(target: &str, level: tracing::Level) -> bool {
+    let is_client = ["lapin", "amq_protocol"].iter().any(|client| target.starts_with(client));
+    !is_client || level < tracing::Level::TRACE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn frames_are_not_logged() {
+        for (target, level, fit) in [
+            ("lapin::io_loop", Level::TRACE, false),
+            ("amq_protocol_tcp", Level::TRACE, false),
+            ("lapin::io_loop", Level::DEBUG, true),
+            ("lapin", Level::ERROR, true),
+            ("trunkline::route", Level::TRACE, true),
+        ] {
+            assert_eq!(is_fit(target, level), fit, "{target} {level}");
+        }
     }
 }
