@@ -107,7 +107,7 @@ pub fn message(exchange: &str, key: &str, id: &str, body: impl Into<Bytes>) -> P
         properties,
         body: body.into(),
     };
-    Publication { message, accept_unroutable: false }
+    Publication::now(message, false)
 }
 
 /// Takes and acknowledges messages until there are so many, and then whatever follows at once.

@@ -12,6 +12,9 @@
 
 pub mod amqp;
 pub mod embedded;
+mod marks;
+
+pub use marks::{Known, Mark};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +32,19 @@ pub struct Publication {
     pub message: Message,
     /// Whether it counts as done when no queue is bound for it.
     pub accept_unroutable: bool,
+    /// Not before so long from now; the broker waits, not we. At most [`DELAY_MAX`].
+    pub delay: Option<Duration>,
+}
+
+/// The longest delay of a publication: 30 days.
+pub const DELAY_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Publication {
+    /// Published at once.
+    #[must_use]
+    pub const fn now(message: Message, accept_unroutable: bool) -> Self {
+        Self { message, accept_unroutable, delay: None }
+    }
 }
 
 /// What became of one confirmed message.
@@ -50,6 +66,11 @@ pub struct Receipt {
 impl Receipt {
     fn new(fates: Vec<Fate>) -> Self {
         Self { fates }
+    }
+
+    /// The receipt of an empty publish: nothing follows from the delivery, or all of it was settled before.
+    pub const fn of_nothing() -> Self {
+        Self { fates: Vec::new() }
     }
 
     /// One fate a message, in the order they were published.
@@ -79,6 +100,9 @@ pub enum Refusal {
     /// It breaks a bound of the wire and was not sent.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// It is to wait for longer than [`DELAY_MAX`].
+    #[error("a delay of {0:?} is longer than 30 days")]
+    Delay(Duration),
 }
 
 /// What a broker could not do, by what the caller does next.
@@ -145,7 +169,7 @@ impl Broker {
     /// [`Error::Unusable`] when waiting would not help.
     pub async fn open(broker: &config::Broker, topology: Arc<Topology>, state_dir: &Path) -> Result<Self, Error> {
         match broker {
-            config::Broker::Amqp { url, tls } => Ok(Self::Amqp(amqp::Amqp::open(url, tls, topology)?)),
+            config::Broker::Amqp { url, tls } => Ok(Self::Amqp(amqp::Amqp::open(url, tls, topology, state_dir)?)),
             config::Broker::Embedded => {
                 Ok(Self::Embedded(Arc::new(embedded::Embedded::open(&state_dir.join("broker"), &topology).await?)))
             }
@@ -167,11 +191,57 @@ impl Broker {
     /// [`Error::Refused`] names the messages that are certainly not taken; [`Error::Lost`] leaves all of them unknown.
     pub async fn publish(&self, publications: Vec<Publication>) -> Result<Receipt, Error> {
         if publications.is_empty() {
-            return Ok(Receipt::new(Vec::new()));
+            return Ok(Receipt::of_nothing());
         }
         match self {
             Self::Amqp(broker) => broker.publish(publications).await,
             Self::Embedded(broker) => broker.publish(publications).await,
+        }
+    }
+
+    /// Whether [`Broker::commit`] works: publish, mark and acknowledgement are one transaction.
+    #[must_use]
+    pub const fn is_atomic(&self) -> bool {
+        matches!(self, Self::Embedded(_))
+    }
+
+    /// Publishes all, notes the mark and acknowledges the delivery in one transaction: after a crash either all of it
+    /// has happened or nothing. For brokers that can ([`Broker::is_atomic`]).
+    ///
+    /// # Errors
+    /// As [`Broker::publish`], with the delivery, which is not answered.
+    pub async fn commit(
+        &self,
+        delivery: Delivery,
+        publications: Vec<Publication>,
+        mark: Option<Mark>,
+    ) -> Result<Vec<Fate>, Box<(Delivery, Error)>> {
+        match self {
+            Self::Amqp(_) => {
+                let reason = "RabbitMQ has no transaction over publish and acknowledgement".to_owned();
+                Err(Box::new((delivery, Error::Unusable(reason))))
+            }
+            Self::Embedded(broker) => broker.commit(delivery, publications, mark).await,
+        }
+    }
+
+    /// Whether an event was settled within its window. What cannot be looked up counts as not settled: rather twice
+    /// than never.
+    pub async fn known(&self, mark: &Mark) -> Known {
+        match self {
+            Self::Amqp(broker) => broker.known(mark).await,
+            Self::Embedded(broker) => broker.known(mark),
+        }
+    }
+
+    /// Remembers that an event is settled; on disk when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the state store failed; then a redelivery does the work again.
+    pub async fn mark(&self, mark: Mark) -> Result<(), Error> {
+        match self {
+            Self::Amqp(broker) => broker.mark(mark).await,
+            Self::Embedded(broker) => broker.mark(mark).await,
         }
     }
 

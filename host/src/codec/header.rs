@@ -30,5 +30,9 @@ pub const FIRST_SEEN: &str = "trunkline-first-seen";
 pub const SOURCE_EXCHANGE: &str = "trunkline-source-exchange";
 /// The key it first came with.
 pub const SOURCE_KEY: &str = "trunkline-source-key";
+/// The last lines of the plugin's log, in a dead letter.
+pub const LOG: &str = "trunkline-log";
+/// On a route with `order-by`: not to be tried before, in milliseconds since the Unix epoch.
+pub const DUE: &str = "trunkline-due";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";

@@ -66,7 +66,7 @@ fn raw_reads_properties_and_headers() {
     properties.timestamp = Some(1_700_000_000);
     properties.headers.set("region", "eu");
     properties.headers.set(header::TENANT, "org-2");
-    properties.headers.set(header::ATTEMPT, 3);
+    properties.headers.set(header::ATTEMPT, 3_u32);
     properties.headers.set("x-death", "broker's");
     let event = decode(Codec::Raw, &plain).expect("valid");
     assert_eq!(event.kind, "comms.call.ended", "the routing key stands in for a missing type");

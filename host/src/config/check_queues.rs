@@ -18,10 +18,12 @@ pub(super) const MAX_LENGTH: RangeInclusive<u32> = 1..=u32::MAX;
 /// RabbitMQ takes milliseconds in 32 bits, which is 49 days and some; 0 would drop what is not consumed at once.
 pub(super) const TTL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(49 * 24 * 3600);
 
+/// RabbitMQ keeps a queue for each priority; more than 10 are advised against.
+const PRIORITY: RangeInclusive<u8> = 1..=255;
+
 /// The keys that `[defaults]` may have too.
-pub(super) const KEYS: [&str; 8] =
-    ["type", "ttl", "max-length", "overflow", "delivery-limit", "dead-letter", "prefetch", "codec"];
-pub(super) const LATER: [&str; 1] = ["max-priority"];
+pub(super) const KEYS: [&str; 9] =
+    ["type", "ttl", "max-length", "overflow", "delivery-limit", "dead-letter", "prefetch", "codec", "max-priority"];
 
 /// What one table says about a queue; every key may be absent.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +36,7 @@ pub(super) struct QueueKeys {
     pub(super) dead_letter: Option<Target>,
     pub(super) prefetch: Option<u16>,
     pub(super) codec: Option<Codec>,
+    pub(super) max_priority: Option<u8>,
 }
 
 /// `dead-letter`: a queue, or an exchange and the queue behind it.
@@ -69,6 +72,7 @@ impl QueueKeys {
             dead_letter: dead_letter(cx, table, exchanges),
             prefetch: table.integer(cx, "prefetch", PREFETCH).map(|at| at.value),
             codec: table.word(cx, "codec", CODECS).map(|at| at.value),
+            max_priority: table.integer(cx, "max-priority", PRIORITY).map(|at| at.value),
         }
     }
 
@@ -84,6 +88,7 @@ impl QueueKeys {
             dead_letter: self.dead_letter.clone(),
             prefetch: self.prefetch.or(defaults.prefetch),
             codec: self.codec,
+            max_priority: self.max_priority.or(defaults.max_priority),
         }
     }
 }
@@ -123,8 +128,13 @@ pub(super) fn queue_name(cx: &mut Context<'_>, text: &Text) -> Option<QueueName>
 pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, exchanges: &Exchanges) -> BTreeMap<QueueName, Described> {
     let mut queues = BTreeMap::new();
     for (name, table) in top.tables(cx, "queues") {
-        table.check_keys(cx, &[KEYS.as_slice(), &["bind"]].concat(), &LATER);
+        table.check_keys(cx, &[KEYS.as_slice(), &["bind"]].concat(), &[]);
         let keys = QueueKeys::read(cx, &table, exchanges);
+        if let (Some(_), Some(QueueKind::Quorum)) = (keys.max_priority, keys.kind) {
+            let message = format!("`max-priority` in {}, which is a quorum queue", table.title);
+            cx.error(Code::QuorumPriority, &table.key_place("max-priority"), message)
+                .help("write `type = \"classic\"`, or give urgent events a queue and a route of their own");
+        }
         let bindings = table.value("bind").map(|bind| check_bindings::read(cx, bind, exchanges)).unwrap_or_default();
         if let Some(known) = queue_name(cx, &name) {
             queues.insert(known, Described { keys, bindings, place: name.place });

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::check_flow::FlowKeys;
 use super::checked::{EventType, Unroutable};
 use super::codes::Code;
 use super::diagnostics::Place;
@@ -20,9 +21,9 @@ const RETRY_DELAY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duratio
 const MULTIPLIER: RangeInclusive<f64> = 1.0..=100.0;
 
 /// The keys that `[defaults]` may have too.
-pub(super) const KEYS: [&str; 5] = ["emit", "retry", "concurrency", "max-hops", "max-body"];
-pub(super) const LATER: [&str; 9] =
-    ["when", "schema", "dedupe", "order-by", "rate", "tenant", "canary", "shadow", "circuit"];
+pub(super) const KEYS: [&str; 9] =
+    ["emit", "retry", "concurrency", "max-hops", "max-body", "dedupe", "order-by", "rate", "circuit"];
+pub(super) const LATER: [&str; 5] = ["when", "schema", "tenant", "canary", "shadow"];
 
 /// What one table says about a route; every key may be absent.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,7 @@ pub(super) struct RouteKeys {
     pub(super) concurrency: Option<u16>,
     pub(super) hops_max: Option<u32>,
     pub(super) body_max_bytes: Option<u64>,
+    pub(super) flow: FlowKeys,
 }
 
 /// `emit`
@@ -50,6 +52,7 @@ pub(super) struct RetryKeys {
     pub(super) delay: Option<At<Duration>>,
     pub(super) multiplier: Option<f64>,
     pub(super) delay_max: Option<At<Duration>>,
+    pub(super) jitter: Option<bool>,
 }
 
 /// Where the events of a route come from.
@@ -79,6 +82,7 @@ impl RouteKeys {
             concurrency: table.integer(cx, "concurrency", CONCURRENCY).map(|at| at.value),
             hops_max: table.integer(cx, "max-hops", HOPS).map(|at| at.value),
             body_max_bytes: table.size(cx, "max-body", &BODY).map(|at| at.value),
+            flow: FlowKeys::read(cx, table),
         }
     }
 
@@ -96,10 +100,12 @@ impl RouteKeys {
                 delay: self.retry.delay.or_else(|| defaults.retry.delay.clone()),
                 multiplier: self.retry.multiplier.or(defaults.retry.multiplier),
                 delay_max: self.retry.delay_max.or_else(|| defaults.retry.delay_max.clone()),
+                jitter: self.retry.jitter.or(defaults.retry.jitter),
             },
             concurrency: self.concurrency.or(defaults.concurrency),
             hops_max: self.hops_max.or(defaults.hops_max),
             body_max_bytes: self.body_max_bytes.or(defaults.body_max_bytes),
+            flow: self.flow.or(&defaults.flow),
         }
     }
 }
@@ -131,12 +137,13 @@ fn check_template(cx: &mut Context<'_>, key: &Text) -> bool {
 
 impl RetryKeys {
     fn read(cx: &mut Context<'_>, table: &Table<'_>) -> Self {
-        table.check_keys(cx, &["max", "delay", "multiplier", "max-delay"], &["jitter"]);
+        table.check_keys(cx, &["max", "delay", "multiplier", "max-delay", "jitter"], &[]);
         Self {
             max: table.integer(cx, "max", RETRIES).map(|at| at.value),
             delay: table.duration(cx, "delay", &RETRY_DELAY),
             multiplier: table.number(cx, "multiplier", MULTIPLIER),
             delay_max: table.duration(cx, "max-delay", &RETRY_DELAY),
+            jitter: table.boolean(cx, "jitter"),
         }
     }
 }

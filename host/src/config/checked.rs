@@ -219,6 +219,10 @@ pub struct Queue {
     pub prefetch: u16,
     /// How messages in it look.
     pub codec: Codec,
+    /// Priorities 0 to this are told apart, on a classic queue; a higher one is delivered first.
+    pub max_priority: Option<u8>,
+    /// One consumer at a time, the others stand by: without it several daemons would break the order of a key.
+    pub single_consumer: bool,
 }
 
 /// An exchange and a key; the default exchange and a queue's name to address a queue.
@@ -334,6 +338,65 @@ pub struct Route {
     pub hops_max: u32,
     /// Largest message body that is handed to the plugin, in bytes.
     pub body_max_bytes: usize,
+    /// Repeats of an event that was settled within the window are dropped.
+    pub dedupe: Option<DedupeWindow>,
+    /// Events with the same key run one after the other, in the order of the queue.
+    pub order_by: Option<OrderBy>,
+    /// Events that may start in a time.
+    pub rate: Option<Rate>,
+    /// When to stop consuming for a while.
+    pub circuit: Option<CircuitBreaker>,
+}
+
+/// `routes.NAME.dedupe`: ids of settled events are remembered for so long, and at most so many of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DedupeWindow {
+    /// Since the event was settled.
+    pub window: Duration,
+    /// The oldest are forgotten beyond this.
+    pub max: u32,
+}
+
+/// `routes.NAME.order-by`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderBy {
+    /// The organisation.
+    Tenant,
+    /// The user.
+    User,
+    /// What the event is about.
+    Subject,
+    /// The event's type.
+    Type,
+    /// Who made it.
+    Source,
+    /// The key it was published with.
+    RoutingKey,
+    /// An attribute, by name.
+    Attribute(String),
+    /// A field of JSON data, by the names on the way to it.
+    Data(Vec<String>),
+}
+
+/// `routes.NAME.rate`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// So many events
+    pub events: u32,
+    /// in so long.
+    pub per: Duration,
+}
+
+/// `routes.NAME.circuit`: after so many passing failures within the window nothing is consumed for the pause; then one
+/// event is tried, and its outcome decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitBreaker {
+    /// Failures
+    pub failures: u32,
+    /// within this time
+    pub window: Duration,
+    /// stop consuming for so long.
+    pub pause: Duration,
 }
 
 /// `routes.NAME.emit`
@@ -365,17 +428,20 @@ pub enum Unroutable {
 pub struct Retry {
     /// Retries after the first attempt; 0 for none.
     pub max: u32,
-    /// One step a retry, `max` of them, each with its queue. Equal delays share one.
+    /// One step a retry, `max` of them. Equal delays share their queues.
     pub steps: Vec<RetryStep>,
 }
 
 /// One wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryStep {
-    /// How long.
+    /// How long at least.
     pub delay: Duration,
-    /// The queue `<queue>.retry.<ms>` that holds the message as long: TTL, then dead-lettered back to the source.
-    pub queue: QueueName,
+    /// By how much longer, at random; zero without jitter.
+    pub spread: Duration,
+    /// The queues that hold a message for so long on a broker without delayed delivery: `<queue>.retry.<ms>`, with a
+    /// TTL, dead-lettered back to the source. One of them is taken at random. Empty when the broker delays by itself.
+    pub queues: Vec<QueueName>,
 }
 
 /// `[event-types.NAME]`

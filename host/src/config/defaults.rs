@@ -19,8 +19,7 @@ impl<'t> Defaults<'t> {
         if let Some(table) = &table {
             let known =
                 [check_queues::KEYS.as_slice(), &check_routes::KEYS, &LIMIT_KEYS, &["limits", "exchange"]].concat();
-            let later = [check_queues::LATER.as_slice(), &check_routes::LATER].concat();
-            table.check_keys(cx, &known, &later);
+            table.check_keys(cx, &known, &check_routes::LATER);
         }
         Self(table)
     }

@@ -19,6 +19,8 @@ const RETRIES_MAX: u32 = 5;
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 const RETRY_MULTIPLIER: f64 = 2.0;
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(300);
+/// Jitter makes a wait longer by up to this part of it.
+const JITTER_SHARE: u32 = 4;
 
 /// Checks all routes that have a queue, and adds their retry queues to `derived`.
 pub(super) fn routes(
@@ -26,12 +28,18 @@ pub(super) fn routes(
     exchanges: &Exchanges,
     derived: &mut Derived,
     raw: Vec<RawRoute>,
+    native_delay: bool,
 ) -> BTreeMap<RouteName, Route> {
     let mut routes = BTreeMap::new();
     for raw in raw {
         let Some(queue) = derived.consumed.get(&raw.name).cloned() else { continue };
         let emit = emit(cx, exchanges, derived, &queue, &raw.keys.emit);
-        let retry = retry(cx, derived, &queue, &raw);
+        let retry = retry(cx, derived, &queue, &raw, native_delay);
+        if raw.keys.flow.order_by.is_some()
+            && let Some(queue) = derived.queues.get_mut(&queue)
+        {
+            queue.single_consumer = true;
+        }
         let dead_letter = derived.queues.get(&queue).and_then(|queue| queue.dead_letter.clone());
         let (Some(emit), Some(dead_letter)) = (emit, dead_letter) else { continue };
         let body_max = raw.keys.body_max_bytes.unwrap_or(BODY_MAX_BYTES);
@@ -44,6 +52,10 @@ pub(super) fn routes(
             concurrency: raw.keys.concurrency.unwrap_or(CONCURRENCY),
             hops_max: raw.keys.hops_max.unwrap_or(HOPS_MAX),
             body_max_bytes: usize::try_from(body_max).unwrap_or(usize::MAX),
+            dedupe: raw.keys.flow.dedupe,
+            order_by: raw.keys.flow.order_by,
+            rate: raw.keys.flow.rate,
+            circuit: raw.keys.flow.circuit,
         };
         routes.insert(raw.name, route);
     }
@@ -78,21 +90,49 @@ fn emit(
     Some(Emit { exchange, key, types: keys.types.clone(), unroutable })
 }
 
-fn retry(cx: &mut Context<'_>, derived: &mut Derived, queue: &QueueName, raw: &RawRoute) -> Retry {
+/// The steps of a route. On an ordered one they share the first one's queue, without jitter: what waits must come back
+/// in the order in which it went, and the time that is still missing is waited in further rounds.
+fn retry(cx: &mut Context<'_>, derived: &mut Derived, queue: &QueueName, raw: &RawRoute, native_delay: bool) -> Retry {
     let max = raw.keys.retry.max.unwrap_or(RETRIES_MAX);
+    let is_ordered = raw.keys.flow.order_by.is_some();
+    let has_jitter = raw.keys.retry.jitter.unwrap_or(true) && !is_ordered;
+    let all = delays(cx, max, &raw.keys.retry);
+    let first = all.first().copied().or(is_ordered.then_some(RETRY_DELAY));
     let mut steps = Vec::new();
-    for delay in delays(cx, max, &raw.keys.retry) {
+    for delay in all {
+        let spread = if has_jitter { delay / JITTER_SHARE } else { Duration::ZERO };
+        let held = if is_ordered { vec![first.unwrap_or(delay)] } else { vec![delay, delay + spread] };
+        let held = if native_delay { Vec::new() } else { held };
+        let Some(queues) = hold(cx, derived, queue, raw, held) else { break };
+        steps.push(RetryStep { delay, spread, queues });
+    }
+    Retry { max, steps }
+}
+
+/// Sees to the queues that hold messages for the given times.
+fn hold(
+    cx: &mut Context<'_>,
+    derived: &mut Derived,
+    queue: &QueueName,
+    raw: &RawRoute,
+    delays: Vec<Duration>,
+) -> Option<Vec<QueueName>> {
+    let mut queues: Vec<QueueName> = Vec::new();
+    for delay in delays {
         let text = format!("{queue}.retry.{}", delay.as_millis());
         let text = Text { value: text, place: raw.place.clone(), literal: true };
-        let Some(name) = text.name(cx, |text| QueueName::new(text)) else { break };
+        let name = text.name(cx, |text| QueueName::new(text))?;
+        if queues.contains(&name) {
+            continue;
+        }
         if !derived.hold(queue, &name, delay) {
             let message = format!("the retry queue \"{name}\" of this route is described as another queue");
             cx.error(Code::TakenQueue, &raw.place, message).help(format!("rename [queues.\"{name}\"]"));
-            break;
+            return None;
         }
-        steps.push(RetryStep { delay, queue: name });
+        queues.push(name);
     }
-    Retry { max, steps }
+    Some(queues)
 }
 
 /// One delay a retry, in whole milliseconds.

@@ -7,6 +7,7 @@
 mod check_bindings;
 mod check_broker;
 mod check_exchanges;
+mod check_flow;
 mod check_http;
 mod check_plugins;
 mod check_queues;
@@ -182,7 +183,8 @@ fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) 
     let plugins = plugins.used(cx, raw.iter().map(|route| route.plugin.clone()));
     let places = raw.iter().map(|route| (route.name.clone(), route.place.clone())).collect();
     let mut derived = topology::derive(cx, &exchanges, queues, &raw, &queue_defaults);
-    let routes = derive::routes(cx, &exchanges, &mut derived, raw);
+    let native_delay = matches!(broker.broker, Broker::Embedded);
+    let routes = derive::routes(cx, &exchanges, &mut derived, raw, native_delay);
     cycles::warn(cx, &routes, &derived.bindings, &exchanges.by_name, &places);
     let topology = Topology {
         mode: broker.mode,

@@ -49,13 +49,16 @@ pub(super) fn derive(
         let keys = if target.is_some() { queue.keys.or(defaults) } else { queue.keys.clone() };
         let fallback = target.map(|_| DELIVERY_LIMIT);
         let checked = Queue {
-            kind: keys.kind.unwrap_or_default(),
+            // Priorities are a thing of classic queues.
+            kind: if keys.max_priority.is_some() { QueueKind::Classic } else { keys.kind.unwrap_or_default() },
             ttl: keys.ttl,
             max_length: keys.max_length,
             overflow: keys.overflow.unwrap_or_default(),
             delivery_limit: keys.delivery_limit.or(fallback),
             dead_letter: target.map(dead_letter),
             prefetch: keys.prefetch.or(defaults.prefetch).unwrap_or(PREFETCH),
+            max_priority: keys.max_priority,
+            single_consumer: false,
             codec: codec(cx, exchanges, queue, defaults),
         };
         derived.queues.insert(name.clone(), checked);
@@ -195,6 +198,8 @@ impl Derived {
                         dead_letter: None,
                         prefetch: PREFETCH,
                         codec,
+                        max_priority: None,
+                        single_consumer: false,
                     },
                 );
             }
@@ -227,6 +232,8 @@ impl Derived {
             dead_letter: Some(DeadLetter { exchange: ExchangeName::default_exchange(), key: source.as_key() }),
             prefetch: PREFETCH,
             codec: self.queues.get(source).map(|queue| queue.codec).unwrap_or_default(),
+            max_priority: None,
+            single_consumer: false,
         };
         // The same queue again is another step of the same delay.
         match self.queues.get(name) {

@@ -68,9 +68,44 @@ pub(super) fn show_size(bytes: u64) -> String {
     }
 }
 
+/// `"100/s"`: how many, and in which time.
+///
+/// # Errors
+/// What is wrong, and what a rate looks like.
+pub(super) fn rate(text: &str) -> Result<(u32, Duration), String> {
+    const EXAMPLES: &str = r#"write a number and a time, such as "100/s", "600/m" or "10/h""#;
+    let (events, per) = text.trim().split_once('/').ok_or_else(|| format!("is no rate; {EXAMPLES}"))?;
+    let per = match per.trim() {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(format!("has no time after the stroke; {EXAMPLES}")),
+    };
+    match events.trim().parse::<u32>() {
+        Ok(events) if (1..=1_000_000).contains(&events) => Ok((events, Duration::from_secs(per))),
+        Ok(_) => Err("goes from 1 to 1000000 events in the time".to_owned()),
+        Err(_) => Err(format!("is no rate; {EXAMPLES}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates() {
+        assert_eq!(rate("100/s"), Ok((100, Duration::from_secs(1))));
+        assert_eq!(rate(" 10 / h"), Ok((10, Duration::from_secs(3600))));
+        for (text, wanted) in [
+            ("100", "is no rate"),
+            ("0/s", "goes from 1"),
+            ("x/s", "is no rate"),
+            ("5/fortnight", "has no time after the stroke"),
+        ] {
+            let error = rate(text).expect_err(text);
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn durations() {

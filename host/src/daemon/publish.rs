@@ -17,7 +17,7 @@ pub(super) async fn publish(config: &Config, broker: &Broker, request: PublishRe
     let id = message.properties.message_id.clone().unwrap_or_default();
     let kind = message.properties.kind.clone().unwrap_or_default();
     let (exchange, routing_key) = (message.exchange.to_string(), message.routing_key.to_string());
-    let receipt = broker.publish(vec![Publication { message, accept_unroutable }]).await.map_err(problem)?;
+    let receipt = broker.publish(vec![Publication::now(message, accept_unroutable)]).await.map_err(problem)?;
     let routed = receipt.fates().iter().all(|fate| *fate == Fate::Routed);
     telemetry::event_accepted(&id, &kind, &exchange, routed);
     Ok(Accepted { id, exchange, routing_key, routed })

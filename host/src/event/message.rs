@@ -137,6 +137,18 @@ impl From<String> for HeaderValue {
     }
 }
 
+impl From<i64> for HeaderValue {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<bool> for HeaderValue {
+    fn from(flag: bool) -> Self {
+        Self::Bool(flag)
+    }
+}
+
 impl From<u32> for HeaderValue {
     fn from(number: u32) -> Self {
         Self::Int(i64::from(number))
@@ -312,7 +324,7 @@ mod tests {
     fn headers_keep_one_value_a_name() {
         let mut headers = Headers::default();
         headers.set("a", "1");
-        headers.set("b", 2);
+        headers.set("b", 2_u32);
         headers.set("a", "3");
         assert_eq!(headers.text("a"), Some("3"));
         assert_eq!(headers.int("a"), Some(3), "some clients send numbers as text");

@@ -1,6 +1,7 @@
 //! What stands behind a guest's imports during one call: memory accounting, log budget, WASI without files, sockets,
 //! arguments or environment.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
@@ -12,6 +13,9 @@ use super::stdio::Tail;
 use crate::config::Limits;
 use crate::event::PluginName;
 
+/// Lines of the log that go into a dead letter, and how much of each.
+const LAST_LINES: usize = 10;
+const LAST_LINE_MAX_BYTES: usize = 256;
 /// Elements of all tables of an instance together.
 const TABLE_ELEMENTS_MAX: usize = 10_000;
 
@@ -36,6 +40,7 @@ impl Host {
                 event: event.to_owned(),
                 left_bytes: usize::try_from(limits.log_max_bytes).unwrap_or(usize::MAX),
                 dropped: 0,
+                last: VecDeque::new(),
             },
             config,
             table: ResourceTable::new(),
@@ -61,6 +66,13 @@ impl Host {
             let Log { plugin, event, dropped, .. } = &self.log;
             tracing::warn!(target: "trunkline::plugin", %plugin, event, dropped, "log lines over limits.log were dropped");
         }
+    }
+}
+
+impl Log {
+    /// The last lines, oldest first.
+    pub(super) fn last(&mut self) -> String {
+        self.last.make_contiguous().join("\n")
     }
 }
 
@@ -103,6 +115,8 @@ pub(super) struct Log {
     event: String,
     left_bytes: usize,
     dropped: u32,
+    /// The last lines, for a dead letter.
+    last: VecDeque<String>,
 }
 
 impl Log {
@@ -114,6 +128,15 @@ impl Log {
             return;
         }
         self.left_bytes -= bytes;
+        if self.last.len() == LAST_LINES {
+            self.last.pop_front();
+        }
+        let line = &message[..message.floor_char_boundary(LAST_LINE_MAX_BYTES)];
+        self.last.push_back(if context.is_empty() {
+            format!("{level}: {line}")
+        } else {
+            format!("{level} {context}: {line}")
+        });
         let (plugin, event) = (&self.plugin, &self.event);
         match level {
             "error" | "critical" => {

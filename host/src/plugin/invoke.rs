@@ -25,6 +25,8 @@ pub struct Invocation {
     pub took: Duration,
     /// Linear memory of the instance when it ended, in bytes.
     pub memory_bytes: u64,
+    /// The last lines that it logged or printed.
+    pub log: String,
 }
 
 impl Ready {
@@ -45,7 +47,8 @@ impl Ready {
         };
         store.data_mut().finish_log();
         let memory_bytes = store.data().memory.used_bytes;
-        Invocation { outcome, took: started.elapsed(), memory_bytes }
+        let log = store.data_mut().log.last();
+        Invocation { outcome, took: started.elapsed(), memory_bytes, log }
     }
 
     /// Calls `describe`, if the plugin has it, under the same limits as an event.

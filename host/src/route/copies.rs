@@ -4,7 +4,7 @@
 use crate::broker::Publication;
 use crate::codec::header;
 use crate::config::{DeadLetter, RetryStep};
-use crate::event::{ExchangeName, Headers, Message, Properties, Reason};
+use crate::event::{ExchangeName, Headers, Message, Properties, QueueName, Reason};
 
 /// What is known of a delivery beside its message.
 #[derive(Debug, Clone)]
@@ -19,15 +19,61 @@ pub(super) struct Seen {
     pub(super) route: String,
     pub(super) plugin: String,
     pub(super) digest: String,
+    /// The last lines that the plugin logged or printed.
+    pub(super) log: String,
+}
+
+/// Where a copy waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wait<'a> {
+    /// The queue that it comes back to.
+    pub(super) source: &'a QueueName,
+    /// How long, and in which queues on a broker that does not delay by itself.
+    pub(super) step: &'a RetryStep,
+    /// On an ordered route the time before which the event does not run, in milliseconds since the Unix epoch: the
+    /// copy itself comes back after the same time as all others.
+    pub(super) due_ms: Option<u64>,
+    /// From 0 to 1: how much of the jitter is taken.
+    pub(super) luck: f64,
 }
 
 /// The copy that waits for the next attempt. Its id stays, so that a consumer's dedupe sees one event.
-pub(super) fn retry(message: &Message, seen: &Seen, step: &RetryStep, error: &str) -> Publication {
+pub(super) fn retry(message: &Message, seen: &Seen, wait: &Wait<'_>, error: &str) -> Publication {
     let mut copy = base(message, seen, error);
     copy.properties.headers.set(header::ATTEMPT, seen.attempt + 1);
+    waiting(copy, wait)
+}
+
+/// The copy of an event that was not tried, because one before it with its key is not settled.
+pub(super) fn park(message: &Message, seen: &Seen, wait: &Wait<'_>) -> Publication {
+    let error = message.properties.headers.text(header::ERROR).map(str::to_owned);
+    let mut copy = base(message, seen, "");
+    match error {
+        Some(error) => copy.properties.headers.set(header::ERROR, error),
+        None => drop(copy.properties.headers.remove(header::ERROR)),
+    }
+    copy.properties.headers.set(header::ATTEMPT, seen.attempt);
+    waiting(copy, wait)
+}
+
+fn waiting(mut copy: Message, wait: &Wait<'_>) -> Publication {
     copy.exchange = ExchangeName::default_exchange();
-    copy.routing_key = step.queue.as_key();
-    publication(copy)
+    match wait.due_ms {
+        Some(due_ms) => copy.properties.headers.set(header::DUE, i64::try_from(due_ms).unwrap_or(i64::MAX)),
+        None => drop(copy.properties.headers.remove(header::DUE)),
+    }
+    let place = wait.luck * wait.step.queues.len() as f64;
+    match wait.step.queues.get(place as usize).or(wait.step.queues.last()) {
+        Some(queue) => {
+            copy.routing_key = queue.as_key();
+            publication(copy)
+        }
+        None => {
+            copy.routing_key = wait.source.as_key();
+            let delay = wait.step.delay + wait.step.spread.mul_f64(wait.luck);
+            Publication { delay: Some(delay), ..publication(copy) }
+        }
+    }
 }
 
 /// The copy that people look at.
@@ -42,6 +88,13 @@ pub(super) fn dead_letter(
     let headers = &mut copy.properties.headers;
     headers.set(header::ATTEMPT, seen.attempt);
     headers.set(header::REASON, reason.as_str());
+    headers.remove(header::DUE);
+    if !seen.log.is_empty() {
+        headers.set(header::LOG, seen.log.as_str());
+        if copy.check().is_err() {
+            copy.properties.headers.remove(header::LOG);
+        }
+    }
     copy.exchange = target.exchange.clone();
     copy.routing_key = target.key.clone();
     publication(copy)
@@ -49,7 +102,7 @@ pub(super) fn dead_letter(
 
 /// Never lost in silence: a copy that no queue takes is an error, and the input stays unacknowledged.
 fn publication(message: Message) -> Publication {
-    Publication { message, accept_unroutable: false }
+    Publication::now(message, false)
 }
 
 fn base(message: &Message, seen: &Seen, error: &str) -> Message {
@@ -124,16 +177,63 @@ mod tests {
     }
 
     fn seen(attempt: u32, now: &str) -> Seen {
-        Seen { id: "e-1".into(), attempt, now: now.into(), route: "r".into(), plugin: "p".into(), digest: "d".into() }
+        Seen {
+            id: "e-1".into(),
+            attempt,
+            now: now.into(),
+            route: "r".into(),
+            plugin: "p".into(),
+            digest: "d".into(),
+            log: "info main: begun".into(),
+        }
     }
 
     fn step() -> RetryStep {
-        RetryStep { delay: Duration::from_secs(1), queue: QueueName::new("q.retry.1000").expect("valid") }
+        let queue = |ms| QueueName::new(format!("q.retry.{ms}")).expect("valid");
+        RetryStep {
+            delay: Duration::from_secs(1),
+            spread: Duration::from_millis(250),
+            queues: vec![queue(1000), queue(1250)],
+        }
+    }
+
+    fn wait(step: &RetryStep, luck: f64) -> Wait<'_> {
+        static SOURCE: std::sync::LazyLock<QueueName> =
+            std::sync::LazyLock::new(|| QueueName::new("q").expect("valid"));
+        Wait { source: &SOURCE, step, due_ms: None, luck }
+    }
+
+    #[test]
+    fn jitter_takes_one_of_the_queues_or_a_longer_delay() {
+        for (luck, key) in [(0.0, "q.retry.1000"), (0.49, "q.retry.1000"), (0.5, "q.retry.1250"), (1.0, "q.retry.1250")]
+        {
+            let copy = retry(&message(), &seen(1, "T1"), &wait(&step(), luck), "busy");
+            assert_eq!((copy.message.routing_key.as_str(), copy.delay), (key, None), "{luck}");
+        }
+        let native = RetryStep { queues: Vec::new(), ..step() };
+        for (luck, ms) in [(0.0, 1000), (0.5, 1125), (1.0, 1250)] {
+            let copy = retry(&message(), &seen(1, "T1"), &wait(&native, luck), "busy");
+            assert_eq!(copy.message.routing_key.as_str(), "q", "the broker holds it back by itself");
+            assert_eq!(copy.delay, Some(Duration::from_millis(ms)), "{luck}");
+        }
+    }
+
+    #[test]
+    fn what_is_parked_was_not_tried() {
+        let retried = retry(&message(), &seen(1, "T1"), &wait(&step(), 0.0), "busy").message;
+        let parked = park(&retried, &seen(2, "T2"), &Wait { due_ms: Some(77), ..wait(&step(), 0.0) }).message;
+        let headers = &parked.properties.headers;
+        assert_eq!((headers.int(header::ATTEMPT), headers.text(header::ERROR)), (Some(2), Some("busy")));
+        assert_eq!(headers.int(header::DUE), Some(77));
+        assert_eq!(
+            park(&message(), &seen(1, "T"), &wait(&step(), 0.0)).message.properties.headers.get(header::ERROR),
+            None
+        );
     }
 
     #[test]
     fn a_retry_keeps_the_message_and_remembers_where_it_came_from() {
-        let first = retry(&message(), &seen(1, "T1"), &step(), "busy").message;
+        let first = retry(&message(), &seen(1, "T1"), &wait(&step(), 0.0), "busy").message;
         assert_eq!((first.exchange.as_str(), first.routing_key.as_str()), ("", "q.retry.1000"));
         assert_eq!((&first.body[..], first.properties.priority), (&b"body"[..], Some(4)));
         assert_eq!(first.properties.expiration, None);
@@ -144,7 +244,7 @@ mod tests {
         // The copy comes back over the default exchange with the queue's name as key.
         let mut back = first.clone();
         back.routing_key = RoutingKey::new("q").expect("valid");
-        let second = retry(&back, &seen(2, "T2"), &step(), "still busy").message.properties.headers;
+        let second = retry(&back, &seen(2, "T2"), &wait(&step(), 0.0), "still busy").message.properties.headers;
         assert_eq!(second.text(header::SOURCE_EXCHANGE), Some("events"));
         assert_eq!(second.text(header::SOURCE_KEY), Some("call.ended"));
         assert_eq!(second.text(header::FIRST_SEEN), Some("T1"));

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::broker::Refusal;
 use crate::config::{Retry, RetryStep, Unroutable};
-use crate::event::{Event, Failure, Outcome, Reason};
+use crate::event::{Event, Failure, Reason};
 
 /// What becomes of a delivery whose event could not be handled.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Decision {
+pub(crate) enum Decision {
     /// A copy into the retry queue of this step.
     Retry {
         /// Where and how long.
@@ -26,7 +26,7 @@ pub(super) enum Decision {
 }
 
 impl Decision {
-    pub(super) fn dead_letter(reason: Reason, error: impl Into<String>) -> Self {
+    pub(crate) fn dead_letter(reason: Reason, error: impl Into<String>) -> Self {
         Self::DeadLetter { reason, error: error.into() }
     }
 }
@@ -38,14 +38,6 @@ pub(super) fn admit(event: &Event, hops_max: u32) -> Option<Decision> {
     }
     let error = format!("{} hops from the first event of its chain; max-hops is {hops_max}", event.hops);
     Some(Decision::dead_letter(Reason::Loop, error))
-}
-
-/// What follows from an outcome: emissions to publish, or a decision. `attempt` counts from 1.
-pub(super) fn decide(outcome: Outcome, attempt: u32, retry: &Retry) -> Result<Vec<crate::event::Emission>, Decision> {
-    match outcome {
-        Outcome::Emitted(emissions) => Ok(emissions),
-        Outcome::Failed(failure) => Err(after_failure(&failure, attempt, retry)),
-    }
 }
 
 /// Passing failures wait for their next attempt while there is one; all others are dead letters.
@@ -75,7 +67,9 @@ pub(super) fn after_refusal(
 ) -> Option<Decision> {
     match refusal {
         Refusal::Nacked => None,
-        Refusal::Limit(error) => Some(Decision::dead_letter(Reason::Invalid, format!("an emission: {error}"))),
+        Refusal::Limit(_) | Refusal::Delay(_) => {
+            Some(Decision::dead_letter(Reason::Invalid, format!("an emission: {refusal}")))
+        }
         Refusal::Unroutable { .. } | Refusal::NoExchange(_) => {
             let error = refusal.to_string();
             Some(match unroutable {
@@ -107,7 +101,8 @@ mod tests {
     fn retry(delays_ms: &[u64]) -> Retry {
         let step = |ms: &u64| RetryStep {
             delay: Duration::from_millis(*ms),
-            queue: QueueName::new(format!("q.retry.{ms}")).expect("valid"),
+            spread: Duration::ZERO,
+            queues: vec![QueueName::new(format!("q.retry.{ms}")).expect("valid")],
         };
         Retry { max: u32::try_from(delays_ms.len()).expect("few"), steps: delays_ms.iter().map(step).collect() }
     }

@@ -1,8 +1,9 @@
 //! Emissions become messages: stable ids, hop count, the exchange's codec, and every bound of the wire.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use crate::broker::Publication;
+use crate::broker::{DELAY_MAX, Publication};
 use crate::codec::{self, Outgoing, header};
 use crate::config::{Codec, Emit, Unroutable};
 use crate::event::{Emission, Event, Failure, Message, Properties, RouteName, RoutingKey, emission_id};
@@ -39,7 +40,8 @@ pub(super) fn publications(
         }
         let message = message(context, event, index, emission).map_err(|problem| invalid(index, &problem))?;
         let accept_unroutable = context.emit.unroutable == Unroutable::Accept;
-        publications.push(Publication { message, accept_unroutable });
+        let delay = emission.deliver_after_ms.filter(|ms| *ms > 0).map(Duration::from_millis);
+        publications.push(Publication { message, accept_unroutable, delay });
     }
     Ok(publications)
 }
@@ -110,8 +112,8 @@ fn check(context: &Context<'_>, emission: &Emission) -> Result<(), String> {
     {
         return Err(format!("the type {:?} is not among the route's emit.types", emission.kind));
     }
-    if emission.deliver_after_ms.is_some_and(|delay| delay > 0) {
-        return Err("deliver-after-ms is not carried out by this version".to_owned());
+    if emission.deliver_after_ms.is_some_and(|ms| Duration::from_millis(ms) > DELAY_MAX) {
+        return Err("deliver-after-ms is longer than 30 days".to_owned());
     }
     match emission.attributes.iter().find(|(name, _)| !is_attribute_name(name)) {
         Some((name, _)) => Err(format!("{name:?} is no name for an attribute")),

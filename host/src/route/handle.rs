@@ -1,57 +1,89 @@
-//! One delivery, from receipt to answer.
+//! What the core's actions come to: the plugin's call, the messages, the broker. Nothing is decided here.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::copies::{self, Seen};
+use sha2::{Digest, Sha256};
+
+use super::copies::{self, Seen, Wait};
+use super::core::{Facts, Plan};
 use super::decide::{self, Decision};
-use super::{Route, emit};
-use crate::broker::{Delivery, Error, Fate, Publication, Receipt, Settlement};
+use super::{Route, emit, order};
+use crate::broker::{Delivery, Error, Fate, Mark, Publication, Receipt};
 use crate::codec::{self, header};
-use crate::event::{Emission, Event, Message, Reason};
-use crate::telemetry::{EmittedTrace, PublishResult, Settled, SettledTrace};
+use crate::config::RetryStep;
+use crate::event::{Emission, Event, Failure, Message, Outcome, Reason};
 
-/// Pause before a refused publish is tried again; doubled up to [`PUBLISH_PAUSE_MAX`].
-const PUBLISH_PAUSE_MIN: Duration = Duration::from_millis(100);
-const PUBLISH_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Where an event is parked on a route that has no retries, which never parks any.
+const PARK: RetryStep = RetryStep { delay: Duration::from_secs(1), spread: Duration::ZERO, queues: Vec::new() };
+/// Deliveries before this one that make it a suspect: it may be what ended the daemon.
+pub(super) const SUSPECT_DELIVERIES: u32 = 2;
 
-/// What one delivery came to.
-struct Done {
-    settled: Settled,
-    reason: Option<Reason>,
-    receipt: Receipt,
-    emitted: Vec<EmittedTrace>,
+/// One delivery in work, with all that is known of it.
+pub(super) struct Item {
+    /// Taken when it is answered.
+    pub(super) delivery: Option<Delivery>,
+    /// Shared with the tasks that work on it.
+    pub(super) message: Arc<Message>,
+    pub(super) event: Option<Arc<Event>>,
+    pub(super) seen: Seen,
+    pub(super) started: Instant,
+    pub(super) mark: Option<Mark>,
+    /// What the plugin emitted, as messages.
+    pub(super) emissions: Vec<Publication>,
+    /// Of what was published last.
+    pub(super) receipt: Option<Receipt>,
+    /// What became of each emission.
+    pub(super) fates: Vec<Fate>,
 }
 
-/// The delivery is left to the broker: why.
-struct Left(String);
-
-/// One delivery in work, with the session it belongs to.
-struct Work {
-    session: u64,
-    started: Instant,
-    seen: Seen,
+/// What a plugin's call came to.
+pub(super) struct Called {
+    pub(super) result: Result<Vec<Publication>, Failure>,
+    pub(super) log: String,
 }
 
 impl Route {
-    /// Handles a delivery of the given broker session and answers it, or leaves it to the broker.
-    pub(super) async fn handle(self: Arc<Self>, delivery: Delivery, session: u64) {
-        let message = &delivery.message;
-        self.metrics.received(message.body.len(), waited(message));
-        let decoded = self.decode(message);
-        let work = Work { session, started: Instant::now(), seen: self.seen(message, decoded.as_ref().ok()) };
-        let done = match decoded {
-            Ok(event) => self.process(&work, &event, message).await,
-            Err(decision) => self.carry_out(&work, message, decision).await,
+    /// Reads a delivery: what the core needs to know of it, and what is kept for later.
+    pub(super) fn receive(&self, delivery: Delivery, session: u64) -> (Facts, Item) {
+        let message = Arc::new(delivery.message.clone());
+        self.metrics.received(message.body.len(), waited(&message));
+        let (event, refused) = match self.decode(&message) {
+            Ok(event) => (Some(Arc::new(event)), None),
+            Err(decision) => (None, Some(decision)),
         };
-        match done {
-            Ok(Done { settled, reason, receipt, emitted }) => {
-                self.trace(&work, message, settled, reason, &emitted);
-                delivery.settle(Settlement::Ack(receipt));
-                self.metrics.settled(settled, work.started.elapsed());
-            }
-            Err(Left(why)) => self.metrics.left(&work.seen.id, &why),
-        }
+        let seen = self.seen(&message, event.as_deref());
+        let order = self.settings.order_by.as_ref();
+        let mark = self.settings.dedupe.zip(event.as_deref()).filter(|(_, event)| !event.weak_id);
+        let facts = Facts {
+            id: seen.id.clone(),
+            weak_id: event.as_ref().is_none_or(|event| event.weak_id),
+            session,
+            attempt: seen.attempt,
+            suspect: delivery.delivery_count >= SUSPECT_DELIVERIES,
+            lane: order.zip(event.as_deref()).map(|(by, event)| order::key(by, event)),
+            due: order.and(message.properties.headers.int(header::DUE)).and_then(until),
+            bytes: message.body.len(),
+            refused,
+        };
+        let mark = mark.map(|(window, event)| Mark {
+            route: self.name.clone(),
+            id: event.id.clone(),
+            content: content(&event.data),
+            window,
+        });
+        let item = Item {
+            delivery: Some(delivery),
+            message,
+            event,
+            seen,
+            started: Instant::now(),
+            mark,
+            emissions: Vec::new(),
+            receipt: None,
+            fates: Vec::new(),
+        };
+        (facts, item)
     }
 
     fn decode(&self, message: &Message) -> Result<Event, Decision> {
@@ -77,34 +109,26 @@ impl Route {
             route: self.name.to_string(),
             plugin: self.plugin.name.to_string(),
             digest: self.plugin.digest.to_string(),
+            log: String::new(),
         }
     }
 
-    /// Runs the plugin and does what follows from its outcome.
-    async fn process(&self, work: &Work, event: &Event, message: &Message) -> Result<Done, Left> {
-        let invocation = self.plugin.invoke(event).await;
+    /// Runs the plugin on an event, and makes messages of what it emits.
+    pub(super) async fn call(self: Arc<Self>, event: Arc<Event>, now: String) -> Called {
+        let invocation = self.plugin.invoke(&event).await;
         let failure = match &invocation.outcome {
-            crate::event::Outcome::Emitted(_) => None,
-            crate::event::Outcome::Failed(failure) => Some(failure),
+            Outcome::Emitted(_) => None,
+            Outcome::Failed(failure) => Some(failure),
         };
         self.metrics.invoked(&event.id, failure, invocation.took, invocation.memory_bytes);
-        let retry = &self.settings.retry;
-        let publications = decide::decide(invocation.outcome, event.attempt, retry).and_then(|emissions| {
-            self.publications(&work.seen.now, event, &emissions)
-                .map_err(|failure| decide::after_failure(&failure, event.attempt, retry))
-        });
-        match publications {
-            Ok(publications) => self.publish_emissions(work, event, message, publications).await,
-            Err(decision) => self.carry_out(work, message, decision).await,
-        }
+        let result = match invocation.outcome {
+            Outcome::Emitted(emissions) => self.publications(&now, &event, &emissions),
+            Outcome::Failed(failure) => Err(failure),
+        };
+        Called { result, log: invocation.log }
     }
 
-    fn publications(
-        &self,
-        now: &str,
-        event: &Event,
-        emissions: &[Emission],
-    ) -> Result<Vec<Publication>, crate::event::Failure> {
+    fn publications(&self, now: &str, event: &Event, emissions: &[Emission]) -> Result<Vec<Publication>, Failure> {
         let context = emit::Context {
             route: &self.name,
             emit: &self.settings.emit,
@@ -112,94 +136,46 @@ impl Route {
             plugin: self.plugin.name.as_str(),
             digest: &self.plugin.digest,
             now,
-            now_seconds: unix_seconds(),
+            now_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         };
         emit::publications(&context, event, emissions)
     }
 
-    async fn publish_emissions(
-        &self,
-        work: &Work,
-        event: &Event,
-        message: &Message,
-        publications: Vec<Publication>,
-    ) -> Result<Done, Left> {
-        let mut pause = PUBLISH_PAUSE_MIN;
-        loop {
-            let refused = match self.publish(publications.clone()).await {
-                Ok(receipt) => return Ok(self.emitted(receipt, &publications)),
-                Err(Error::Refused(refused)) => refused,
-                Err(error @ (Error::Lost(_) | Error::Queue { .. } | Error::Unusable(_))) => {
-                    self.metrics.publish_result(PublishResult::Lost, publications.len() as u64);
-                    self.wait_or_leave(work.session, &mut pause, error.to_string()).await?;
-                    continue;
-                }
-            };
-            self.metrics.publish_result(PublishResult::Nacked, refused.len() as u64);
-            let (policy, retry) = (self.settings.emit.unroutable, &self.settings.retry);
-            let decide = |refusal| decide::after_refusal(refusal, policy, event.attempt, retry);
-            match refused.iter().find_map(|(_, refusal)| decide(refusal)) {
-                Some(decision) => return self.carry_out(work, message, decision).await,
-                None => {
-                    let why = "a target queue is full and refuses messages".to_owned();
-                    self.wait_or_leave(work.session, &mut pause, why).await?;
-                }
+    /// The messages of a plan.
+    pub(super) fn planned(&self, item: &Item, plan: &Plan) -> Vec<Publication> {
+        let (message, seen) = (&item.message, &item.seen);
+        match plan {
+            Plan::Emissions => item.emissions.clone(),
+            Plan::Copy(Decision::Retry { step, error }) => {
+                let due_ms = self.settings.order_by.as_ref().map(|_| now_ms() + millis(step.delay));
+                let held = self.held(step);
+                let wait = Wait { source: &self.settings.queue, step: &held, due_ms, luck: fastrand::f64() };
+                vec![copies::retry(message, seen, &wait, error)]
+            }
+            Plan::Copy(Decision::DeadLetter { reason, error }) => {
+                vec![copies::dead_letter(message, seen, &self.settings.dead_letter, *reason, error)]
+            }
+            Plan::Park => {
+                let due_ms = message.properties.headers.int(header::DUE).and_then(|ms| u64::try_from(ms).ok());
+                let first = self.settings.retry.steps.first().cloned().unwrap_or(PARK);
+                let wait = Wait { source: &self.settings.queue, step: &first, due_ms, luck: 0.0 };
+                vec![copies::park(message, seen, &wait)]
             }
         }
     }
 
-    fn emitted(&self, receipt: Receipt, publications: &[Publication]) -> Done {
-        let mut confirmed = 0;
-        for (fate, publication) in receipt.fates().iter().zip(publications) {
-            match fate {
-                Fate::Routed => confirmed += 1,
-                Fate::Unrouted => {
-                    self.metrics.publish_result(PublishResult::Unroutable, 1);
-                    self.mention_unroutable(publication.message.properties.kind.as_deref().unwrap_or_default());
-                }
-            }
+    /// The step in which a copy waits: on an ordered route always the first, so that all come back in order.
+    fn held(&self, step: &RetryStep) -> RetryStep {
+        match (&self.settings.order_by, self.settings.retry.steps.first()) {
+            (Some(_), Some(first)) => first.clone(),
+            (Some(_), None) | (None, _) => step.clone(),
         }
-        self.metrics.publish_result(PublishResult::Confirmed, confirmed);
-        let emitted = if SettledTrace::is_wanted() { traces(&receipt, publications) } else { Vec::new() };
-        Done { settled: Settled::Ack, reason: None, receipt, emitted }
     }
 
-    /// Puts the copy where the decision says, for as long as it takes: a dead letter that cannot be published holds
-    /// its delivery, and with it the route, rather than losing it.
-    async fn carry_out(&self, work: &Work, message: &Message, decision: Decision) -> Result<Done, Left> {
-        let seen = &work.seen;
-        let copy = match &decision {
-            Decision::Retry { step, error } => copies::retry(message, seen, step, error),
-            Decision::DeadLetter { reason, error } => {
-                copies::dead_letter(message, seen, &self.settings.dead_letter, *reason, error)
-            }
-        };
-        let mut pause = PUBLISH_PAUSE_MIN;
-        let receipt = loop {
-            match self.publish(vec![copy.clone()]).await {
-                Ok(receipt) => break receipt,
-                Err(error) => {
-                    let why = format!("its copy for {} is not taken: {error}", copy.message.routing_key);
-                    tracing::error!(route = %self.name, event = seen.id, "{why}; the event is kept and tried again");
-                    self.wait_or_leave(work.session, &mut pause, why).await?;
-                }
-            }
-        };
-        Ok(match decision {
-            Decision::Retry { step, error } => {
-                self.metrics.retry_scheduled(&seen.id, seen.attempt + 1, step.delay, &error);
-                Done { settled: Settled::Retry, reason: None, receipt, emitted: Vec::new() }
-            }
-            Decision::DeadLetter { reason, error } => {
-                self.metrics.dead_lettered(&seen.id, reason, &error);
-                Done { settled: Settled::DeadLetter, reason: Some(reason), receipt, emitted: Vec::new() }
-            }
-        })
-    }
-
-    async fn publish(&self, publications: Vec<Publication>) -> Result<Receipt, Error> {
+    /// Publishes, and counts how long it took.
+    pub(super) async fn publish(self: Arc<Self>, publications: Vec<Publication>) -> Result<Receipt, Error> {
         if publications.is_empty() {
-            return self.broker.publish(publications).await;
+            return Ok(Receipt::of_nothing());
         }
         let started = Instant::now();
         self.metrics.publishing();
@@ -208,47 +184,38 @@ impl Route {
         result
     }
 
-    /// Waits before the next try. Gives the delivery up when its session is over: the broker delivers it again, and a
-    /// second publish from here would only make a duplicate.
-    async fn wait_or_leave(&self, session: u64, pause: &mut Duration, why: String) -> Result<(), Left> {
-        tokio::time::sleep(*pause).await;
-        *pause = (*pause * 2).min(PUBLISH_PAUSE_MAX);
-        let status = self.status.borrow();
-        if status.connected && status.session == session { Ok(()) } else { Err(Left(why)) }
-    }
-
-    fn trace(
-        &self,
-        work: &Work,
-        message: &Message,
-        settled: Settled,
-        reason: Option<Reason>,
-        emitted: &[EmittedTrace],
-    ) {
-        if SettledTrace::is_wanted() {
-            let kind = message.properties.kind.as_deref().unwrap_or(message.routing_key.as_str());
-            SettledTrace { route: &self.name, event: &work.seen.id, kind, settled, reason }.write(emitted);
-        }
+    /// Publishes, marks and acknowledges in one transaction.
+    pub(super) async fn commit(
+        self: Arc<Self>,
+        delivery: Delivery,
+        publications: Vec<Publication>,
+        mark: Option<Mark>,
+    ) -> Result<Vec<Fate>, Box<(Delivery, Error)>> {
+        let started = Instant::now();
+        self.metrics.publishing();
+        let result = self.broker.commit(delivery, publications, mark).await;
+        self.metrics.published(started.elapsed());
+        result
     }
 }
 
-fn traces(receipt: &Receipt, publications: &[Publication]) -> Vec<EmittedTrace> {
-    let trace = |(fate, publication): (&Fate, &Publication)| {
-        let message = &publication.message;
-        EmittedTrace {
-            id: message.properties.message_id.clone().unwrap_or_default(),
-            r#type: message.properties.kind.clone().unwrap_or_default(),
-            exchange: message.exchange.to_string(),
-            routing_key: message.routing_key.to_string(),
-            routed: *fate == Fate::Routed,
-            data: String::from_utf8_lossy(&message.body).into_owned(),
-        }
-    };
-    receipt.fates().iter().zip(publications).map(trace).collect()
+fn content(data: &[u8]) -> u64 {
+    let digest = Sha256::digest(data);
+    digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
+}
+
+/// How long it is until a time in milliseconds since the Unix epoch; none when it has passed.
+fn until(due_ms: i64) -> Option<Duration> {
+    let left = u64::try_from(due_ms).ok()?.checked_sub(now_ms())?;
+    (left > 0).then(|| Duration::from_millis(left))
 }
 
 /// From the message's own timestamp, which counts whole seconds, to now.

@@ -5,11 +5,14 @@
 //! case, shutdown and lost sessions included, it is left unanswered, and the broker delivers it again: at least once,
 //! with the same emission ids.
 
-mod copies;
-mod decide;
+pub(crate) mod copies;
+pub(crate) mod core;
+pub(crate) mod decide;
 mod emit;
 mod handle;
+mod order;
 mod run;
+mod work;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -24,6 +27,8 @@ use crate::event::RouteName;
 use crate::plugin::Ready;
 use crate::telemetry;
 
+/// Bodies that a route holds at a time, whatever its prefetch says.
+const BYTES_MAX: usize = 128 << 20;
 /// How often an unroutable type is mentioned in the log.
 const UNROUTABLE_NOTICE: Duration = Duration::from_secs(60);
 /// Types that are remembered for it; event types are few, and what comes beyond is counted but not mentioned.
@@ -63,7 +68,11 @@ impl Route {
         let metrics = telemetry::Route::new(name, &settings.plugin, exchange.as_str(), settings.concurrency);
         Some(Arc::new(Self {
             name: name.clone(),
-            prefetch: queue.prefetch,
+            // The prefetch counts messages, and a client holds all that came: so many of the largest fit the budget.
+            prefetch: queue
+                .prefetch
+                .min(u16::try_from(BYTES_MAX / settings.body_max_bytes.max(1)).unwrap_or(u16::MAX))
+                .max(1),
             codec_in: queue.codec,
             // The default exchange has no codec of its own: emissions to a queue look like the route's input.
             codec_out: codec_out.unwrap_or(queue.codec),
@@ -74,6 +83,24 @@ impl Route {
             mentioned: Mutex::default(),
             settings,
         }))
+    }
+
+    /// What the core has to know of the route.
+    fn rules(&self) -> core::Rules {
+        let concurrency = usize::from(self.settings.concurrency);
+        // Where order matters, what waits for its key must not hide what could run.
+        let is_ordered = self.settings.order_by.is_some();
+        core::Rules {
+            concurrency,
+            held_max: if is_ordered { usize::from(self.prefetch).max(concurrency) } else { concurrency },
+            bytes_max: BYTES_MAX,
+            retry: self.settings.retry.clone(),
+            unroutable: self.settings.emit.unroutable,
+            dedupe: self.settings.dedupe.is_some(),
+            atomic: self.broker.is_atomic(),
+            circuit: self.settings.circuit,
+            rate: self.settings.rate,
+        }
     }
 
     /// Says that nobody is bound for a type, at most once a minute.

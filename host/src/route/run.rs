@@ -1,10 +1,10 @@
-//! The life of a route: subscribe, hand deliveries out, drain.
+//! The life of a route: subscribe, take deliveries in, drain.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
+use super::handle::SUSPECT_DELIVERIES;
+use super::work::Work;
 use super::{Route, Stop};
 use crate::broker::{Next, Subscription};
 use crate::telemetry;
@@ -17,109 +17,185 @@ const SUBSCRIBE_PAUSE_MAX: Duration = Duration::from_secs(5);
 enum End {
     /// The subscription is over, for this reason.
     Lost(String),
+    /// The subscription has another width than is wanted now.
+    Resubscribe,
     /// The daemon stops.
     Stopping,
+}
+
+/// How many deliveries the broker may hand out ahead.
+///
+/// A message that ends the daemon comes back, and with it everything that was handed out beside it: all of them count
+/// one more delivery, and a queue with a delivery limit would give up the innocent too. So a route begins *narrow*, with
+/// one delivery at a time, widens when a message that is no suspect is settled, and narrows again when a suspect comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Width {
+    Narrow,
+    Wide,
+}
+
+/// What the loop saw.
+enum Seen {
+    Drain,
+    Status,
+    Next(Next),
+    Worked,
 }
 
 impl Route {
     /// Runs until `stop`: subscribes, handles deliveries side by side, and subscribes again whenever the broker was
     /// away. Returns when everything in work is settled or, after `stop.now`, left to the broker.
     pub async fn run(self: Arc<Self>, stop: Stop) {
+        let mut work = Work::new(self.clone());
         let mut pause = SUBSCRIBE_PAUSE_MIN;
+        let mut width = Width::Narrow;
         while !stop.drain.is_cancelled() {
-            let Some(session) = self.connected(&stop).await else {
-                return;
+            let Some(session) = self.connected(&mut work, &stop).await else {
+                break;
             };
-            let subscribed = self.broker.subscribe(&self.settings.queue, self.prefetch, self.name.as_str()).await;
+            let prefetch = if width == Width::Narrow { 1 } else { self.prefetch };
+            let subscribed = self.broker.subscribe(&self.settings.queue, prefetch, self.name.as_str()).await;
             let reason = match subscribed {
                 Ok(subscription) => {
                     telemetry::route_up(&self.name, &self.settings.queue);
                     self.metrics.consuming(true);
                     pause = SUBSCRIBE_PAUSE_MIN;
-                    let end = self.consume(subscription, session, &stop).await;
-                    self.metrics.consuming(false);
+                    let end = self.consume(subscription, session, &mut work, &mut width, &stop).await;
                     match end {
                         End::Stopping => return,
+                        End::Resubscribe => continue,
                         End::Lost(reason) => reason,
                     }
                 }
                 Err(error) => error.to_string(),
             };
+            self.metrics.consuming(false);
+            width = Width::Narrow;
             telemetry::route_down(&self.name, &self.settings.queue, &reason);
-            tokio::select! {
-                () = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
-                () = stop.drain.cancelled() => return,
-            }
+            let pausing = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0));
+            self.go_on_until(&mut work, &stop, pausing).await;
             pause = (pause * 2).min(SUBSCRIBE_PAUSE_MAX);
         }
+        self.metrics.consuming(false);
+        self.finish(&mut work, &stop).await;
     }
 
     /// Waits for the broker; gives the number of its session, or nothing when the daemon stops first.
-    async fn connected(&self, stop: &Stop) -> Option<u64> {
+    async fn connected(&self, work: &mut Work, stop: &Stop) -> Option<u64> {
         let mut status = self.status.clone();
-        tokio::select! {
-            seen = status.wait_for(|status| status.connected) => seen.ok().map(|status| status.session),
-            () = stop.drain.cancelled() => None,
-        }
+        let seen = async { status.wait_for(|status| status.connected).await.ok().map(|status| status.clone()) };
+        let seen = self.go_on_until(work, stop, seen).await??;
+        work.status(&seen);
+        Some(seen.session)
     }
 
-    async fn consume(self: &Arc<Self>, mut subscription: Subscription, session: u64, stop: &Stop) -> End {
-        let mut work = JoinSet::new();
-        let limit = usize::from(self.settings.concurrency);
-        let end = loop {
+    /// Goes on with what is in work until something else is there, or nothing when the daemon stops first.
+    async fn go_on_until<T>(&self, work: &mut Work, stop: &Stop, wanted: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(wanted);
+        let mut status = self.status.clone();
+        loop {
             tokio::select! {
-                biased;
-                () = stop.drain.cancelled() => break End::Stopping,
-                Some(ended) = work.join_next(), if !work.is_empty() => self.watch(ended),
-                next = subscription.next(), if work.len() < limit => match next {
-                    Next::Delivery(delivery) => drop(work.spawn(self.clone().handle(delivery, session))),
-                    Next::Ended(reason) => break End::Lost(reason),
-                },
+                () = stop.drain.cancelled() => return None,
+                found = &mut wanted => return Some(found),
+                changed = status.changed() => {
+                    changed.ok()?;
+                    work.status(&status.borrow_and_update());
+                }
+                () = work.step() => {}
             }
-        };
-        match &end {
-            End::Stopping => self.drain(subscription, work, stop).await,
-            // What is in work notices by itself that its session is over; it is not cut off in the middle, because
-            // its emissions may be confirmed already and then its acknowledgement still counts.
-            End::Lost(_) => self.finish(&mut work, stop).await,
         }
-        end
     }
 
-    async fn drain(&self, mut subscription: Subscription, mut work: JoinSet<()>, stop: &Stop) {
+    async fn consume(
+        &self,
+        mut subscription: Subscription,
+        session: u64,
+        work: &mut Work,
+        width: &mut Width,
+        stop: &Stop,
+    ) -> End {
+        let mut status = self.status.clone();
+        let mut fresh = true;
+        loop {
+            if *width == Width::Narrow && !fresh && work.held() == 0 {
+                *width = Width::Wide;
+                self.close(subscription).await;
+                return End::Resubscribe;
+            }
+            let seen = tokio::select! {
+                biased;
+                () = stop.drain.cancelled() => Seen::Drain,
+                changed = status.changed() => if changed.is_ok() { Seen::Status } else { Seen::Drain },
+                next = subscription.next(), if work.wants() => Seen::Next(next),
+                () = work.step() => Seen::Worked,
+            };
+            match seen {
+                Seen::Worked => {}
+                Seen::Status => {
+                    let now = status.borrow_and_update().clone();
+                    work.status(&now);
+                    if !now.connected || now.session != session {
+                        return End::Lost(now.error.unwrap_or_else(|| "the session is over".to_owned()));
+                    }
+                }
+                Seen::Next(Next::Delivery(delivery)) => {
+                    let suspect = delivery.delivery_count >= SUSPECT_DELIVERIES;
+                    if suspect && *width == Width::Wide {
+                        *width = Width::Narrow;
+                        return self.narrow(subscription, work, stop).await;
+                    }
+                    fresh = suspect;
+                    work.arrived(delivery, session);
+                }
+                Seen::Next(Next::Ended(reason)) => return End::Lost(reason),
+                Seen::Drain => {
+                    self.metrics.consuming(false);
+                    self.drain(subscription, work, stop).await;
+                    return End::Stopping;
+                }
+            }
+        }
+    }
+
+    /// Gives a suspect back before it is begun, with all that was handed out beside it; what is in work is settled.
+    async fn narrow(&self, mut subscription: Subscription, work: &mut Work, stop: &Stop) -> End {
         subscription.cancel().await;
-        self.finish(&mut work, stop).await;
-        let unfinished = work.len();
-        work.shutdown().await;
-        let closed = subscription.close().await;
+        self.finish(work, stop).await;
+        self.close(subscription).await;
+        if stop.drain.is_cancelled() { End::Stopping } else { End::Resubscribe }
+    }
+
+    async fn drain(&self, mut subscription: Subscription, work: &mut Work, stop: &Stop) {
+        subscription.cancel().await;
+        work.drain();
+        self.finish(work, stop).await;
+        let unfinished = work.abandon().await;
         if unfinished > 0 {
             tracing::warn!(route = %self.name, unfinished, "left to the broker at the deadline");
         }
-        if let Err(error) = closed {
+        self.close(subscription).await;
+    }
+
+    async fn close(&self, subscription: Subscription) {
+        if let Err(error) = subscription.close().await {
             tracing::warn!(route = %self.name, "acknowledgements may not have arrived: {error}");
         }
     }
 
     /// Waits for everything in work, or for the deadline.
-    async fn finish(&self, work: &mut JoinSet<()>, stop: &Stop) {
-        loop {
+    async fn finish(&self, work: &mut Work, stop: &Stop) {
+        let mut status = self.status.clone();
+        while work.held() > 0 {
             tokio::select! {
                 biased;
                 () = stop.now.cancelled() => return,
-                ended = work.join_next() => match ended {
-                    Some(ended) => self.watch(ended),
-                    None => return,
+                () = stop.drain.cancelled(), if !work.is_draining() => work.drain(),
+                changed = status.changed() => match changed {
+                    Ok(()) => work.status(&status.borrow_and_update()),
+                    Err(_gone) => return,
                 },
+                () = work.step() => {}
             }
-        }
-    }
-
-    /// A panic in the handling of one delivery is our bug; the delivery comes again when the subscription ends.
-    fn watch(&self, ended: Result<(), tokio::task::JoinError>) {
-        if let Err(error) = ended
-            && error.is_panic()
-        {
-            tracing::error!(route = %self.name, %error, "handling a delivery panicked; report this");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::event::{Failure, PluginName, Reason, RouteName};
 
@@ -16,6 +16,10 @@ pub enum Settled {
     Retry,
     /// A copy is in the dead-letter queue.
     DeadLetter,
+    /// A copy waits behind an event of its key that is not settled.
+    Parked,
+    /// It was settled before.
+    Dropped,
 }
 
 impl Settled {
@@ -26,6 +30,8 @@ impl Settled {
             Self::Ack => "ack",
             Self::Retry => "retry",
             Self::DeadLetter => "dead_letter",
+            Self::Parked => "parked",
+            Self::Dropped => "dropped",
         }
     }
 }
@@ -65,7 +71,8 @@ pub struct Route {
     total: Histogram,
     in_flight: Gauge,
     up: Gauge,
-    settled: [Counter; 3],
+    circuit: Gauge,
+    settled: [Counter; 5],
     retries: Counter,
     dead_letters: Vec<(Reason, Counter)>,
     published: Vec<(PublishResult, Counter)>,
@@ -96,7 +103,8 @@ impl Route {
     pub fn new(name: &RouteName, plugin: &PluginName, exchange: &str, concurrency: u16) -> Self {
         let route = || ("route", name.to_string());
         gauge!("trunkline_route_concurrency_limit", &[route()]).set(f64::from(concurrency));
-        let settled = [Settled::Ack, Settled::Retry, Settled::DeadLetter].map(|outcome| {
+        use Settled::{Ack, DeadLetter, Dropped, Parked, Retry};
+        let settled = [Ack, Retry, DeadLetter, Parked, Dropped].map(|outcome| {
             zero(counter!("trunkline_messages_settled_total", "route" => name.to_string(), "outcome" => outcome.as_str()))
         });
         let published = |result: PublishResult| {
@@ -123,6 +131,7 @@ impl Route {
             total: histogram!("trunkline_message_total_seconds", &[route()]),
             in_flight: gauge!("trunkline_messages_in_flight", &[route()]),
             up: gauge!("trunkline_route_up", &[route()]),
+            circuit: gauge!("trunkline_circuit_state", &[route()]),
             settled,
             retries: zero(counter!("trunkline_retries_scheduled_total", &[route()])),
             dead_letters: Reason::ALL.into_iter().map(dead_letter).collect(),
@@ -200,6 +209,23 @@ impl Route {
         count(&self.dead_letters, reason, 1);
         let (route, plugin) = (&self.name, &self.plugin);
         warn!(%route, %plugin, event = event_id, %reason, error, "event dead-lettered; nothing is lost");
+    }
+
+    /// The circuit opened, or closed.
+    pub fn circuit(&self, open: bool) {
+        self.circuit.set(if open { 1.0 } else { 0.0 });
+        let route = &self.name;
+        if open {
+            warn!(%route, "too many failures: the route stops consuming for a while, and then tries one event");
+        } else {
+            info!(%route, "the event that was tried succeeded: the route consumes again");
+        }
+    }
+
+    /// The broker does not take what the route publishes.
+    pub fn stuck(&self, event_id: &str, why: &str) {
+        let route = &self.name;
+        warn!(%route, event = event_id, why, "the broker does not take it; the event is kept and tried again");
     }
 
     /// A delivery is acknowledged.

@@ -9,6 +9,8 @@ mod collector;
 mod connect;
 mod consume;
 mod convert;
+mod delay;
+mod ledger;
 mod publish;
 mod session;
 mod supervisor;
@@ -16,6 +18,7 @@ mod topology;
 
 pub use consume::{Answer, Subscription};
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,10 +26,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Publication, Receipt, Status};
+use super::{Error, Known, Mark, Publication, Receipt, Status};
 use crate::config::{Tls, Topology};
 use crate::event::QueueName;
 use connect::Endpoint;
+use ledger::Ledger;
 use session::Session;
 
 /// How long a publish waits for a session before it says that there is none.
@@ -37,6 +41,7 @@ pub struct Amqp {
     topology: Arc<Topology>,
     status: watch::Sender<Status>,
     session: watch::Sender<Option<Arc<Session>>>,
+    ledger: Ledger,
     stop: CancellationToken,
     supervisor: Mutex<JoinSet<()>>,
 }
@@ -46,12 +51,13 @@ impl Amqp {
     ///
     /// # Errors
     /// [`Error::Unusable`] when the URL is none.
-    pub fn open(url: &str, tls: &Tls, topology: Arc<Topology>) -> Result<Arc<Self>, Error> {
+    pub fn open(url: &str, tls: &Tls, topology: Arc<Topology>, state_dir: &Path) -> Result<Arc<Self>, Error> {
         let endpoint = Endpoint::new(url, tls.clone())?;
         let amqp = Arc::new(Self {
             topology,
             status: watch::Sender::new(Status::default()),
             session: watch::Sender::new(None),
+            ledger: Ledger::new(state_dir),
             stop: CancellationToken::new(),
             supervisor: Mutex::default(),
         });
@@ -72,7 +78,20 @@ impl Amqp {
     /// As there.
     pub async fn publish(&self, publications: Vec<Publication>) -> Result<Receipt, Error> {
         let session = self.session_soon().await?;
-        publish::publish(&session, publications).await
+        publish::publish(&session, &self.topology, publications).await
+    }
+
+    /// Whether an event was settled within its window.
+    pub async fn known(&self, mark: &Mark) -> Known {
+        self.ledger.known(mark).await
+    }
+
+    /// Remembers that an event is settled; on disk when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the file cannot be written.
+    pub async fn mark(&self, mark: Mark) -> Result<(), Error> {
+        self.ledger.mark(mark).await
     }
 
     /// Begins to consume; see [`Broker::subscribe`](super::Broker::subscribe).

@@ -1,6 +1,7 @@
 //! One pair of connections.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ pub(super) struct Session {
     /// Cancelled when the session is over.
     pub(super) over: CancellationToken,
     pub(super) status: watch::Receiver<Status>,
+    /// The levels of delayed publishing are there.
+    pub(super) delays: tokio::sync::Mutex<bool>,
+    /// What comes out of them is published by this session.
+    pub(super) relays: AtomicBool,
     collectors: Mutex<HashMap<ExchangeName, mpsc::Sender<Job>>>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -44,6 +49,8 @@ impl Session {
             publish,
             over: CancellationToken::new(),
             status,
+            delays: tokio::sync::Mutex::default(),
+            relays: AtomicBool::new(false),
             collectors: Mutex::default(),
             tasks: Mutex::default(),
         })
@@ -59,11 +66,16 @@ impl Session {
             return known.clone();
         }
         let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(collector::run(self.clone(), exchange.clone(), jobs));
+        self.spawn(collector::run(self.clone(), exchange.clone(), jobs));
         collectors.insert(exchange.clone(), sender.clone());
         sender
+    }
+
+    /// A task that ends with the session.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
     }
 
     /// Whether both connections are up.

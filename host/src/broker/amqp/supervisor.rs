@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Amqp;
 use super::connect::Endpoint;
 use super::session::Session;
-use super::topology;
+use super::{delay, topology};
 use crate::broker::Status;
 use crate::telemetry;
 
@@ -80,6 +80,7 @@ async fn serve(amqp: &Amqp, session: Arc<Session>, stop: &CancellationToken) -> 
         *status = Status { connected: true, session: session.number, refused, ..Status::default() };
     });
     amqp.session.send_replace(Some(session.clone()));
+    session.spawn(delay::resume(session.clone(), amqp.topology.clone()));
     let reason = watch(amqp, &session, stop).await;
     amqp.session.send_replace(None);
     set(amqp, |status| status.connected = false);

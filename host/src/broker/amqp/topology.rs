@@ -121,6 +121,12 @@ fn arguments(settings: &Queue) -> FieldTable {
     if let Some(limit) = settings.delivery_limit.filter(|_| is_quorum) {
         number(&mut table, "x-delivery-limit", i64::from(limit));
     }
+    if let Some(max) = settings.max_priority {
+        number(&mut table, "x-max-priority", i64::from(max));
+    }
+    if settings.single_consumer {
+        table.insert(name("x-single-active-consumer"), AMQPValue::Boolean(true));
+    }
     if let Some(target) = &settings.dead_letter {
         text(&mut table, "x-dead-letter-exchange", target.exchange.as_str());
         text(&mut table, "x-dead-letter-routing-key", target.key.as_str());

@@ -6,6 +6,7 @@
 //! store is never written again by this process: everything that waits is told that it is lost, and nothing is
 //! confirmed. Does not know routes; knows one process, and holds a lock against a second one.
 
+mod dead_letter;
 mod lock;
 mod queue;
 mod routing;
@@ -24,14 +25,14 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Error, Fate, Publication, QueueDepth, Receipt, Refusal, Status};
+use super::{DELAY_MAX, Delivery, Error, Fate, Known, Mark, Publication, QueueDepth, Receipt, Refusal, Status};
 use crate::config::{self, Topology};
 use crate::event::QueueName;
 use lock::Lock;
 use queue::Queue;
 use routing::Routing;
-use shared::{Command, Shared, now_ms};
-use store::Store;
+use shared::{Command, Shared, Work, now_ms};
+use store::{Delayed, Store};
 
 /// An open embedded broker.
 pub struct Embedded {
@@ -74,7 +75,8 @@ impl Embedded {
             Queue::new(name.clone(), settings, facts, clean)
         });
         let routing = Routing::new(topology, &names);
-        let (shared, commands) = Shared::new(store, routing, queues.collect());
+        let next_due = store.first_due().map_err(|error| unusable(&error))?;
+        let (shared, commands) = Shared::new(store, routing, queues.collect(), next_due);
         let shared = Arc::new(shared);
         let writer = writer::start(shared.clone(), commands).map_err(|error| unusable(&error))?;
         Ok(Self { shared, file, writer: std::sync::Mutex::new(Some(writer)), _lock: lock })
@@ -91,25 +93,80 @@ impl Embedded {
     /// # Errors
     /// [`Error::Refused`] and then nothing is stored; [`Error::Lost`] when the store failed.
     pub async fn publish(&self, publications: Vec<Publication>) -> Result<Receipt, Error> {
-        let mut refused = Vec::new();
-        let mut fates = Vec::with_capacity(publications.len());
-        let mut routed = Vec::with_capacity(publications.len());
-        for (index, publication) in publications.into_iter().enumerate() {
-            match self.route(&publication) {
-                Ok(queues) => {
-                    fates.push(if queues.is_empty() { Fate::Unrouted } else { Fate::Routed });
-                    routed.push((Arc::new(publication.message), queues));
-                }
-                Err(refusal) => refused.push((index, refusal)),
-            }
-        }
-        if !refused.is_empty() {
-            return Err(Error::Refused(refused));
-        }
-        if routed.iter().any(|(_, queues)| !queues.is_empty()) {
-            self.shared.publish(routed).await?;
+        let (work, fates) = self.prepare(publications)?;
+        if !work.delayed.is_empty() || work.routed.iter().any(|(_, queues)| !queues.is_empty()) {
+            self.shared.publish(work).await?;
         }
         Ok(Receipt::new(fates))
+    }
+
+    /// Publishes, marks and acknowledges in one transaction; see [`Broker::commit`](super::Broker::commit).
+    ///
+    /// # Errors
+    /// As [`Embedded::publish`], with the delivery.
+    pub async fn commit(
+        &self,
+        delivery: Delivery,
+        publications: Vec<Publication>,
+        mark: Option<Mark>,
+    ) -> Result<Vec<Fate>, Box<(Delivery, Error)>> {
+        let super::Answer::Embedded(answer) = &delivery.answer else {
+            return Err(Box::new((delivery, Error::Lost("the delivery is another broker's".to_owned()))));
+        };
+        let settles = Some(answer.place());
+        let stored = match self.prepare(publications) {
+            Ok((work, fates)) => self.shared.publish(Work { settles, mark, ..work }).await.map(|()| fates),
+            Err(error) => Err(error),
+        };
+        match (stored, delivery) {
+            (Ok(fates), Delivery { answer: super::Answer::Embedded(answer), .. }) => {
+                answer.committed();
+                Ok(fates)
+            }
+            (Ok(fates), Delivery { answer: super::Answer::Amqp(_), .. }) => Ok(fates),
+            (Err(error), delivery) => Err(Box::new((delivery, error))),
+        }
+    }
+
+    /// Whether an event was settled within its window.
+    #[must_use]
+    pub fn known(&self, mark: &Mark) -> Known {
+        self.shared.store.known(mark, now_ms()).unwrap_or_else(|error| {
+            tracing::error!(error, "the dedupe window cannot be read; the event counts as new");
+            Known::No
+        })
+    }
+
+    /// Remembers that an event is settled.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the store failed.
+    pub async fn mark(&self, mark: Mark) -> Result<(), Error> {
+        self.shared.publish(Work { mark: Some(mark), ..Work::default() }).await
+    }
+
+    fn prepare(&self, publications: Vec<Publication>) -> Result<(Work, Vec<Fate>), Error> {
+        let mut refused = Vec::new();
+        let mut fates = Vec::with_capacity(publications.len());
+        let mut work = Work::default();
+        for (index, publication) in publications.into_iter().enumerate() {
+            match (self.route(&publication), publication.delay) {
+                (Err(refusal), _) => refused.push((index, refusal)),
+                (Ok(_), Some(delay)) if delay > DELAY_MAX => refused.push((index, Refusal::Delay(delay))),
+                (Ok(queues), delay) => {
+                    fates.push(if queues.is_empty() { Fate::Unrouted } else { Fate::Routed });
+                    let Publication { message, accept_unroutable, .. } = publication;
+                    match delay.filter(|delay| !delay.is_zero()) {
+                        Some(delay) => {
+                            let due = now_ms() + u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                            work.delayed.push((due, Delayed { accept_unroutable, message }));
+                        }
+                        None => work.routed.push((Arc::new(message), queues)),
+                    }
+                }
+            }
+        }
+        if refused.is_empty() { Ok((work, fates)) } else { Err(Error::Refused(refused)) }
     }
 
     fn route(&self, publication: &Publication) -> Result<BTreeSet<usize>, Refusal> {
@@ -189,5 +246,7 @@ fn kept_queue() -> config::Queue {
         dead_letter: None,
         prefetch: 1,
         codec: config::Codec::Raw,
+        max_priority: None,
+        single_consumer: false,
     }
 }

@@ -1,12 +1,12 @@
 //! One queue in memory: a window on the messages that are next, what is delivered, and what came back. Bodies of a
 //! backlog stay on disk.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::store::{Record, Store};
+use super::store::{Record, SEQUENCE_BITS, Store};
 use crate::config;
-use crate::event::QueueName;
+use crate::event::{Message, QueueName};
 
 /// Messages that are read ahead.
 const WINDOW_MAX: usize = 256;
@@ -33,14 +33,16 @@ pub(super) struct Queue {
     pub(super) name: QueueName,
     pub(super) id: u32,
     pub(super) settings: config::Queue,
-    /// Position of the next message that is written.
-    pub(super) next: u64,
+    /// Sequence number of the next message that is written.
+    next: u64,
     /// First position that is in neither `window` nor memory otherwise.
     unread: u64,
     window: VecDeque<Entry>,
     window_bytes: usize,
     returned: BTreeMap<u64, Entry>,
     held: BTreeMap<u64, Held>,
+    /// Given up or acknowledged, and still on disk; kept only with priorities, where reading may go back.
+    going: BTreeSet<u64>,
     /// Messages that can be delivered, in memory or not.
     pub(super) ready: u64,
     /// Everything below was there when an unclean run began, and may have been delivered before.
@@ -62,6 +64,7 @@ impl Queue {
             window_bytes: 0,
             returned: BTreeMap::new(),
             held: BTreeMap::new(),
+            going: BTreeSet::new(),
             ready: found.messages,
             suspect_below: if clean { 0 } else { found.next },
         }
@@ -71,16 +74,48 @@ impl Queue {
         self.held.len() as u64
     }
 
+    /// Where a new message goes: behind all others of its priority.
+    pub(super) fn next_position(&mut self, message: &Message) -> u64 {
+        let sequence = self.next;
+        self.next += 1;
+        let Some(max) = self.settings.max_priority else {
+            return sequence;
+        };
+        let priority = message.properties.priority.unwrap_or(0).min(max);
+        u64::from(max - priority) << SEQUENCE_BITS | sequence
+    }
+
+    /// A message is gone from the disk.
+    pub(super) fn forget(&mut self, position: u64) {
+        self.going.remove(&position);
+    }
+
     /// A message is committed. It is kept in memory only when nothing before it waits on disk.
     pub(super) fn admit(&mut self, position: u64, record: Record) {
         self.ready += 1;
         self.may_expire |= record.message.properties.expiration.is_some();
+        if position < self.unread {
+            return self.squeeze_in(Entry { position, record, redelivered: false });
+        }
         let fits = self.window.len() < WINDOW_MAX && self.window_bytes < WINDOW_MAX_BYTES;
         let follows = self.unread == position || self.ready == 1 + (self.window.len() + self.returned.len()) as u64;
         if fits && follows {
             self.window_bytes += record.message.body.len();
             self.window.push_back(Entry { position, record, redelivered: false });
             self.unread = position + 1;
+        }
+    }
+
+    /// A message of a higher priority than some that were read already. What no longer fits is read again later.
+    fn squeeze_in(&mut self, entry: Entry) {
+        self.window_bytes += entry.record.message.body.len();
+        let place = self.window.partition_point(|other| other.position < entry.position);
+        self.window.insert(place, entry);
+        while self.window.len() > 1 && (self.window.len() > WINDOW_MAX || self.window_bytes > WINDOW_MAX_BYTES) {
+            if let Some(last) = self.window.pop_back() {
+                self.window_bytes -= last.record.message.body.len();
+                self.unread = last.position;
+            }
         }
     }
 
@@ -103,6 +138,9 @@ impl Queue {
             return Ok(None);
         };
         self.ready -= 1;
+        if self.settings.max_priority.is_some() {
+            self.going.insert(position);
+        }
         if let Some(entry) = self.returned.remove(&position) {
             return Ok(Some(entry));
         }
@@ -120,7 +158,10 @@ impl Queue {
         }
         for (position, record) in store.read(self.id, self.unread, WINDOW_MAX, WINDOW_MAX_BYTES)? {
             self.unread = position + 1;
-            if self.held.contains_key(&position) || self.returned.contains_key(&position) {
+            let is_elsewhere = self.held.contains_key(&position)
+                || self.returned.contains_key(&position)
+                || self.going.contains(&position);
+            if is_elsewhere {
                 continue;
             }
             let redelivered = position < self.suspect_below || record.count > 0;
@@ -167,6 +208,7 @@ impl Queue {
     /// Puts a message back into its old place; as it was when it was never handed out.
     pub(super) fn put_back(&mut self, entry: Entry) {
         self.ready += 1;
+        self.going.remove(&entry.position);
         self.returned.insert(entry.position, entry);
     }
 

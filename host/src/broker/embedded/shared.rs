@@ -10,8 +10,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::queue::{Entry, Queue};
 use super::routing::Routing;
-use super::store::Store;
-use crate::broker::{Error, Refusal, Status};
+use super::store::{Delayed, Store};
+use crate::broker::{Error, Mark, Refusal, Status};
 use crate::event::{Message, QueueName};
 
 /// Publishes that wait for the writer; the next one waits for a place.
@@ -20,11 +20,22 @@ const PUBLISHES_WAITING_MAX: usize = 4096;
 /// Messages of one publish, each with its queues.
 pub(super) type Routed = Vec<(Arc<Message>, BTreeSet<usize>)>;
 
+/// What is stored together, or not at all.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) routed: Routed,
+    /// Each with the time at which it is due, in milliseconds since the Unix epoch.
+    pub(super) delayed: Vec<(u64, Delayed)>,
+    /// The delivery that is settled by it: queue and position.
+    pub(super) settles: Option<(usize, u64)>,
+    pub(super) mark: Option<Mark>,
+}
+
 /// What the writer is told.
 pub(super) enum Command {
     /// Store all and answer.
     Publish {
-        routed: Routed,
+        work: Work,
         reply: oneshot::Sender<Result<(), Error>>,
         /// Given back when the publish is answered.
         _place: OwnedSemaphorePermit,
@@ -55,6 +66,10 @@ pub(super) struct Core {
     pub(super) pending: Vec<Change>,
     /// Why nothing works any more.
     pub(super) failed: Option<String>,
+    /// When the next delayed message is due.
+    pub(super) next_due: Option<u64>,
+    /// Keeps the order of delayed messages that are due together.
+    pub(super) next_delayed: u64,
 }
 
 pub(super) struct Shared {
@@ -71,14 +86,26 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(store: Store, routing: Routing, queues: Vec<Queue>) -> (Self, Receiver<Command>) {
+    pub(super) fn new(
+        store: Store,
+        routing: Routing,
+        queues: Vec<Queue>,
+        next_due: Option<u64>,
+    ) -> (Self, Receiver<Command>) {
         // The permits bound publishes, and one flag bounds wake-ups; the channel itself needs no bound.
         let (commands, receiver) = mpsc::channel();
         let shared = Self {
             store,
             routing,
             ready: queues.iter().map(|_| Notify::new()).collect(),
-            core: Mutex::new(Core { queues, pending: Vec::new(), failed: None }),
+            core: Mutex::new(Core {
+                queues,
+                pending: Vec::new(),
+                failed: None,
+                next_due,
+                // Beyond every number of an earlier run.
+                next_delayed: now_ms() * 1_000_000,
+            }),
             status: watch::Sender::new(Status { connected: true, session: 1, ..Status::default() }),
             commands,
             is_woken: AtomicBool::new(false),
@@ -116,11 +143,11 @@ impl Shared {
         self.is_woken.store(false, Ordering::Release);
     }
 
-    pub(super) async fn publish(&self, routed: Routed) -> Result<(), Error> {
+    pub(super) async fn publish(&self, work: Work) -> Result<(), Error> {
         let gone = || Error::Lost(self.lock().failed.clone().unwrap_or_else(|| "the store is closed".to_owned()));
         let place = self.places.clone().acquire_owned().await.map_err(|_closed| gone())?;
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Publish { routed, reply, _place: place });
+        self.send(Command::Publish { work, reply, _place: place });
         answer.await.unwrap_or_else(|_dropped| Err(gone()))
     }
 

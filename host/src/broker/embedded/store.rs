@@ -5,17 +5,20 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use crate::broker::Error;
+use crate::broker::marks::{self, Counts};
+use crate::broker::{Error, Known, Mark};
 use crate::event::{Message, QueueName};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const QUEUES: TableDefinition<'_, &str, u32> = TableDefinition::new("queues");
 const MESSAGES: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("messages");
+/// Messages that are published later, by the time they are due and a number that keeps their order.
+const DELAYED: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("delayed");
 const FORMAT: u64 = 1;
 /// First byte of every record.
 const RECORD_VERSION: u8 = 1;
@@ -46,30 +49,60 @@ impl Record {
     }
 }
 
+/// A message that is published later; routed when it is due, as the bindings are then.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Delayed {
+    pub(super) accept_unroutable: bool,
+    pub(super) message: Message,
+}
+
+impl Delayed {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![RECORD_VERSION]).expect("writing into memory cannot fail")
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        match bytes.split_first() {
+            Some((&RECORD_VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| error.to_string()),
+            Some(_) | None => Err("a delayed record of an unknown version".to_owned()),
+        }
+    }
+}
+
+/// When a delayed message is due, in milliseconds since the Unix epoch, and its number.
+pub(super) type Due = (u64, u64);
+
 /// Changes that are written together.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) puts: Vec<(u32, u64, Vec<u8>)>,
     pub(super) removes: Vec<(u32, u64)>,
+    pub(super) delays: Vec<(Due, Vec<u8>)>,
+    pub(super) undelays: Vec<Due>,
+    pub(super) marks: Vec<Mark>,
 }
 
 impl Batch {
     pub(super) fn len(&self) -> usize {
-        self.puts.len() + self.removes.len()
+        self.puts.len() + self.removes.len() + self.delays.len() + self.undelays.len() + self.marks.len()
     }
 }
+
+/// The bits of a position that count; those above are the priority turned round, so that the highest comes first.
+pub(super) const SEQUENCE_BITS: u32 = 56;
 
 /// What is known of a queue when the store is opened.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Found {
     pub(super) id: u32,
     pub(super) messages: u64,
-    /// Position of the next message.
+    /// Sequence number of the next message.
     pub(super) next: u64,
 }
 
 pub(super) struct Store {
     database: Database,
+    marks: Mutex<Counts>,
 }
 
 impl Store {
@@ -78,7 +111,7 @@ impl Store {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let database = builder.create(file).map_err(|error| unusable(error.to_string()))?;
-        let store = Self { database };
+        let store = Self { database, marks: Mutex::default() };
         match store.check_format() {
             Ok(None) => Ok(store),
             Ok(Some(other)) => Err(unusable(format!("its format is {other}; this version reads {FORMAT}"))),
@@ -93,6 +126,8 @@ impl Store {
             let mut meta = write.open_table(META)?;
             write.open_table(QUEUES)?;
             write.open_table(MESSAGES)?;
+            write.open_table(DELAYED)?;
+            *self.marks.lock().unwrap_or_else(PoisonError::into_inner) = marks::open(&write)?;
             let known = meta.get("format")?.map(|value| value.value());
             match known {
                 None => drop(meta.insert("format", FORMAT)?),
@@ -145,10 +180,8 @@ impl Store {
             }
             let messages = write.open_table(MESSAGES)?;
             for queue in found.values_mut() {
-                let mut range = messages.range((queue.id, 0)..=(queue.id, u64::MAX))?;
-                queue.next = range.next_back().transpose()?.map_or(0, |(key, _)| key.value().1 + 1);
-                let below = messages.range((queue.id, 0)..(queue.id, queue.next))?;
-                queue.messages = below.count() as u64;
+                queue.messages = messages.range((queue.id, 0)..=(queue.id, u64::MAX))?.count() as u64;
+                queue.next = next_sequence(&messages, queue.id)?;
             }
         }
         write.commit()?;
@@ -156,7 +189,7 @@ impl Store {
     }
 
     /// On disk when it returns.
-    pub(super) fn commit(&self, batch: &Batch) -> Result<(), redb::Error> {
+    pub(super) fn commit(&self, batch: &Batch, now_ms: u64) -> Result<(), redb::Error> {
         let write = self.database.begin_write()?;
         {
             let mut messages = write.open_table(MESSAGES)?;
@@ -167,8 +200,50 @@ impl Store {
                 messages.remove(key)?;
             }
         }
+        if !batch.delays.is_empty() || !batch.undelays.is_empty() {
+            let mut delayed = write.open_table(DELAYED)?;
+            for (due, bytes) in &batch.delays {
+                delayed.insert(due, bytes.as_slice())?;
+            }
+            for due in &batch.undelays {
+                delayed.remove(due)?;
+            }
+        }
+        if !batch.marks.is_empty() {
+            let mut counts = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+            marks::write(&write, &batch.marks, &mut counts, now_ms)?;
+        }
         write.commit()?;
         Ok(())
+    }
+
+    /// Whether an event was settled within its window.
+    pub(super) fn known(&self, mark: &Mark, now_ms: u64) -> Result<Known, String> {
+        let read = self.database.begin_read().map_err(|error| error.to_string())?;
+        marks::known(&read, mark, now_ms).map_err(|error| error.to_string())
+    }
+
+    /// When the next delayed message is due.
+    pub(super) fn first_due(&self) -> Result<Option<u64>, String> {
+        let failed = |error: redb::Error| error.to_string();
+        let read = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let delayed = read.open_table(DELAYED).map_err(|error| failed(error.into()))?;
+        let first = delayed.first().map_err(|error| failed(error.into()))?;
+        Ok(first.map(|(key, _)| key.value().0))
+    }
+
+    /// Up to `most` delayed messages that are due.
+    pub(super) fn due(&self, now_ms: u64, most: usize) -> Result<Vec<(Due, Delayed)>, String> {
+        let failed = |error: redb::Error| format!("delayed messages: {error}");
+        let read = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let delayed = read.open_table(DELAYED).map_err(|error| failed(error.into()))?;
+        let range = delayed.range((0, 0)..=(now_ms, u64::MAX)).map_err(|error| failed(error.into()))?;
+        let mut found = Vec::new();
+        for entry in range.take(most) {
+            let (key, value) = entry.map_err(|error| failed(error.into()))?;
+            found.push((key.value(), Delayed::decode(value.value())?));
+        }
+        Ok(found)
     }
 
     /// Up to `most` messages of a queue, in order, from a position on; fewer once they take `most_bytes`.
@@ -196,4 +271,22 @@ impl Store {
         }
         Ok(found)
     }
+}
+
+/// One more than the highest sequence number of a queue, over all priorities.
+fn next_sequence(
+    messages: &impl ReadableTable<(u32, u64), &'static [u8]>,
+    queue: u32,
+) -> Result<u64, redb::StorageError> {
+    const SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
+    let (mut next, mut below) = (0, u64::MAX);
+    while let Some((key, _)) = messages.range((queue, 0)..=(queue, below))?.next_back().transpose()? {
+        let position = key.value().1;
+        next = next.max((position & SEQUENCE) + 1);
+        match (position & !SEQUENCE).checked_sub(1) {
+            Some(last_of_next_class) => below = last_of_next_class,
+            None => break,
+        }
+    }
+    Ok(next)
 }

@@ -39,6 +39,17 @@ impl std::fmt::Debug for Answer {
 }
 
 impl Answer {
+    /// What a transaction removes that settles this delivery.
+    pub(super) const fn place(&self) -> (usize, u64) {
+        (self.queue, self.position)
+    }
+
+    /// The transaction is on disk.
+    pub(super) fn committed(self) {
+        self.holder.unanswered.fetch_sub(1, Ordering::AcqRel);
+        self.holder.answered.notify_one();
+    }
+
     /// Removes the message from its queue, with the next transaction. Without effect when it was given back meanwhile.
     pub fn ack(self) {
         let removed = {

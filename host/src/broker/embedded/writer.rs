@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::queue::{Entry, Queue};
-use super::shared::{Change, Command, Core, Routed, Shared, now_ms, refused_by_full_queue};
+use super::dead_letter::dead_letter;
+use super::queue::Entry;
+use super::shared::{Change, Command, Core, Routed, Shared, Work, now_ms, refused_by_full_queue};
 use super::store::{Batch, Record};
 use crate::broker::Error;
 use crate::config::Overflow;
-use crate::event::{ExchangeName, Message};
+use crate::event::Message;
 use crate::telemetry;
 
 /// Messages that share one transaction.
@@ -23,6 +24,8 @@ const BATCH_MAX: usize = 4096;
 const BATCH_MAX_BYTES: usize = 16 << 20;
 /// Messages that one transaction gives up; the rest follows in the next.
 const GIVE_UP_MAX: usize = 1024;
+/// How long a delayed message waits on that is due and has no queue.
+const UNROUTABLE_PAUSE_MS: u64 = 60_000;
 /// The longest wait, when nothing is going to expire.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -38,7 +41,7 @@ struct Writer {
 /// What waits for one transaction.
 #[derive(Default)]
 struct Waiting {
-    publishes: Vec<(Routed, Reply, OwnedSemaphorePermit)>,
+    publishes: Vec<(Work, Reply, OwnedSemaphorePermit)>,
     flushes: Vec<oneshot::Sender<()>>,
     messages: usize,
     bytes: usize,
@@ -57,6 +60,10 @@ struct Plan {
     admitted: Vec<(usize, u64, Record)>,
     /// Dead letters that have nowhere to go stay where they are.
     kept: Vec<(usize, Entry)>,
+    /// What is removed: queue and position.
+    gone: Vec<(usize, u64)>,
+    /// There are other delayed messages than before.
+    delays_changed: bool,
 }
 
 impl Writer {
@@ -117,7 +124,7 @@ impl Writer {
         };
         if plan.batch.len() > 0 {
             let started = Instant::now();
-            if let Err(error) = self.shared.store.commit(&plan.batch) {
+            if let Err(error) = self.shared.store.commit(&plan.batch, now_ms()) {
                 let reason = error.to_string();
                 for (answer, _, _place) in answers {
                     let _gone = answer.send(Err(Error::Lost(reason.clone())));
@@ -137,7 +144,7 @@ impl Writer {
     fn plan_changes(&self, core: &mut Core, plan: &mut Plan) -> Result<(), String> {
         for change in std::mem::take(&mut core.pending) {
             match change {
-                Change::Remove { queue, position } => plan.batch.removes.push((core.queues[queue].id, position)),
+                Change::Remove { queue, position } => plan.remove(core, queue, position),
                 Change::Recount { queue, entry } => {
                     plan.batch.puts.push((core.queues[queue].id, entry.position, entry.record.encode()));
                 }
@@ -145,6 +152,9 @@ impl Writer {
             }
         }
         let now = now_ms();
+        if core.next_due.is_some_and(|due| due <= now) {
+            self.deliver_due(core, plan, now)?;
+        }
         for number in 0..core.queues.len() {
             for _ in 0..GIVE_UP_MAX {
                 let queue = &mut core.queues[number];
@@ -171,7 +181,7 @@ impl Writer {
         let queue = &core.queues[number];
         let Some(target) = queue.settings.dead_letter.clone() else {
             tracing::debug!(queue = %queue.name, reason, "message dropped: the queue has no dead-letter target");
-            plan.batch.removes.push((queue.id, entry.position));
+            plan.remove(core, number, entry.position);
             return;
         };
         let message = dead_letter(&entry.record.message, &target.exchange, &target.key, queue, reason);
@@ -182,21 +192,52 @@ impl Writer {
             plan.kept.push((number, entry));
             return;
         }
-        plan.batch.removes.push((queue.id, entry.position));
+        plan.remove(core, number, entry.position);
         plan.put(core, &Arc::new(message), &routed);
+    }
+
+    /// Publishes what is due, as the bindings are now. What has nowhere to go, and may not be dropped, waits on.
+    fn deliver_due(&self, core: &mut Core, plan: &mut Plan, now: u64) -> Result<(), String> {
+        plan.delays_changed = true;
+        for (due, delayed) in self.shared.store.due(now, GIVE_UP_MAX)? {
+            plan.batch.undelays.push(due);
+            let queues = self.shared.routing.route(&delayed.message).unwrap_or_default();
+            if queues.is_empty() && !delayed.accept_unroutable {
+                let (exchange, key) = (&delayed.message.exchange, &delayed.message.routing_key);
+                tracing::error!(%exchange, %key, "a delayed message is due and has no queue; it is tried again");
+                plan.batch.delays.push(((now + UNROUTABLE_PAUSE_MS, due.1), delayed.encode()));
+                continue;
+            }
+            plan.put(core, &Arc::new(delayed.message), &queues);
+        }
+        Ok(())
     }
 
     fn plan_publishes(&self, core: &mut Core, plan: &mut Plan, waiting: &mut Waiting) -> Vec<Planned> {
         let mut answers = Vec::with_capacity(waiting.publishes.len());
-        for (routed, reply, place) in waiting.publishes.drain(..) {
-            let full = full_queues(core, plan, &routed);
+        for (work, reply, place) in waiting.publishes.drain(..) {
+            let full = full_queues(core, plan, &work.routed);
             if !full.is_empty() {
-                answers.push((reply, Err(Error::Refused(refused_by_full_queue(&routed, &full))), place));
+                answers.push((reply, Err(Error::Refused(refused_by_full_queue(&work.routed, &full))), place));
                 continue;
             }
-            for (message, queues) in &routed {
+            if let Some((queue, position)) = work.settles {
+                if !core.queues[queue].release(position) {
+                    let reason = "the delivery was given back meanwhile".to_owned();
+                    answers.push((reply, Err(Error::Lost(reason)), place));
+                    continue;
+                }
+                plan.remove(core, queue, position);
+            }
+            for (message, queues) in &work.routed {
                 plan.put(core, message, queues);
             }
+            for (due, delayed) in work.delayed {
+                plan.delays_changed = true;
+                plan.batch.delays.push(((due, core.next_delayed), delayed.encode()));
+                core.next_delayed += 1;
+            }
+            plan.batch.marks.extend(work.mark);
             answers.push((reply, Ok(()), place));
         }
         answers
@@ -206,9 +247,15 @@ impl Writer {
     fn apply(&self, plan: Plan) -> Result<Duration, String> {
         let mut touched = BTreeSet::new();
         let mut core = self.shared.lock();
+        for (queue, position) in plan.gone {
+            core.queues[queue].forget(position);
+        }
         for (queue, position, record) in plan.admitted {
             core.queues[queue].admit(position, record);
             touched.insert(queue);
+        }
+        if plan.delays_changed {
+            core.next_due = self.shared.store.first_due()?;
         }
         for (queue, mut entry) in plan.kept {
             // Its time begins anew, or it would be tried in a loop.
@@ -217,7 +264,7 @@ impl Writer {
             core.queues[queue].put_back(entry);
         }
         let now = now_ms();
-        let mut wait = IDLE;
+        let mut wait = core.next_due.map_or(IDLE, |due| IDLE.min(Duration::from_millis(due.saturating_sub(now))));
         for queue in &mut core.queues {
             if let Some(due) = queue.head_expiry(&self.shared.store)? {
                 wait = wait.min(Duration::from_millis(due.saturating_sub(now)));
@@ -279,10 +326,12 @@ fn refuse_all(waiting: Waiting, reason: &str) {
 impl Waiting {
     fn add(&mut self, command: Command) {
         match command {
-            Command::Publish { routed, reply, _place } => {
-                self.messages += routed.len();
-                self.bytes += routed.iter().map(|(message, queues)| message.body.len() * queues.len()).sum::<usize>();
-                self.publishes.push((routed, reply, _place));
+            Command::Publish { work, reply, _place } => {
+                let routed = work.routed.iter().map(|(message, queues)| message.body.len() * queues.len());
+                let delayed = work.delayed.iter().map(|(_, delayed)| delayed.message.body.len());
+                self.messages += work.routed.len() + work.delayed.len();
+                self.bytes += routed.chain(delayed).sum::<usize>();
+                self.publishes.push((work, reply, _place));
             }
             Command::Wake => {}
             Command::Flush(reply) => self.flushes.push(reply),
@@ -293,13 +342,17 @@ impl Waiting {
 }
 
 impl Plan {
+    fn remove(&mut self, core: &Core, number: usize, position: u64) {
+        self.batch.removes.push((core.queues[number].id, position));
+        self.gone.push((number, position));
+    }
+
     fn put(&mut self, core: &mut Core, message: &Arc<Message>, queues: &BTreeSet<usize>) {
         let record = Record { published_ms: now_ms(), count: 0, message: message.clone() };
         let bytes = record.encode();
         for &number in queues {
             let queue = &mut core.queues[number];
-            let position = queue.next;
-            queue.next += 1;
+            let position = queue.next_position(message);
             self.batch.puts.push((queue.id, position, bytes.clone()));
             self.admitted.push((number, position, record.clone()));
         }
@@ -322,38 +375,11 @@ fn full_queues(core: &Core, plan: &Plan, routed: &Routed) -> BTreeSet<usize> {
     full
 }
 
-/// The copy, with RabbitMQ's headers that tell why and from where.
-fn dead_letter(
-    message: &Message,
-    exchange: &ExchangeName,
-    key: &crate::event::RoutingKey,
-    queue: &Queue,
-    reason: &str,
-) -> Message {
-    let mut copy = message.clone();
-    copy.exchange = exchange.clone();
-    copy.routing_key = key.clone();
-    copy.properties.expiration = None;
-    let headers = &mut copy.properties.headers;
-    let first = [
-        ("x-first-death-reason", reason),
-        ("x-first-death-queue", queue.name.as_str()),
-        ("x-first-death-exchange", message.exchange.as_str()),
-    ];
-    for (name, value) in first {
-        if headers.get(name).is_none() {
-            headers.set(name, value);
-        }
-    }
-    headers.set("x-last-death-reason", reason);
-    headers.set("x-last-death-queue", queue.name.as_str());
-    copy
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::queue::expiry;
     use super::*;
+    use crate::event::ExchangeName;
 
     #[test]
     fn the_shorter_ttl_counts() {

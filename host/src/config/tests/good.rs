@@ -22,7 +22,7 @@ fn the_smallest_file_has_all_defaults() {
 
 #[test]
 fn the_smallest_file_derives_a_queue_with_a_safety_net() {
-    let config = config(SMALLEST);
+    let config = config_with(&format!("{SMALLEST}retry.jitter = false\n"), &[("RABBITMQ_HOST", "localhost")]);
     let expected = ["", ".dlq", ".retry.1000", ".retry.16000", ".retry.2000", ".retry.4000", ".retry.8000"];
     assert_eq!(queue_names(&config), expected.map(|end| format!("callback-tasks{end}")));
     let main = queue(&config, "callback-tasks");
@@ -137,16 +137,52 @@ fn retry_steps_are_capped_and_share_queues() {
         ("{ max = 3, delay = \"100ms\", multiplier = 1.5 }", vec![100, 150, 225]),
         ("{ max = 2, multiplier = 1 }", vec![1000, 1000]),
     ] {
-        let config = config(&format!("{SMALLEST}retry = {retry}\n"));
-        let steps = &route(&config, "callback-tasks").retry.steps;
+        let source = format!("{SMALLEST}retry = {retry}\n");
+        let own = config(&source);
+        let steps = &route(&own, "callback-tasks").retry.steps;
         assert_eq!(steps.iter().map(|step| step.delay.as_millis()).collect::<Vec<_>>(), expected, "{retry}");
-        for step in steps {
-            assert_eq!(step.queue.as_str(), format!("callback-tasks.retry.{}", step.delay.as_millis()));
-            assert_eq!(queue(&config, step.queue.as_str()).ttl, Some(step.delay));
+        assert!(steps.iter().all(|step| step.queues.is_empty()), "the embedded broker delays by itself");
+        assert_eq!(own.topology.queues.len(), 2, "{retry}");
+
+        let rabbit = config_with(&source, &[("RABBITMQ_HOST", "localhost")]);
+        for step in &route(&rabbit, "callback-tasks").retry.steps {
+            let [early, late] = step.queues.as_slice() else { panic!("two queues, for the jitter: {step:?}") };
+            for (name, delay) in [(early, step.delay), (late, step.delay + step.spread)] {
+                assert_eq!(name.as_str(), format!("callback-tasks.retry.{}", delay.as_millis()));
+                assert_eq!(queue(&rabbit, name.as_str()).ttl, Some(delay));
+            }
         }
+        let plain = format!("{SMALLEST}retry = {}\n", retry.replace(" }", ", jitter = false }"));
+        let plain = config_with(&plain, &[("RABBITMQ_HOST", "localhost")]);
         let distinct = expected.iter().collect::<BTreeSet<_>>().len();
-        assert_eq!(config.topology.queues.len(), 2 + distinct, "{retry}");
+        assert_eq!(plain.topology.queues.len(), 2 + distinct, "{retry}");
     }
+}
+
+#[test]
+fn an_ordered_route_waits_in_one_queue_and_consumes_alone() {
+    let source = format!("{SMALLEST}order-by = \"data.call_id\"\nretry = {{ max = 3, delay = \"2s\" }}\n");
+    let config = config_with(&source, &[("RABBITMQ_HOST", "localhost")]);
+    let route = route(&config, "callback-tasks");
+    assert_eq!(route.order_by, Some(OrderBy::Data(vec!["call_id".to_owned()])));
+    assert!(route.retry.steps.iter().all(|step| step.spread.is_zero() && step.queues.len() == 1));
+    assert_eq!(queue_names(&config), ["callback-tasks", "callback-tasks.dlq", "callback-tasks.retry.2000"]);
+    assert!(queue(&config, "callback-tasks").single_consumer);
+}
+
+#[test]
+fn flow_keys_and_priorities() {
+    let source = format!(
+        "{SMALLEST}dedupe = \"10m\"\nrate = \"600/m\"\ncircuit = {{ failures = 3 }}\n[queues.q]\nmax-priority = 10\n"
+    );
+    let config = config(&source);
+    let route = route(&config, "callback-tasks");
+    let minute = Duration::from_secs(60);
+    assert_eq!(route.dedupe, Some(DedupeWindow { window: 10 * minute, max: 1_000_000 }));
+    assert_eq!(route.rate, Some(Rate { events: 600, per: minute }));
+    let circuit = CircuitBreaker { failures: 3, window: minute, pause: Duration::from_secs(30) };
+    assert_eq!(route.circuit, Some(circuit));
+    assert_eq!((queue(&config, "q").max_priority, queue(&config, "q").kind), (Some(10), QueueKind::Classic));
 }
 
 #[test]

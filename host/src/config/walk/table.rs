@@ -13,8 +13,26 @@ use crate::config::values;
 
 /// Keys that are looked for in the wrong table, and where they belong.
 const HOMES: &[(&[&str], &str)] = &[
-    (&["bind", "ttl", "max-length", "overflow", "delivery-limit", "dead-letter", "prefetch"], "[queues.NAME]"),
-    (&["from", "queue", "plugin", "emit", "retry", "concurrency", "max-hops"], "[routes.NAME]"),
+    (
+        &["bind", "ttl", "max-length", "overflow", "delivery-limit", "dead-letter", "prefetch", "max-priority"],
+        "[queues.NAME]",
+    ),
+    (
+        &[
+            "from",
+            "queue",
+            "plugin",
+            "emit",
+            "retry",
+            "concurrency",
+            "max-hops",
+            "dedupe",
+            "order-by",
+            "rate",
+            "circuit",
+        ],
+        "[routes.NAME]",
+    ),
     (&["memory", "timeout", "emissions", "output", "log"], "`limits` in [plugins.NAME] or [defaults]"),
     (&["file", "digest", "config", "limits"], "[plugins.NAME]"),
     (&["max-body"], "[http], [routes.NAME] or [defaults]"),

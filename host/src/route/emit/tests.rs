@@ -74,7 +74,7 @@ fn one_bad_emission_stops_all() {
         (emission(""), "type is empty"),
         (emission(&"t".repeat(256)), "261 bytes"),
         (with(|e| e.routing_key = Some("k".repeat(300))), "routing key is 300 bytes"),
-        (with(|e| e.deliver_after_ms = Some(1)), "deliver-after-ms"),
+        (with(|e| e.deliver_after_ms = Some(31 * 24 * 3600 * 1000)), "deliver-after-ms"),
         (with(|e| e.attributes = vec![("CC".into(), "other.key".into())]), "\"CC\""),
         (with(|e| e.attributes = vec![("x-delay".into(), "1".into())]), "\"x-delay\""),
         (with(|e| e.attributes = vec![("trunkline-hops".into(), "0".into())]), "\"trunkline-hops\""),

@@ -1,0 +1,166 @@
+//! Which events are settled, for a while: the dedupe windows of routes.
+//!
+//! A mark is (route, event id) with the time and a hash of the content. It is written with the settlement and never
+//! before it, because an event that is marked and not settled would be lost. Two tables of a redb database: one by id,
+//! one by time, so that the oldest go first.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+
+use crate::config::DedupeWindow;
+use crate::event::RouteName;
+
+const BY_ID: TableDefinition<'_, (&str, &str), (u64, u64)> = TableDefinition::new("marks");
+const BY_TIME: TableDefinition<'_, (&str, u64, &str), ()> = TableDefinition::new("marks by time");
+/// Old marks that one new one takes away at most, so that no transaction gets long.
+const FORGET_MAX: usize = 8;
+
+/// An event that is settled, or asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Windows are apart.
+    pub route: RouteName,
+    /// The event's id.
+    pub id: String,
+    /// Of its content, to tell two events with one id.
+    pub content: u64,
+    /// How long and how many.
+    pub window: DedupeWindow,
+}
+
+/// What a window says of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Not settled within the window.
+    No,
+    /// Settled, with the same content.
+    Same,
+    /// Settled with another content.
+    Other,
+}
+
+/// How many marks each route has; counted when the store is opened, and kept up by the writer.
+#[derive(Debug, Default)]
+pub(super) struct Counts(HashMap<String, u64>);
+
+/// Makes the tables, and counts.
+pub(super) fn open(write: &WriteTransaction) -> Result<Counts, redb::Error> {
+    let mut counts = HashMap::new();
+    write.open_table(BY_ID)?;
+    for entry in write.open_table(BY_TIME)?.iter()? {
+        *counts.entry(entry?.0.value().0.to_owned()).or_default() += 1;
+    }
+    Ok(Counts(counts))
+}
+
+/// Looks an event up.
+pub(super) fn known(read: &ReadTransaction, mark: &Mark, now_ms: u64) -> Result<Known, redb::Error> {
+    let found = read.open_table(BY_ID)?.get((mark.route.as_str(), mark.id.as_str()))?.map(|value| value.value());
+    Ok(match found {
+        Some((settled_ms, _)) if settled_ms.saturating_add(ms(mark.window.window)) < now_ms => Known::No,
+        Some((_, content)) if content == mark.content => Known::Same,
+        Some(_) => Known::Other,
+        None => Known::No,
+    })
+}
+
+/// Adds marks, and forgets what is too old or too much.
+pub(super) fn write(
+    write: &WriteTransaction,
+    marks: &[Mark],
+    counts: &mut Counts,
+    now_ms: u64,
+) -> Result<(), redb::Error> {
+    let (mut by_id, mut by_time) = (write.open_table(BY_ID)?, write.open_table(BY_TIME)?);
+    for mark in marks {
+        let (route, id) = (mark.route.as_str(), mark.id.as_str());
+        let count = counts.0.entry(route.to_owned()).or_default();
+        if let Some(old) = by_id.insert((route, id), (now_ms, mark.content))?.map(|value| value.value()) {
+            by_time.remove((route, old.0, id))?;
+        } else {
+            *count += 1;
+        }
+        by_time.insert((route, now_ms, id), ())?;
+        for _ in 0..FORGET_MAX {
+            let oldest = match by_time.range((route, 0, "")..=(route, u64::MAX, ""))?.next().transpose()? {
+                Some((key, _)) => (key.value().1, key.value().2.to_owned()),
+                None => break,
+            };
+            let is_old = oldest.0.saturating_add(ms(mark.window.window)) < now_ms;
+            if !is_old && *count <= u64::from(mark.window.max) {
+                break;
+            }
+            by_time.remove((route, oldest.0, oldest.1.as_str()))?;
+            by_id.remove((route, oldest.1.as_str()))?;
+            *count = count.saturating_sub(1);
+        }
+    }
+    Ok(())
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::{Database, ReadableDatabase};
+
+    use super::*;
+
+    struct Fixture {
+        database: Database,
+        counts: Counts,
+    }
+
+    impl Fixture {
+        fn open(file: &std::path::Path) -> Self {
+            let database = Database::create(file).expect("a database");
+            let begun = database.begin_write().expect("a transaction");
+            let counts = open(&begun).expect("tables");
+            begun.commit().expect("committed");
+            Self { database, counts }
+        }
+
+        fn mark(&mut self, mark: &Mark, now_ms: u64) {
+            let begun = self.database.begin_write().expect("a transaction");
+            write(&begun, std::slice::from_ref(mark), &mut self.counts, now_ms).expect("written");
+            begun.commit().expect("committed");
+        }
+
+        fn known(&self, mark: &Mark, now_ms: u64) -> Known {
+            known(&self.database.begin_read().expect("a transaction"), mark, now_ms).expect("read")
+        }
+    }
+
+    fn mark(route: &str, id: &str, content: u64, max: u32) -> Mark {
+        let window = DedupeWindow { window: Duration::from_secs(10), max };
+        Mark { route: RouteName::new(route).expect("valid"), id: id.to_owned(), content, window }
+    }
+
+    #[test]
+    fn a_window_ends_by_time_and_by_count_and_survives_reopening() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("marks.redb");
+        let mut marks = Fixture::open(&file);
+        let one = mark("r", "e-1", 7, 3);
+        assert_eq!(marks.known(&one, 0), Known::No);
+        marks.mark(&one, 1_000);
+        assert_eq!(marks.known(&one, 2_000), Known::Same);
+        assert_eq!(marks.known(&mark("r", "e-1", 8, 3), 2_000), Known::Other);
+        assert_eq!(marks.known(&mark("other", "e-1", 7, 3), 2_000), Known::No, "windows of routes are apart");
+        assert_eq!(marks.known(&one, 11_001), Known::No, "ten seconds are over");
+        marks.mark(&one, 11_001);
+        for n in 2..=4 {
+            marks.mark(&mark("r", &format!("e-{n}"), 7, 3), 11_000 + n);
+        }
+        assert_eq!(marks.known(&one, 11_010), Known::No, "three are kept, and this was the oldest");
+        drop(marks);
+        let mut marks = Fixture::open(&file);
+        assert_eq!(marks.known(&mark("r", "e-2", 7, 3), 11_010), Known::Same);
+        marks.mark(&mark("r", "e-5", 7, 3), 11_011);
+        assert_eq!(marks.known(&mark("r", "e-2", 7, 3), 11_012), Known::No, "the count was kept over the reopening");
+    }
+}

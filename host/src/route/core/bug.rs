@@ -1,0 +1,57 @@
+//! Mistakes that the simulator plants to see that its checker catches them. Without the feature `planted-bugs` none can
+//! be planted, and every question is answered by a constant.
+
+/// One mistake. Each is a way in which systems like this one have lost or repeated messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// Acknowledge when the publish is begun.
+    AckBeforeConfirm,
+    /// Count a lost publish as confirmed.
+    LostCountsAsConfirmed,
+    /// Take a returned message for a routed one.
+    ReturnIgnored,
+    /// Blame a return on the confirm that carries it.
+    ReturnBlamedOnNext,
+    /// Send acknowledgements of a lost session on the next one.
+    StaleTag,
+    /// Acknowledge everything up to a tag, finished or not.
+    AckMultiple,
+    /// Publish what a plugin emitted before it trapped.
+    TrapKeepsEmissions,
+    /// Acknowledge what a lost session left unfinished.
+    DropOnReconnect,
+    /// Acknowledge although the dead letter was refused.
+    DeadLetterUnconfirmed,
+    /// Mark an event as settled before its emissions are confirmed.
+    MarkBeforeConfirm,
+    /// Publish only the first emission.
+    PartialEmit,
+    /// Start two of one key.
+    LanesIgnored,
+    /// Go on while the broker has blocked publishing.
+    BlockedIgnored,
+    /// Miss the end of an alarm.
+    LostWakeup,
+    /// Make a new emission id for every attempt.
+    UnstableIds,
+}
+
+impl Bug {
+    /// Whether it is planted in this thread.
+    #[cfg(all(test, feature = "planted-bugs"))]
+    pub(crate) fn is_planted(self) -> bool {
+        PLANTED.with(|planted| planted.get() == Some(self))
+    }
+
+    /// Never.
+    #[cfg(not(all(test, feature = "planted-bugs")))]
+    #[expect(clippy::unused_self, reason = "the same call as with the feature")]
+    pub(crate) const fn is_planted(self) -> bool {
+        false
+    }
+}
+
+#[cfg(all(test, feature = "planted-bugs"))]
+std::thread_local! {
+    pub(crate) static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}

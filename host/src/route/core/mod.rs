@@ -1,0 +1,555 @@
+//! What a route does with its deliveries, without I/O: inputs and the time go in, actions come out.
+//!
+//! Everything that decides about loss and order is here: when a plugin may run, what is published, when an
+//! acknowledgement may follow, what a lost session, a refusal, an alarm or a failure storm means. It never waits, reads
+//! no clock and knows no client, so the simulator (`crate::simulation`) runs the same code against a model of a broker
+//! under thousands of seeded schedules.
+//!
+//! The order that must hold, for every delivery: look up (dedupe) → invoke → publish, all confirmed → mark (dedupe) →
+//! acknowledge. A broker that can do the last three in one transaction gets them as one action.
+
+pub(crate) mod bug;
+mod circuit;
+mod lanes;
+mod rate;
+mod work;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use super::decide::{self, Decision};
+use crate::broker::{Known, Refusal};
+use crate::config::{CircuitBreaker, Rate, Retry, Unroutable};
+use crate::event::Failure;
+use bug::Bug;
+use circuit::Circuit;
+use lanes::{Lanes, Turn};
+use rate::Bucket;
+use work::{Job, Phase};
+
+/// Pause before a publish that failed is tried again; doubled up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Names a delivery for as long as it is in work; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// What holds for every delivery of a route.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    /// Plugins that run at a time.
+    pub(crate) concurrency: usize,
+    /// Deliveries that are held at a time; more than `concurrency` when order matters, so that a key that waits does
+    /// not hide the others.
+    pub(crate) held_max: usize,
+    /// Bytes of deliveries that are held at a time.
+    pub(crate) bytes_max: usize,
+    pub(crate) retry: Retry,
+    pub(crate) unroutable: Unroutable,
+    /// Events that were settled before are dropped.
+    pub(crate) dedupe: bool,
+    /// The broker takes publishes, mark and acknowledgement in one transaction.
+    pub(crate) atomic: bool,
+    pub(crate) circuit: Option<CircuitBreaker>,
+    pub(crate) rate: Option<Rate>,
+}
+
+/// What the core needs to know of a delivery.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// Identity of the event.
+    pub(crate) id: String,
+    /// No producer gave the id: two equal bodies may be two facts.
+    pub(crate) weak_id: bool,
+    /// The broker session it belongs to.
+    pub(crate) session: u64,
+    /// From 1.
+    pub(crate) attempt: u32,
+    /// It came back twice or more, and may be what ended the daemon.
+    pub(crate) suspect: bool,
+    /// The key within which order holds.
+    pub(crate) lane: Option<String>,
+    /// On an ordered route: not before this time.
+    pub(crate) due: Option<Duration>,
+    /// Of its body.
+    pub(crate) bytes: usize,
+    /// It is no event: what becomes of it.
+    pub(crate) refused: Option<Decision>,
+}
+
+/// Why a publish was not confirmed.
+#[derive(Debug, Clone)]
+pub(crate) enum Unpublished {
+    /// Nobody knows what became of it.
+    Lost(String),
+    /// The broker refused some of the messages.
+    Refused(Vec<Refusal>),
+}
+
+/// What happens to a route.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A delivery was taken from the queue.
+    Arrived(Ticket, Facts),
+    /// Answer to [`Action::Look`].
+    Looked(Ticket, Known),
+    /// Answer to [`Action::Invoke`]: its emissions can be published, or what went wrong.
+    Invoked(Ticket, Result<(), Failure>),
+    /// Answer to [`Action::Publish`] and [`Action::Commit`].
+    Published(Ticket, Result<(), Unpublished>),
+    /// Answer to [`Action::Mark`].
+    Marked(Ticket),
+    /// Whatever was begun for it came to nothing.
+    Abandoned(Ticket),
+    /// The broker's session now, if there is one, and whether it takes publishes.
+    Session { now: Option<u64>, blocked: bool },
+    /// Take nothing new; finish what runs.
+    Drain,
+    /// Time has passed.
+    Tick,
+}
+
+/// What is published for a delivery.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Plan {
+    /// What the plugin emitted.
+    Emissions,
+    /// A copy into a retry or dead-letter queue.
+    Copy(Decision),
+    /// A copy to the end of the order queue, attempts unchanged: one before it with its key is not settled.
+    Park,
+}
+
+/// What is to be done. Each is begun at once, in order.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Action {
+    /// Ask the dedupe window.
+    Look(Ticket),
+    /// Run the plugin.
+    Invoke(Ticket),
+    /// Publish and wait for every confirm.
+    Publish(Ticket, Plan),
+    /// Publish, mark (when told so) and acknowledge in one transaction. It ends the ticket when it succeeds.
+    Commit(Ticket, Plan, bool),
+    /// Note in the dedupe window that the event is settled.
+    Mark(Ticket),
+    /// Acknowledge. It ends the ticket.
+    Ack(Ticket, Settled),
+    /// It is acknowledged, by the transaction. It ends the ticket.
+    Settled(Ticket, Settled),
+    /// The broker does not take what is published; it is tried again, and the route waits.
+    Stuck(Ticket, String),
+    /// Give no answer; the broker delivers it again. It ends the ticket.
+    Leave(Ticket, String),
+    /// The circuit opened, or closed.
+    Circuit(bool),
+}
+
+/// What an acknowledged delivery came to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Settled {
+    /// Its emissions are published.
+    Emitted,
+    /// A copy is where the decision says.
+    Copied(Decision),
+    /// A copy waits behind others of its key.
+    Parked,
+    /// It was settled before.
+    Repeat,
+}
+
+/// The state of one route.
+pub(crate) struct Core {
+    rules: Rules,
+    session: Option<u64>,
+    blocked: bool,
+    draining: bool,
+    jobs: BTreeMap<Ticket, Job>,
+    bytes: usize,
+    /// May start as soon as there is room.
+    ready: VecDeque<Ticket>,
+    running: usize,
+    /// A suspect runs, alone.
+    alone: bool,
+    /// Events in work by id, with the repeats that wait for them.
+    ids: HashMap<String, VecDeque<Ticket>>,
+    lanes: Lanes,
+    circuit: Option<Circuit>,
+    bucket: Option<Bucket>,
+    actions: Vec<Action>,
+}
+
+impl Core {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            circuit: rules.circuit.map(Circuit::new),
+            bucket: rules.rate.map(Bucket::new),
+            rules,
+            session: None,
+            blocked: false,
+            draining: false,
+            jobs: BTreeMap::new(),
+            bytes: 0,
+            ready: VecDeque::new(),
+            running: 0,
+            alone: false,
+            ids: HashMap::new(),
+            lanes: Lanes::default(),
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes in what happened at `now` (since any fixed instant) and says what to do.
+    pub(crate) fn step(&mut self, input: Input, now: Duration) -> Vec<Action> {
+        if let Some(circuit) = &mut self.circuit {
+            circuit.tick(now);
+        }
+        match input {
+            Input::Arrived(ticket, facts) => self.arrived(ticket, facts, now),
+            Input::Looked(ticket, known) => self.looked(ticket, known),
+            Input::Invoked(ticket, outcome) => self.invoked(ticket, outcome, now),
+            Input::Published(ticket, result) => self.published(ticket, result, now),
+            Input::Marked(ticket) => self.acknowledge(ticket, now),
+            Input::Abandoned(ticket) => self.leave(ticket, "handling it failed"),
+            Input::Session { now: session, blocked } => self.session_changed(session, blocked),
+            Input::Drain => self.drain(),
+            Input::Tick => {}
+        }
+        self.wake(now);
+        self.start(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Whether another delivery should be taken from the queue.
+    pub(crate) fn wants(&self) -> bool {
+        let has_room =
+            self.jobs.len() < self.rules.held_max && (self.bytes < self.rules.bytes_max || self.jobs.is_empty());
+        let is_stuck = self.jobs.values().any(|job| matches!(job.phase, Phase::Paused { .. }));
+        let may_probe = |circuit: &Circuit| self.jobs.is_empty() && circuit.is_probing();
+        let may_start = self.circuit.as_ref().is_none_or(|circuit| circuit.lets_in() || may_probe(circuit));
+        has_room && may_start && !is_stuck && !self.blocked && !self.draining && self.session.is_some()
+    }
+
+    /// When [`Input::Tick`] is due, if time alone can change anything.
+    pub(crate) fn deadline(&self, now: Duration) -> Option<Duration> {
+        let paused = self.jobs.values().filter_map(|job| match &job.phase {
+            Phase::Paused { until, .. } => Some(*until),
+            _ => None,
+        });
+        let circuit = self.circuit.as_ref().and_then(Circuit::deadline);
+        let rate = self.bucket.as_ref().filter(|_| !self.ready.is_empty()).and_then(|bucket| bucket.deadline(now));
+        paused.chain(circuit).chain(rate).min()
+    }
+
+    /// Nothing new is begun.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Deliveries in work.
+    pub(crate) fn held(&self) -> usize {
+        self.jobs.len()
+    }
+
+    fn arrived(&mut self, ticket: Ticket, facts: Facts, now: Duration) {
+        self.bytes += facts.bytes;
+        let lane = facts.lane.clone();
+        self.jobs.insert(ticket, Job::new(facts));
+        match lane {
+            Some(lane) => {
+                self.lanes.join(&lane, ticket);
+                self.advance(&lane, now);
+            }
+            None => self.ready.push_back(ticket),
+        }
+    }
+
+    /// Lets the first of a lane go, or moves it behind those that wait in the broker.
+    fn advance(&mut self, lane: &str, now: Duration) {
+        let jobs = &self.jobs;
+        let facts = |ticket: Ticket| jobs.get(&ticket).map(|job| (job.facts.id.as_str(), job.facts.due));
+        match self.lanes.next(lane, now, facts) {
+            Turn::Nobody => {}
+            Turn::Run(ticket) => self.ready.push_back(ticket),
+            Turn::Park(ticket) => self.publish(ticket, Plan::Park),
+        }
+    }
+
+    /// Starts what may start.
+    fn start(&mut self, now: Duration) {
+        while let Some(&ticket) = self.ready.front() {
+            let Some(job) = self.jobs.get(&ticket) else {
+                self.ready.pop_front();
+                continue;
+            };
+            let (suspect, id) = (job.facts.suspect, job.facts.id.clone());
+            if self.draining || self.session.is_none() || self.session != Some(job.facts.session) {
+                self.ready.pop_front();
+                self.leave(ticket, "the session is over, or the daemon stops");
+                continue;
+            }
+            let is_full = self.running >= self.rules.concurrency;
+            let must_wait = self.alone || suspect && self.running > 0;
+            if is_full || must_wait || self.blocked {
+                return;
+            }
+            if let Some(behind) = self.ids.get_mut(&id) {
+                self.ready.pop_front();
+                behind.push_back(ticket);
+                continue;
+            }
+            if self.bucket.as_ref().is_some_and(|bucket| bucket.deadline(now).is_some()) {
+                return;
+            }
+            if self.circuit.as_mut().is_some_and(|circuit| !circuit.admit(now)) {
+                return;
+            }
+            if let Some(bucket) = &mut self.bucket {
+                bucket.take(now);
+            }
+            self.ready.pop_front();
+            self.begin(ticket, id, suspect);
+        }
+    }
+
+    fn begin(&mut self, ticket: Ticket, id: String, suspect: bool) {
+        self.running += 1;
+        self.alone = suspect;
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        job.counted = true;
+        self.ids.insert(id, VecDeque::new());
+        if let Some(decision) = job.facts.refused.take() {
+            return self.publish(ticket, Plan::Copy(decision));
+        }
+        if self.rules.dedupe && !job.facts.weak_id {
+            job.phase = Phase::Looking;
+            self.actions.push(Action::Look(ticket));
+        } else {
+            job.phase = Phase::Running;
+            self.actions.push(Action::Invoke(ticket));
+        }
+    }
+
+    fn looked(&mut self, ticket: Ticket, known: Known) {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        match known {
+            Known::No => {
+                job.phase = Phase::Running;
+                self.actions.push(Action::Invoke(ticket));
+            }
+            Known::Same => self.finish(ticket, Settled::Repeat),
+            Known::Other => {
+                let error = "another event with the same id and other content was settled before (id conflict)";
+                self.publish(ticket, Plan::Copy(Decision::dead_letter(crate::event::Reason::Invalid, error)));
+            }
+        }
+    }
+
+    fn invoked(&mut self, ticket: Ticket, outcome: Result<(), Failure>, now: Duration) {
+        let Some(job) = self.jobs.get(&ticket) else { return };
+        let attempt = job.facts.attempt;
+        if let Some(circuit) = &mut self.circuit {
+            let failed = outcome.as_ref().is_err_and(Failure::is_passing);
+            if let Some(open) = circuit.note(failed, now) {
+                self.actions.push(Action::Circuit(open));
+            }
+        }
+        let plan = match outcome {
+            Ok(()) => Plan::Emissions,
+            Err(_) if Bug::TrapKeepsEmissions.is_planted() => Plan::Emissions,
+            Err(failure) => Plan::Copy(decide::after_failure(&failure, attempt, &self.rules.retry)),
+        };
+        if self.rules.dedupe && Bug::MarkBeforeConfirm.is_planted() {
+            self.actions.push(Action::Mark(ticket));
+        }
+        self.publish(ticket, plan);
+        if Bug::AckBeforeConfirm.is_planted() {
+            self.finish(ticket, Settled::Emitted);
+        }
+    }
+
+    /// Begins to publish a plan; in one transaction with its acknowledgement where the broker can.
+    fn publish(&mut self, ticket: Ticket, plan: Plan) {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        if self.session != Some(job.facts.session) {
+            return self.leave(ticket, "its session is over");
+        }
+        job.phase = Phase::Publishing(plan.clone());
+        let marks = self.rules.dedupe && job.marks(&plan);
+        let action =
+            if self.rules.atomic { Action::Commit(ticket, plan, marks) } else { Action::Publish(ticket, plan) };
+        self.actions.push(action);
+    }
+
+    fn published(&mut self, ticket: Ticket, result: Result<(), Unpublished>, now: Duration) {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        let Phase::Publishing(plan) = job.phase.clone() else { return };
+        let refusals = match result {
+            Ok(()) => return self.confirmed(ticket, plan, now),
+            Err(_) if Bug::LostCountsAsConfirmed.is_planted() => return self.confirmed(ticket, plan, now),
+            Err(Unpublished::Lost(why)) => return self.pause(ticket, plan, &why, now),
+            Err(Unpublished::Refused(refusals)) => refusals,
+        };
+        let (policy, attempt) = (self.rules.unroutable, job.facts.attempt);
+        if plan == Plan::Emissions {
+            let decide = |refusal| decide::after_refusal(refusal, policy, attempt, &self.rules.retry);
+            if let Some(decision) = refusals.iter().find_map(decide) {
+                return self.publish(ticket, Plan::Copy(decision));
+            }
+        }
+        if Bug::DeadLetterUnconfirmed.is_planted() && matches!(plan, Plan::Copy(_)) {
+            return self.confirmed(ticket, plan, now);
+        }
+        // A copy that is not taken holds its delivery, and with it the route: better late than lost.
+        let why = refusals.first().map_or_else(String::new, ToString::to_string);
+        self.pause(ticket, plan, &why, now);
+    }
+
+    /// Tries again later, in the same session only: a redelivery in the next one does the work with the same ids.
+    fn pause(&mut self, ticket: Ticket, plan: Plan, why: &str, now: Duration) {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        if self.session != Some(job.facts.session) {
+            return self.leave(ticket, why);
+        }
+        job.pause = (job.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+        job.phase = Phase::Paused { plan, until: now + job.pause };
+        self.actions.push(Action::Stuck(ticket, why.to_owned()));
+    }
+
+    /// Everything is with the broker.
+    fn confirmed(&mut self, ticket: Ticket, plan: Plan, now: Duration) {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        let marks = self.rules.dedupe && job.marks(&plan);
+        job.outcome = Some(match plan {
+            Plan::Emissions => Settled::Emitted,
+            Plan::Copy(decision) => Settled::Copied(decision),
+            Plan::Park => Settled::Parked,
+        });
+        if marks && !self.rules.atomic && !Bug::MarkBeforeConfirm.is_planted() {
+            job.phase = Phase::Marking;
+            self.actions.push(Action::Mark(ticket));
+        } else {
+            self.acknowledge(ticket, now);
+        }
+    }
+
+    fn acknowledge(&mut self, ticket: Ticket, now: Duration) {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        let Some(outcome) = job.outcome.take() else { return };
+        self.note_order(ticket, &outcome, now);
+        self.finish(ticket, outcome);
+    }
+
+    /// What is retried or parked comes back, and what follows it with its key waits for it.
+    fn note_order(&mut self, ticket: Ticket, outcome: &Settled, now: Duration) {
+        let Some(job) = self.jobs.get(&ticket) else { return };
+        let Some(lane) = &job.facts.lane else { return };
+        match outcome {
+            Settled::Copied(Decision::Retry { .. }) => self.lanes.park(lane, &job.facts.id, true, now),
+            Settled::Parked => self.lanes.park(lane, &job.facts.id, false, now),
+            Settled::Copied(Decision::DeadLetter { .. }) | Settled::Emitted | Settled::Repeat => {
+                self.lanes.settle(lane, &job.facts.id);
+            }
+        }
+    }
+
+    fn finish(&mut self, ticket: Ticket, settled: Settled) {
+        if settled == Settled::Repeat
+            && let Some(job) = self.jobs.get(&ticket)
+            && let Some(lane) = &job.facts.lane
+        {
+            self.lanes.settle(lane, &job.facts.id);
+        }
+        let in_transaction = self.rules.atomic && settled != Settled::Repeat;
+        let done = if in_transaction { Action::Settled(ticket, settled) } else { Action::Ack(ticket, settled) };
+        self.actions.push(done);
+        self.end(ticket);
+    }
+
+    fn leave(&mut self, ticket: Ticket, why: &str) {
+        if Bug::DropOnReconnect.is_planted() {
+            return self.finish(ticket, Settled::Emitted);
+        }
+        self.actions.push(Action::Leave(ticket, why.to_owned()));
+        self.end(ticket);
+    }
+
+    /// Forgets a ticket, and lets those go that waited for it.
+    fn end(&mut self, ticket: Ticket) {
+        let Some(job) = self.jobs.remove(&ticket) else { return };
+        self.bytes -= job.facts.bytes;
+        if job.counted {
+            self.running -= 1;
+            self.alone = false;
+            if self.running == 0
+                && let Some(circuit) = &mut self.circuit
+            {
+                // A probe that ended without an outcome has told nothing.
+                circuit.unprobe();
+            }
+            let behind = self.ids.remove(&job.facts.id).unwrap_or_default();
+            for waiting in behind.into_iter().rev() {
+                self.ready.push_front(waiting);
+            }
+        }
+        if let Some(lane) = &job.facts.lane {
+            self.lanes.leave(lane, ticket);
+            self.lanes.wake(lane.clone());
+        }
+    }
+
+    fn session_changed(&mut self, session: Option<u64>, blocked: bool) {
+        let was = std::mem::replace(&mut self.session, session);
+        self.blocked = blocked && !Bug::BlockedIgnored.is_planted() || self.blocked && Bug::LostWakeup.is_planted();
+        if was == session {
+            return;
+        }
+        // Lanes are remembered: what is parked in the broker is still parked.
+        let over: Vec<Ticket> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| {
+                Some(job.facts.session) != session && matches!(job.phase, Phase::Waiting | Phase::Paused { .. })
+            })
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for ticket in over {
+            self.leave(ticket, "its session is over");
+        }
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        let waiting: Vec<Ticket> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| matches!(job.phase, Phase::Waiting))
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for ticket in waiting {
+            self.leave(ticket, "the daemon stops");
+        }
+    }
+
+    /// What time has made due.
+    fn wake(&mut self, now: Duration) {
+        while let Some(lane) = self.lanes.woken() {
+            self.advance(&lane, now);
+        }
+        let due: Vec<(Ticket, Plan)> = self
+            .jobs
+            .iter()
+            .filter_map(|(ticket, job)| match &job.phase {
+                Phase::Paused { plan, until } if *until <= now => Some((*ticket, plan.clone())),
+                _ => None,
+            })
+            .collect();
+        if self.blocked {
+            return;
+        }
+        for (ticket, plan) in due {
+            self.publish(ticket, plan);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! At most so many events in a time: a token bucket that holds one burst of a tenth of a second, and at least one.
+
+use std::time::Duration;
+
+use crate::config::Rate;
+
+#[derive(Debug)]
+pub(super) struct Bucket {
+    /// Time that one event costs.
+    cost: Duration,
+    /// Events that may start at once after a pause.
+    burst: u32,
+    /// When the bucket is full again.
+    full_at: Duration,
+}
+
+impl Bucket {
+    pub(super) fn new(rate: Rate) -> Self {
+        let cost = rate.per / rate.events.max(1);
+        let tenth = Duration::from_millis(100).as_nanos() / cost.as_nanos().max(1);
+        Self { cost, burst: u32::try_from(tenth).unwrap_or(u32::MAX).max(1), full_at: Duration::ZERO }
+    }
+
+    pub(super) fn take(&mut self, now: Duration) -> bool {
+        if self.deadline(now).is_some() {
+            return false;
+        }
+        self.full_at = self.full_at.max(now) + self.cost;
+        true
+    }
+
+    /// When the next event may start, if not now.
+    pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
+        let free_at = (self.full_at + self.cost).saturating_sub(self.cost.saturating_mul(self.burst));
+        (free_at > now).then_some(free_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn starts(rate: Rate, for_ms: u64) -> u64 {
+        let mut bucket = Bucket::new(rate);
+        (0..for_ms).map(|ms| u64::from(bucket.take(Duration::from_millis(ms)))).sum()
+    }
+
+    #[test]
+    fn the_rate_holds_over_time_and_bursts_are_small() {
+        let per_second = |events| Rate { events, per: Duration::from_secs(1) };
+        for (rate, expected) in [(per_second(10), 100), (per_second(100), 1010), (per_second(1), 10)] {
+            let seen = starts(rate, 10_000);
+            assert!(seen.abs_diff(expected) <= 10, "{rate:?}: {seen}");
+        }
+        assert_eq!(starts(Rate { events: 2, per: Duration::from_secs(60) }, 59_000), 2);
+        let mut bucket = Bucket::new(per_second(100));
+        let burst = (0..100).filter(|_| bucket.take(Duration::from_secs(50))).count();
+        assert_eq!(burst, 10, "a tenth of a second's worth");
+    }
+}

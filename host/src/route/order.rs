@@ -1,0 +1,50 @@
+//! The key within which a route keeps order.
+
+use crate::config::OrderBy;
+use crate::event::Event;
+
+/// The key of an event; what lacks it shares the empty key.
+pub(super) fn key(by: &OrderBy, event: &Event) -> String {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    match by {
+        OrderBy::Tenant => text(&event.tenant),
+        OrderBy::User => text(&event.user),
+        OrderBy::Subject => text(&event.subject),
+        OrderBy::Type => event.kind.clone(),
+        OrderBy::Source => event.source.clone(),
+        OrderBy::RoutingKey => event.routing_key.clone(),
+        OrderBy::Attribute(name) => {
+            event.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()).unwrap_or_default()
+        }
+        OrderBy::Data(path) => field(path, &event.data).unwrap_or_default(),
+    }
+}
+
+/// A field of JSON data; numbers and the like as JSON writes them.
+fn field(path: &[String], data: &[u8]) -> Option<String> {
+    let mut value: &serde_json::Value = &serde_json::from_slice(data).ok()?;
+    for name in path {
+        value = value.get(name)?;
+    }
+    match value {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Null => None,
+        other => Some(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_data() {
+        let path = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
+        let data = br#"{"call":{"id":"c-1","n":7,"none":null}}"#;
+        assert_eq!(field(&path("call.id"), data).as_deref(), Some("c-1"));
+        assert_eq!(field(&path("call.n"), data).as_deref(), Some("7"));
+        assert_eq!(field(&path("call.none"), data), None);
+        assert_eq!(field(&path("call.id.x"), data), None);
+        assert_eq!(field(&path("id"), b"no json"), None);
+    }
+}
