@@ -124,6 +124,19 @@ impl Daemon {
         if sent.success() { Ok(()) } else { bail!("process {pid} did not take SIG{name}") }
     }
 
+    /// Waits for its end; `None` when it goes on.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub async fn ended_within(&mut self, within: Duration) -> Result<Option<ExitStatus>> {
+        let child = self.child.as_mut().context("the daemon is not running")?;
+        let Ok(status) = tokio::time::timeout(within, child.wait()).await else {
+            return Ok(None);
+        };
+        self.child = None;
+        Ok(Some(status?))
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

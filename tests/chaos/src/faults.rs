@@ -1,29 +1,25 @@
 //! Carries out one fault: breaks, holds, heals, and measures until the next settled event. Each must leave a trace in
 //! what is seen from outside; a fault that left none did not act, and the run fails for it.
 
-use std::os::unix::process::ExitStatusExt;
-use std::sync::Arc;
+mod broker;
+mod process;
+
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use xtask::rabbitmq::Node;
 
-use crate::amqp;
-use crate::daemon::describe;
-use crate::embedded;
-use crate::http::Client;
-use crate::monitor::metrics;
 use crate::proxy::Mode;
 use crate::schedule::{BrokerKind, Fault, Kind};
-use crate::strace;
 use crate::world::{Recovery, World};
 
 /// After the way is free; the daemon's own bounds on reconnecting are 5 s between tries and 10 s a try.
 pub const RECOVER_WITHIN: Duration = Duration::from_secs(10);
 /// How long we look before we call it never.
 const LOOK_FOR: Duration = Duration::from_secs(60);
+/// The daemon's heartbeat is 10 s, and its patience with a confirm 30 s.
+const NOTICE_WITHIN: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What became of a fault.
@@ -95,16 +91,12 @@ impl World {
         Ok(Done { fault, at_ms, rows: fault.kind.rows(), acted: trace.acted, evidence, recovery_ms, pass })
     }
 
-    fn node(&self) -> Result<Arc<Node>> {
-        self.node.clone().context("there is no RabbitMQ node")
-    }
-
-    fn reconnects(&self) -> u64 {
+    pub(super) fn reconnects(&self) -> u64 {
         self.watch.reconnects.load(Ordering::Relaxed)
     }
 
     /// Waits until the daemon has made another session, which it tells itself.
-    async fn reconnected(&self, before: u64) -> bool {
+    pub(super) async fn reconnected(&self, before: u64) -> bool {
         let began = Instant::now();
         while self.reconnects() == before && began.elapsed() < LOOK_FOR {
             tokio::time::sleep(PAUSE).await;
@@ -112,7 +104,7 @@ impl World {
         self.reconnects() > before
     }
 
-    async fn base(&self) -> u64 {
+    pub(super) async fn base(&self) -> u64 {
         self.settled().await.unwrap_or_default()
     }
 
@@ -135,158 +127,20 @@ impl World {
         let base = self.base().await;
         proxy.heal();
         let free = Instant::now();
-        // A hole may be noticed only when it is lifted, and what was held counts when it is written.
-        let is_new_session = is_cut && self.reconnected(reconnects).await;
+        // A silence of three heartbeats must have been noticed as well; a shorter one need not be.
+        let must_be_noticed = is_cut || (fault.is_hole() && fault.hold() > NOTICE_WITHIN);
+        let is_new_session = must_be_noticed && self.reconnected(reconnects).await;
+        // What was held counts when it is written.
         tokio::time::sleep(PAUSE).await;
         let seen = proxy.seen();
         let (cut, refused) = (seen.cut - before.cut, seen.refused - before.refused);
         let disturbed = seen.disturbed - before.disturbed;
-        let acted =
-            if is_cut { cut > 0 && is_new_session && (fault.kind == Kind::Cut || refused > 0) } else { disturbed > 0 };
+        let touched = if is_cut { cut > 0 && (fault.kind == Kind::Cut || refused > 0) } else { disturbed > 0 };
+        let acted = touched && (is_new_session || !must_be_noticed);
         let sessions = self.reconnects() - reconnects;
         let evidence =
             format!("{cut} connections cut, {refused} refused, {disturbed} chunks disturbed, {sessions} new sessions");
         Ok(Trace { acted, evidence, free, base })
-    }
-
-    async fn restart_broker(&mut self, fault: Fault) -> Result<Trace> {
-        let (node, reconnects) = (self.node()?, self.reconnects());
-        let is_kill = fault.kind == Kind::BrokerKill;
-        let before = node.pid();
-        let restarting = node.clone();
-        let down = Instant::now();
-        let stopping = node.clone();
-        tokio::task::spawn_blocking(move || if is_kill { stopping.kill() } else { stopping.stop() }).await??;
-        // A killed process of many threads is a zombie before the last of them has let go of the listener, and whoever
-        // connects then takes the dead node for the new one.
-        while amqp::is_listening(&self.url).await && down.elapsed() < RECOVER_WITHIN {
-            tokio::time::sleep(PAUSE).await;
-        }
-        tokio::task::spawn_blocking(move || restarting.restart()).await??;
-        let (free, base) = (Instant::now(), self.base().await);
-        let is_new_session = self.reconnected(reconnects).await;
-        let after = node.pid();
-        let acted = before.is_some() && before != after && is_new_session;
-        let away = free - down;
-        Ok(Trace { acted, evidence: format!("node {before:?} became {after:?}, away {away:.1?}"), free, base })
-    }
-
-    async fn close_connections(&mut self) -> Result<Trace> {
-        let (node, reconnects) = (self.node()?, self.reconnects());
-        tokio::task::spawn_blocking(move || node.ctl(&["close_all_connections", "chaos"])).await??;
-        let (free, base) = (Instant::now(), self.base().await);
-        let acted = self.reconnected(reconnects).await;
-        Ok(Trace { acted, evidence: format!("{} new sessions", self.reconnects() - reconnects), free, base })
-    }
-
-    async fn alarm(&mut self, fault: Fault) -> Result<Trace> {
-        let node = self.node()?;
-        let watermark = |absolute: &'static str| {
-            let node = node.clone();
-            tokio::task::spawn_blocking(move || node.ctl(&["set_vm_memory_high_watermark", "absolute", absolute]))
-        };
-        let blocked = || self.watch.blocked.load(Ordering::Relaxed);
-        let before = blocked();
-        watermark("1MB").await??;
-        let began = Instant::now();
-        // The broker tells a connection at its next publish.
-        while blocked() == before && began.elapsed() < RECOVER_WITHIN {
-            tokio::time::sleep(PAUSE).await;
-        }
-        tokio::time::sleep(fault.hold()).await;
-        let base = self.base().await;
-        watermark("4GB").await??;
-        let free = Instant::now();
-        let acted = blocked() > before;
-        Ok(Trace { acted, evidence: format!("blocked at {} looks", blocked() - before), free, base })
-    }
-
-    async fn delete_target(&mut self, fault: Fault) -> Result<Trace> {
-        let mut client = Client::new(self.address);
-        let before = metrics(&mut client).await?.retried;
-        amqp::delete_target(&self.url).await?;
-        let began = Instant::now();
-        let mut retried = before;
-        while (retried == before || began.elapsed() < fault.hold()) && began.elapsed() < RECOVER_WITHIN {
-            tokio::time::sleep(PAUSE).await;
-            retried = metrics(&mut client).await?.retried;
-        }
-        let base = self.base().await;
-        let broker = embedded::open(&self.config()?).await?;
-        embedded::close(broker).await;
-        let free = Instant::now();
-        let count = retried.saturating_sub(before);
-        Ok(Trace { acted: count > 0, evidence: format!("{count} events went to retry queues"), free, base })
-    }
-
-    async fn restart_daemon(&mut self, fault: Fault) -> Result<Trace> {
-        let is_kill = fault.kind == Kind::DaemonKill;
-        self.daemon.signal(if is_kill { "KILL" } else { "TERM" }).await?;
-        let asked = Instant::now();
-        let status = self.daemon.ended().await?;
-        let mut evidence = format!("{} after {:.1?}", describe(status), asked.elapsed());
-        let acted = if is_kill { status.signal() == Some(9) } else { status.code() == Some(0) };
-        if !is_kill && self.broker == BrokerKind::Embedded {
-            let taken = embedded::drain(&self.source, &self.config()?).await?;
-            evidence = format!("{evidence}, {taken} outputs taken");
-        }
-        self.start_again(acted, evidence).await
-    }
-
-    async fn start_again(&mut self, acted: bool, evidence: String) -> Result<Trace> {
-        let free = Instant::now();
-        self.daemon.start()?;
-        self.daemon.wait(false).await?;
-        self.note_pid();
-        Ok(Trace { acted, evidence, free, base: 0 })
-    }
-
-    async fn pause_daemon(&mut self, fault: Fault) -> Result<Trace> {
-        let base = self.base().await;
-        self.daemon.signal("STOP").await?;
-        tokio::time::sleep(fault.hold()).await;
-        let pid = self.daemon.pid().context("the daemon is gone")?;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let acted = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
-        self.daemon.signal("CONT").await?;
-        let free = Instant::now();
-        Ok(Trace { acted, evidence: format!("stopped for {:?}", fault.hold()), free, base })
-    }
-
-    /// The store fails, or the daemon dies, within a sync. After an error it must refuse everything until it is
-    /// started again.
-    async fn break_sync(&mut self, fault: Fault) -> Result<Trace> {
-        let pid = self.daemon.pid().context("the daemon is gone")?;
-        let is_kill = fault.kind == Kind::SyncKill;
-        let mut tracer = strace::attach(pid, is_kill, fault.amount)?;
-        let mut evidence = format!("in sync number {}", fault.amount);
-        let acted = if is_kill {
-            let status = self.daemon.ended().await?;
-            evidence = format!("{} {evidence}", describe(status));
-            status.signal() == Some(9)
-        } else {
-            let refused = self.refuses().await;
-            tracer.detach().await;
-            self.daemon.signal("TERM").await?;
-            let status = self.daemon.ended().await?;
-            evidence = format!("{} {evidence}, {}", if refused { "refused" } else { "went on" }, describe(status));
-            refused
-        };
-        tracer.detach().await;
-        self.start_again(acted, evidence).await
-    }
-
-    /// Whether the daemon comes to say that its store failed.
-    async fn refuses(&self) -> bool {
-        let mut client = Client::new(self.address);
-        let began = Instant::now();
-        while began.elapsed() < RECOVER_WITHIN {
-            if matches!(client.get("/readyz").await, Ok((503, _))) {
-                return true;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        false
     }
 }
 

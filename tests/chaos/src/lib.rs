@@ -6,6 +6,7 @@ pub mod checker;
 pub mod daemon;
 pub mod embedded;
 pub mod faults;
+pub mod finish;
 pub mod http;
 pub mod ledger;
 pub mod monitor;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 use trunkline_chaos::run::{Settings, run};
 use trunkline_chaos::schedule::{BrokerKind, Kind, Pace};
 use trunkline_chaos::{faults, strace};
@@ -50,7 +51,12 @@ async fn main() -> ExitCode {
     let flags = Flags::parse();
     let seed = flags.seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed}");
-    match chaos(&flags, seed).await {
+    // Interrupted, the run is dropped, and with it every process that it started.
+    let ended = tokio::select! {
+        ended = chaos(&flags, seed) => ended,
+        () = interrupted() => Err(anyhow!("interrupted")),
+    };
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!("failed; the same faults again: --seed {seed}");
@@ -60,6 +66,16 @@ async fn main() -> ExitCode {
             eprintln!("error: {error:#}\nthe same faults again: --seed {seed}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn interrupted() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _asked = tokio::signal::ctrl_c() => {}
+        _asked = terminate.recv() => {}
     }
 }
 

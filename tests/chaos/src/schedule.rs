@@ -84,6 +84,12 @@ impl Kind {
         !matches!(self, Self::DaemonTerm)
     }
 
+    /// Whether bytes stand still while it lasts.
+    #[must_use]
+    pub const fn is_hole(self) -> bool {
+        matches!(self, Self::Hole | Self::HoleFromBroker | Self::HoleToBroker)
+    }
+
     /// The kinds that fit a broker; those with strace only where there is one.
     #[must_use]
     pub fn of(broker: BrokerKind, has_strace: bool) -> Vec<Self> {
@@ -144,6 +150,12 @@ impl Fault {
         Duration::from_millis(self.after_ms)
     }
 
+    /// Whether bytes stand still while it lasts.
+    #[must_use]
+    pub const fn is_hole(&self) -> bool {
+        self.kind.is_hole()
+    }
+
     /// Its length.
     #[must_use]
     pub const fn hold(&self) -> Duration {
@@ -182,9 +194,8 @@ impl Schedule {
             Pace::Short => (self.random.u64(200..700), self.random.u64(500..1_500)),
             Pace::Long => (self.random.u64(1_000..8_000), self.random.u64(1_000..6_000)),
         };
-        let is_hole = matches!(kind, Kind::Hole | Kind::HoleFromBroker | Kind::HoleToBroker);
         // Now and then longer than three heartbeats of the daemon's 10 s.
-        let is_endless = is_hole && self.pace == Pace::Long && self.random.u8(0..4) == 0;
+        let is_endless = kind.is_hole() && self.pace == Pace::Long && self.random.u8(0..4) == 0;
         let hold_ms = if is_endless { self.random.u64(31_000..35_000) } else { hold_ms };
         let amount = match kind {
             Kind::Latency => self.random.u64(50..400),
@@ -217,6 +228,10 @@ impl Iterator for Schedule {
         if self.deck.is_empty() {
             self.deck = self.kinds.clone();
             self.random.shuffle(&mut self.deck);
+            if self.pace == Pace::Short {
+                // A restart of the node takes ten seconds: all else first, so that a minute holds most kinds.
+                self.deck.sort_by_key(|kind| !matches!(kind, Kind::BrokerKill | Kind::BrokerStop));
+            }
         }
         let kind = self.deck.pop()?;
         Some(self.draw(kind))

@@ -10,15 +10,16 @@ use anyhow::{Context, Result};
 use xtask::rabbitmq::{self, Node};
 
 use crate::daemon::{Daemon, Settings};
-use crate::embedded;
 use crate::http::Client;
 use crate::monitor::{Watch, metrics};
 use crate::plan::routes;
 use crate::proxy::Proxy;
 use crate::schedule::BrokerKind;
 use crate::source::Source;
+use crate::{amqp, embedded};
 
 const LOOK: Duration = Duration::from_millis(10);
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running system.
 pub struct World {
@@ -90,6 +91,24 @@ impl World {
         world.daemon.wait(true).await?;
         world.note_pid();
         Ok(world)
+    }
+
+    /// Ends the node and waits until all of it is gone: its port mapper refuses to end before.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn close(&mut self) -> Result<()> {
+        let Some(node) = self.node.take() else {
+            return Ok(());
+        };
+        let ending = node.clone();
+        tokio::task::spawn_blocking(move || ending.kill()).await??;
+        let since = Instant::now();
+        while amqp::is_listening(&self.url).await && since.elapsed() < CLOSE_WITHIN {
+            tokio::time::sleep(LOOK).await;
+        }
+        tokio::task::spawn_blocking(move || drop(node)).await?;
+        Ok(())
     }
 
     /// Tells the watch which process it is.

@@ -1,0 +1,94 @@
+//! Faults of the daemon's process, and of the system calls under its store.
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use super::{PAUSE, RECOVER_WITHIN, Trace};
+use crate::daemon::describe;
+use crate::http::Client;
+use crate::schedule::{BrokerKind, Fault, Kind};
+use crate::world::World;
+use crate::{embedded, strace};
+
+impl World {
+    pub(super) async fn restart_daemon(&mut self, fault: Fault) -> Result<Trace> {
+        let is_kill = fault.kind == Kind::DaemonKill;
+        self.daemon.signal(if is_kill { "KILL" } else { "TERM" }).await?;
+        let asked = Instant::now();
+        let status = self.daemon.ended().await?;
+        let mut evidence = format!("{} after {:.1?}", describe(status), asked.elapsed());
+        let acted = if is_kill { status.signal() == Some(9) } else { status.code() == Some(0) };
+        if !is_kill && self.broker == BrokerKind::Embedded {
+            let taken = embedded::drain(&self.source, &self.config()?).await?;
+            evidence = format!("{evidence}, {taken} outputs taken");
+        }
+        self.start_again(acted, evidence).await
+    }
+
+    async fn start_again(&mut self, acted: bool, evidence: String) -> Result<Trace> {
+        let free = Instant::now();
+        self.daemon.start()?;
+        self.daemon.wait(false).await?;
+        self.note_pid();
+        Ok(Trace { acted, evidence, free, base: 0 })
+    }
+
+    pub(super) async fn pause_daemon(&mut self, fault: Fault) -> Result<Trace> {
+        let base = self.base().await;
+        self.daemon.signal("STOP").await?;
+        tokio::time::sleep(fault.hold()).await;
+        let pid = self.daemon.pid().context("the daemon is gone")?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let acted = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+        self.daemon.signal("CONT").await?;
+        let free = Instant::now();
+        Ok(Trace { acted, evidence: format!("stopped for {:?}", fault.hold()), free, base })
+    }
+
+    /// The store fails, or the daemon dies, within a sync. After an error it must refuse everything until it is
+    /// started again.
+    pub(super) async fn break_sync(&mut self, fault: Fault) -> Result<Trace> {
+        let pid = self.daemon.pid().context("the daemon is gone")?;
+        let is_kill = fault.kind == Kind::SyncKill;
+        let mut tracer = strace::attach(pid, is_kill, fault.amount)?;
+        let mut evidence = format!("in sync number {}", fault.amount);
+        let acted = if is_kill {
+            match self.daemon.ended_within(RECOVER_WITHIN).await? {
+                Some(status) => {
+                    evidence = format!("{} {evidence}", describe(status));
+                    status.signal() == Some(9)
+                }
+                None => {
+                    // There was nothing to write any more.
+                    self.daemon.signal("KILL").await?;
+                    self.daemon.ended().await?;
+                    false
+                }
+            }
+        } else {
+            let refused = self.refuses().await;
+            tracer.detach().await;
+            self.daemon.signal("TERM").await?;
+            let status = self.daemon.ended().await?;
+            evidence = format!("{} {evidence}, {}", if refused { "refused" } else { "went on" }, describe(status));
+            refused
+        };
+        tracer.detach().await;
+        self.start_again(acted, evidence).await
+    }
+
+    /// Whether the daemon comes to say that its store failed.
+    async fn refuses(&self) -> bool {
+        let mut client = Client::new(self.address);
+        let began = Instant::now();
+        while began.elapsed() < RECOVER_WITHIN {
+            if matches!(client.get("/readyz").await, Ok((503, _))) {
+                return true;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        false
+    }
+}
