@@ -72,7 +72,7 @@ impl World {
             Kind::DeleteTarget => self.delete_target(fault).await,
             Kind::DaemonKill | Kind::DaemonTerm => self.restart_daemon(fault).await,
             Kind::DaemonPause => self.pause_daemon(fault).await,
-            Kind::SyncError | Kind::SyncKill => self.break_sync(fault).await,
+            Kind::SyncError | Kind::SyncKill | Kind::WriteError | Kind::WriteKill => self.break_store(fault).await,
         };
         let trace = trace.with_context(|| format!("fault {} ({})", fault.number, fault.kind.name()))?;
         let recovery = self.recovery(trace.free, trace.base, LOOK_FOR).await;

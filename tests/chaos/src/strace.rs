@@ -19,15 +19,16 @@ pub struct Tracer {
     child: Child,
 }
 
-/// From now on, the `when`-th sync of each thread and all later ones fail, or the `when`-th kills.
+/// From now on, the `when`-th call of each thread and all later ones fail, or the `when`-th kills.
 ///
 /// # Errors
 /// When strace cannot be run.
-pub fn attach(pid: u32, kill: bool, when: u64) -> Result<Tracer> {
+pub fn attach(pid: u32, call: &str, kill: bool, when: u64) -> Result<Tracer> {
     let what = if kill { format!("signal=SIGKILL:when={when}") } else { format!("error=EIO:when={when}+") };
     let child = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e"])
-        .arg(format!("inject=fdatasync,fsync:{what}"))
+        .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+        .arg(format!("trace={call}"))
+        .args(["-e", &format!("inject={call}:{what}")])
         .args(["-p", &pid.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())

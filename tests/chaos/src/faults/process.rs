@@ -47,13 +47,15 @@ impl World {
         Ok(Trace { acted, evidence: format!("stopped for {:?}", fault.hold()), free, base })
     }
 
-    /// The store fails, or the daemon dies, within a sync. After an error it must refuse everything until it is
+    /// The store fails, or the daemon dies, within a system call. After an error it must refuse everything until it is
     /// started again.
-    pub(super) async fn break_sync(&mut self, fault: Fault) -> Result<Trace> {
+    pub(super) async fn break_store(&mut self, fault: Fault) -> Result<Trace> {
         let pid = self.daemon.pid().context("the daemon is gone")?;
-        let is_kill = fault.kind == Kind::SyncKill;
-        let mut tracer = strace::attach(pid, is_kill, fault.amount)?;
-        let mut evidence = format!("in sync number {}", fault.amount);
+        let is_kill = matches!(fault.kind, Kind::SyncKill | Kind::WriteKill);
+        let is_sync = matches!(fault.kind, Kind::SyncKill | Kind::SyncError);
+        let call = if is_sync { "fdatasync" } else { "pwrite64" };
+        let mut tracer = strace::attach(pid, call, is_kill, fault.amount)?;
+        let mut evidence = format!("in {call} number {}", fault.amount);
         let acted = if is_kill {
             match self.daemon.ended_within(RECOVER_WITHIN).await? {
                 Some(status) => {
