@@ -10,4 +10,6 @@ pub mod daemon;
 pub mod event;
 pub mod plugin;
 pub mod route;
+#[cfg(test)]
+mod simulation;
 pub mod telemetry;

@@ -127,10 +127,11 @@ fn start_logging(format: LogFormat) {
     }
 }
 
-/// The AMQP client traces whole frames, and its login is one of them: not even `LOG_LEVEL=trace` shows a password.
+/// The AMQP client traces whole frames, and its login is one of them: not even `LOG_LEVEL=trace` shows a password. And
+/// it warns of every returned message with its body; we count those and tell the type.
 fn is_fit(target: &str, level: tracing::Level) -> bool {
     let is_client = ["lapin", "amq_protocol"].iter().any(|client| target.starts_with(client));
-    !is_client || level < tracing::Level::TRACE
+    target != "lapin::returned_messages" && (!is_client || level < tracing::Level::TRACE)
 }
 
 #[cfg(test)]
@@ -145,6 +146,7 @@ mod tests {
             ("amq_protocol_tcp", Level::TRACE, false),
             ("lapin::io_loop", Level::DEBUG, true),
             ("lapin", Level::ERROR, true),
+            ("lapin::returned_messages", Level::WARN, false),
             ("trunkline::route", Level::TRACE, true),
         ] {
             assert_eq!(is_fit(target, level), fit, "{target} {level}");

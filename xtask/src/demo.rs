@@ -25,8 +25,9 @@ pub(crate) fn build_plugins() -> Result<PathBuf> {
 pub(crate) fn run(once: bool) -> Result<()> {
     println!("building the plugins and the daemon (the first time takes some minutes) ...");
     build_plugins()?;
-    let built =
-        Command::new("cargo").current_dir(root()).args(["build", "--quiet", "--package", "trunkline"]).status()?;
+    // With the features that the whole workspace has: after the tests nothing is compiled again.
+    let build = ["build", "--quiet", "--workspace", "--bin", "trunkline"];
+    let built = Command::new("cargo").current_dir(root()).args(build).status()?;
     if !built.success() {
         bail!("the daemon does not build ({built})");
     }

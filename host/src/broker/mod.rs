@@ -11,6 +11,7 @@
 //! Does not know routes, plugins or what is in a message.
 
 pub mod amqp;
+pub(crate) mod bug;
 pub mod embedded;
 mod marks;
 

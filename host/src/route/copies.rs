@@ -8,44 +8,44 @@ use crate::event::{ExchangeName, Headers, Message, Properties, QueueName, Reason
 
 /// What is known of a delivery beside its message.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Identity of the event, derived when the message has none.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// The attempt that just ended, from 1.
-    pub(super) attempt: u32,
+    pub(crate) attempt: u32,
     /// When it was received, RFC 3339.
-    pub(super) now: String,
+    pub(crate) now: String,
     /// The route and the plugin that ran.
-    pub(super) route: String,
-    pub(super) plugin: String,
-    pub(super) digest: String,
+    pub(crate) route: String,
+    pub(crate) plugin: String,
+    pub(crate) digest: String,
     /// The last lines that the plugin logged or printed.
-    pub(super) log: String,
+    pub(crate) log: String,
 }
 
 /// Where a copy waits.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wait<'a> {
+pub(crate) struct Wait<'a> {
     /// The queue that it comes back to.
-    pub(super) source: &'a QueueName,
+    pub(crate) source: &'a QueueName,
     /// How long, and in which queues on a broker that does not delay by itself.
-    pub(super) step: &'a RetryStep,
+    pub(crate) step: &'a RetryStep,
     /// On an ordered route the time before which the event does not run, in milliseconds since the Unix epoch: the
     /// copy itself comes back after the same time as all others.
-    pub(super) due_ms: Option<u64>,
+    pub(crate) due_ms: Option<u64>,
     /// From 0 to 1: how much of the jitter is taken.
-    pub(super) luck: f64,
+    pub(crate) luck: f64,
 }
 
 /// The copy that waits for the next attempt. Its id stays, so that a consumer's dedupe sees one event.
-pub(super) fn retry(message: &Message, seen: &Seen, wait: &Wait<'_>, error: &str) -> Publication {
+pub(crate) fn retry(message: &Message, seen: &Seen, wait: &Wait<'_>, error: &str) -> Publication {
     let mut copy = base(message, seen, error);
     copy.properties.headers.set(header::ATTEMPT, seen.attempt + 1);
     waiting(copy, wait)
 }
 
 /// The copy of an event that was not tried, because one before it with its key is not settled.
-pub(super) fn park(message: &Message, seen: &Seen, wait: &Wait<'_>) -> Publication {
+pub(crate) fn park(message: &Message, seen: &Seen, wait: &Wait<'_>) -> Publication {
     let error = message.properties.headers.text(header::ERROR).map(str::to_owned);
     let mut copy = base(message, seen, "");
     match error {
@@ -77,7 +77,7 @@ fn waiting(mut copy: Message, wait: &Wait<'_>) -> Publication {
 }
 
 /// The copy that people look at.
-pub(super) fn dead_letter(
+pub(crate) fn dead_letter(
     message: &Message,
     seen: &Seen,
     target: &DeadLetter,

@@ -41,7 +41,7 @@ pub(super) fn admit(event: &Event, hops_max: u32) -> Option<Decision> {
 }
 
 /// Passing failures wait for their next attempt while there is one; all others are dead letters.
-pub(super) fn after_failure(failure: &Failure, attempt: u32, retry: &Retry) -> Decision {
+pub(crate) fn after_failure(failure: &Failure, attempt: u32, retry: &Retry) -> Decision {
     let at_least = match failure {
         Failure::Retry { after, .. } => after.unwrap_or_default(),
         Failure::Rejected(_)

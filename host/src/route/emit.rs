@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::broker::bug::Bug;
 use crate::broker::{DELAY_MAX, Publication};
 use crate::codec::{self, Outgoing, header};
 use crate::config::{Codec, Emit, Unroutable};
@@ -12,20 +13,20 @@ use crate::event::{Emission, Event, Failure, Message, Properties, RouteName, Rou
 const ATTRIBUTE_NAME_MAX_BYTES: usize = 64;
 
 /// What is the same for all emissions of an event.
-pub(super) struct Context<'a> {
-    pub(super) route: &'a RouteName,
-    pub(super) emit: &'a Emit,
-    pub(super) codec: Codec,
-    pub(super) plugin: &'a str,
-    pub(super) digest: &'a str,
+pub(crate) struct Context<'a> {
+    pub(crate) route: &'a RouteName,
+    pub(crate) emit: &'a Emit,
+    pub(crate) codec: Codec,
+    pub(crate) plugin: &'a str,
+    pub(crate) digest: &'a str,
     /// RFC 3339, UTC.
-    pub(super) now: &'a str,
+    pub(crate) now: &'a str,
     /// The same instant in seconds since the Unix epoch.
-    pub(super) now_seconds: u64,
+    pub(crate) now_seconds: u64,
 }
 
 /// Builds the messages of one event, or says which emission breaks which rule; then none is published.
-pub(super) fn publications(
+pub(crate) fn publications(
     context: &Context<'_>,
     event: &Event,
     emissions: &[Emission],
@@ -33,6 +34,9 @@ pub(super) fn publications(
     let mut keys = HashSet::new();
     let mut publications = Vec::with_capacity(emissions.len());
     for (index, emission) in emissions.iter().enumerate() {
+        if index > 0 && Bug::PartialEmit.is_planted() {
+            break;
+        }
         if let Some(key) = &emission.dedupe_key
             && !keys.insert(key)
         {
@@ -52,7 +56,10 @@ fn invalid(index: usize, problem: &str) -> Failure {
 
 fn message(context: &Context<'_>, event: &Event, index: usize, emission: &Emission) -> Result<Message, String> {
     check(context, emission)?;
-    let id = emission_id(&event.id, context.route, index, emission.dedupe_key.as_deref());
+    let id = match Bug::UnstableIds.is_planted() {
+        true => uuid::Uuid::now_v7().to_string(),
+        false => emission_id(&event.id, context.route, index, emission.dedupe_key.as_deref()),
+    };
     let outgoing = Outgoing {
         id: &id,
         kind: &emission.kind,

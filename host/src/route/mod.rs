@@ -8,7 +8,7 @@
 pub(crate) mod copies;
 pub(crate) mod core;
 pub(crate) mod decide;
-mod emit;
+pub(crate) mod emit;
 mod handle;
 mod order;
 mod run;

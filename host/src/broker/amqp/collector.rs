@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::convert::{name, to_properties};
 use super::publish::unroutable;
 use super::session::{Session, let_go};
+use crate::broker::bug::Bug;
 use crate::broker::{Fate, Refusal};
 use crate::event::{ExchangeName, Message};
 
@@ -40,7 +41,7 @@ pub(super) struct Job {
 
 /// What became of it.
 #[derive(Debug, PartialEq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Confirmed(Fate),
     Refused(Refusal),
     /// Nobody knows.
@@ -50,7 +51,7 @@ pub(super) enum Answer {
 }
 
 /// What identifies a message when it is returned: id, exchange, key.
-type Identity = (String, String, String);
+pub(crate) type Identity = (String, String, String);
 
 struct Pending {
     identity: Identity,
@@ -63,21 +64,22 @@ struct Pending {
 
 /// The bookkeeping, without a channel.
 #[derive(Default)]
-struct Window {
+pub(crate) struct Window {
     pending: BTreeMap<u64, Pending>,
     returned: HashMap<Identity, usize>,
     next: u64,
 }
 
 impl Window {
-    fn add(&mut self, identity: Identity, accept_unroutable: bool, reply: oneshot::Sender<Answer>) -> u64 {
+    pub(crate) fn add(&mut self, identity: Identity, accept_unroutable: bool, reply: oneshot::Sender<Answer>) -> u64 {
         self.next += 1;
         self.pending
             .insert(self.next, Pending { identity, accept_unroutable, reply, since: Instant::now(), taken: None });
         self.next
     }
 
-    fn resolve(&mut self, tag: u64, taken: bool, returned: Option<Identity>) {
+    pub(crate) fn resolve(&mut self, tag: u64, taken: bool, returned: Option<Identity>) {
+        let returned = self.blamed(tag, returned);
         if let Some(pending) = self.pending.get_mut(&tag) {
             pending.taken = Some(taken);
         }
@@ -86,8 +88,19 @@ impl Window {
         }
     }
 
+    /// Whom a return is about, which is never decided by the confirm that carries it.
+    fn blamed(&self, tag: u64, returned: Option<Identity>) -> Option<Identity> {
+        if Bug::ReturnIgnored.is_planted() {
+            return None;
+        }
+        if Bug::ReturnBlamedOnNext.is_planted() {
+            return returned.and(self.pending.get(&tag).map(|pending| pending.identity.clone()));
+        }
+        returned
+    }
+
     /// Answers the resolved ones that come before every unresolved one.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         while let Some(first) = self.pending.first_entry() {
             let Some(taken) = first.get().taken else {
                 return;
@@ -124,7 +137,7 @@ impl Window {
         }
     }
 
-    fn fail(&mut self, answer: impl Fn() -> Answer) {
+    pub(crate) fn fail(&mut self, answer: impl Fn() -> Answer) {
         for (_, pending) in std::mem::take(&mut self.pending) {
             let _nobody_waits = pending.reply.send(answer());
         }

@@ -18,6 +18,13 @@ mod topology;
 
 pub use consume::{Answer, Subscription};
 
+/// What the simulator runs without a connection.
+#[cfg(test)]
+pub(crate) mod parts {
+    pub(crate) use super::collector::{Answer, Identity, Window};
+    pub(crate) use super::consume::Done;
+}
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

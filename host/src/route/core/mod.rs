@@ -8,7 +8,6 @@
 //! The order that must hold, for every delivery: look up (dedupe) → invoke → publish, all confirmed → mark (dedupe) →
 //! acknowledge. A broker that can do the last three in one transaction gets them as one action.
 
-pub(crate) mod bug;
 mod circuit;
 mod lanes;
 mod rate;
@@ -18,10 +17,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::decide::{self, Decision};
+use crate::broker::bug::Bug;
 use crate::broker::{Known, Refusal};
 use crate::config::{CircuitBreaker, Rate, Retry, Unroutable};
 use crate::event::Failure;
-use bug::Bug;
 use circuit::Circuit;
 use lanes::{Lanes, Turn};
 use rate::Bucket;
@@ -233,9 +232,10 @@ impl Core {
 
     /// When [`Input::Tick`] is due, if time alone can change anything.
     pub(crate) fn deadline(&self, now: Duration) -> Option<Duration> {
-        let paused = self.jobs.values().filter_map(|job| match &job.phase {
+        // During an alarm nothing is tried again, whatever the time.
+        let paused = self.jobs.values().filter(|_| !self.blocked).filter_map(|job| match &job.phase {
             Phase::Paused { until, .. } => Some(*until),
-            _ => None,
+            Phase::Waiting | Phase::Looking | Phase::Running | Phase::Publishing(_) | Phase::Marking => None,
         });
         let circuit = self.circuit.as_ref().and_then(Circuit::deadline);
         let rate = self.bucket.as_ref().filter(|_| !self.ready.is_empty()).and_then(|bucket| bucket.deadline(now));

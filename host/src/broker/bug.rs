@@ -37,6 +37,26 @@ pub(crate) enum Bug {
 }
 
 impl Bug {
+    /// All of them.
+    #[cfg(all(test, feature = "planted-bugs"))]
+    pub(crate) const ALL: [Self; 15] = [
+        Self::AckBeforeConfirm,
+        Self::LostCountsAsConfirmed,
+        Self::ReturnIgnored,
+        Self::ReturnBlamedOnNext,
+        Self::StaleTag,
+        Self::AckMultiple,
+        Self::TrapKeepsEmissions,
+        Self::DropOnReconnect,
+        Self::DeadLetterUnconfirmed,
+        Self::MarkBeforeConfirm,
+        Self::PartialEmit,
+        Self::LanesIgnored,
+        Self::BlockedIgnored,
+        Self::LostWakeup,
+        Self::UnstableIds,
+    ];
+
     /// Whether it is planted in this thread.
     #[cfg(all(test, feature = "planted-bugs"))]
     pub(crate) fn is_planted(self) -> bool {

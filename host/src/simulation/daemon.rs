@@ -1,0 +1,528 @@
+//! The daemon of the model: carries out the core's actions as the real one does, on the model's broker and clock.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::broker::{DEAD, OUT, RETRY, SOURCE, Stored, Taken};
+use super::plugin::Nature;
+use super::world::{Due, World};
+use crate::broker::amqp::parts::{Answer, Done, Window};
+use crate::broker::bug::Bug;
+use crate::broker::{Known, Publication, Refusal};
+use crate::codec::{self, header};
+use crate::config::{Codec, DeadLetter, Emit, Retry, RetryStep};
+use crate::event::{Event, ExchangeName, Failure, Message, QueueName, RouteName, RoutingKey};
+use crate::route::copies::{self, Seen, Wait};
+use crate::route::core::{Action, Core, Facts, Input, Plan, Rules, Ticket, Unpublished};
+use crate::route::decide::Decision;
+use crate::route::emit;
+
+static ROUTE: LazyLock<RouteName> = LazyLock::new(|| RouteName::new("r").expect("a name"));
+static QUEUE: LazyLock<QueueName> = LazyLock::new(|| QueueName::new(SOURCE).expect("a name"));
+
+struct Item {
+    message: Message,
+    event: Event,
+    session: u64,
+    tag: u64,
+    emissions: Vec<Publication>,
+    /// What is committed in one transaction.
+    committing: Option<(Plan, bool)>,
+}
+
+/// Messages of one publish that are not all answered.
+struct Waiting {
+    ticket: Ticket,
+    answers: Vec<oneshot::Receiver<Answer>>,
+    refused: Vec<Refusal>,
+}
+
+pub(super) struct Daemon {
+    pub(super) core: Core,
+    items: HashMap<Ticket, Item>,
+    window: Window,
+    done: Done,
+    waiting: Vec<Waiting>,
+    last: u64,
+    /// What it was told of the alarm.
+    blocked: bool,
+    stopping: bool,
+    /// The next tick that is asked for.
+    alarm: Option<Duration>,
+    flushing: bool,
+}
+
+fn retry(ordered: bool, atomic: bool) -> Retry {
+    let step = |ms: u64| RetryStep {
+        delay: Duration::from_millis(ms),
+        spread: Duration::ZERO,
+        queues: match atomic {
+            true => Vec::new(),
+            false => vec![QueueName::new(format!("{RETRY}{}", if ordered { 500 } else { ms })).expect("a name")],
+        },
+    };
+    Retry { max: 4, steps: [500, 1000, 2000, 4000].map(step).to_vec() }
+}
+
+/// What a later look finds: the event as the route decodes it.
+fn decode(message: &Message) -> Event {
+    codec::decode(Codec::Raw, message).expect("the raw codec takes everything")
+}
+
+impl World {
+    /// A new daemon, with a session as soon as there is one.
+    pub(super) fn start(&mut self) {
+        if self.daemon.is_some() {
+            return;
+        }
+        self.incarnation += 1;
+        let scenario = &self.scenario;
+        let core = Core::new(Rules {
+            concurrency: scenario.concurrency,
+            held_max: if scenario.ordered { scenario.prefetch } else { scenario.concurrency },
+            bytes_max: usize::MAX,
+            retry: retry(scenario.ordered, scenario.atomic),
+            unroutable: scenario.unroutable,
+            dedupe: scenario.dedupe,
+            atomic: scenario.atomic,
+            circuit: scenario.circuit,
+            rate: scenario.rate,
+        });
+        self.daemon = Some(Daemon {
+            core,
+            items: HashMap::new(),
+            window: Window::default(),
+            done: Done::default(),
+            waiting: Vec::new(),
+            last: 0,
+            blocked: false,
+            stopping: false,
+            alarm: None,
+            flushing: false,
+        });
+        self.begin_session();
+    }
+
+    pub(super) fn begin_session(&mut self) {
+        if self.session.is_none() && self.daemon.is_some() {
+            self.sessions += 1;
+            self.session = Some(self.sessions);
+            self.tell();
+        }
+    }
+
+    /// The daemon hears of the state of the broker, after a while.
+    pub(super) fn tell(&mut self) {
+        self.soon(20, Due::Told(self.incarnation));
+    }
+
+    pub(super) fn told(&mut self, incarnation: u64) {
+        if incarnation != self.incarnation {
+            return;
+        }
+        let (session, blocked) = (self.session, self.broker.blocked);
+        if let Some(daemon) = &mut self.daemon {
+            daemon.blocked = blocked;
+        }
+        self.feed(Input::Session { now: session, blocked });
+    }
+
+    /// The power is off.
+    pub(super) fn crash(&mut self) {
+        self.daemon = None;
+        self.incarnation += 1;
+        self.session = None;
+        self.broker.cut(&mut self.random, self.now);
+        self.await_release();
+        self.broker.give_back();
+    }
+
+    /// SIGTERM.
+    pub(super) fn stop(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.stopping = true;
+        }
+        self.feed(Input::Drain);
+    }
+
+    fn stopped(&mut self) {
+        self.flush(self.incarnation);
+        self.daemon = None;
+        self.incarnation += 1;
+        self.session = None;
+        self.broker.cut(&mut self.random, self.now);
+        self.broker.give_back();
+        self.soon(500, Due::Start);
+    }
+
+    pub(super) fn lose_session(&mut self) {
+        self.session = None;
+        self.broker.cut(&mut self.random, self.now);
+        self.await_release();
+        self.broker.give_back();
+        if let Some(daemon) = &mut self.daemon
+            && !Bug::StaleTag.is_planted()
+        {
+            daemon.done = Done::default();
+        }
+        // What was on the way is told lost before or after the daemon hears of the session.
+        if self.random.bool() {
+            self.fail_publishes();
+            self.told(self.incarnation);
+        } else {
+            self.told(self.incarnation);
+            self.fail_publishes();
+        }
+    }
+
+    pub(super) fn lose_channel(&mut self) {
+        self.broker.cut(&mut self.random, self.now);
+        self.await_release();
+        self.fail_publishes();
+    }
+
+    fn fail_publishes(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        daemon.window.fail(|| Answer::Lost("the channel was closed".to_owned()));
+        daemon.window = Window::default();
+        self.collect_answers();
+    }
+
+    /// Hands out deliveries while the core wants some.
+    pub(super) fn deliver(&mut self) {
+        loop {
+            let Some(daemon) = &self.daemon else { return };
+            let Some(session) = self.session else { return };
+            if !daemon.core.wants() {
+                return;
+            }
+            let Some((tag, stored)) = self.broker.deliver(self.scenario.prefetch) else { return };
+            self.receive(session, tag, stored);
+        }
+    }
+
+    fn receive(&mut self, session: u64, tag: u64, stored: Stored) {
+        let ordered = self.scenario.ordered;
+        let Some(daemon) = &mut self.daemon else { return };
+        daemon.last += 1;
+        let ticket = Ticket(daemon.last);
+        let event = decode(&stored.message);
+        let due = stored.message.properties.headers.int(header::DUE).and_then(|ms| u64::try_from(ms).ok());
+        let facts = Facts {
+            id: event.id.clone(),
+            weak_id: false,
+            session,
+            attempt: event.attempt,
+            suspect: stored.deliveries >= 2,
+            lane: ordered.then(|| event.subject.clone().unwrap_or_default()),
+            due: due.map(Duration::from_millis).filter(|due| ordered && *due > self.now),
+            bytes: stored.message.body.len(),
+            refused: None,
+        };
+        let (emissions, committing) = (Vec::new(), None);
+        daemon.items.insert(ticket, Item { message: stored.message, event, session, tag, emissions, committing });
+        self.feed(Input::Arrived(ticket, facts));
+    }
+
+    pub(super) fn feed(&mut self, input: Input) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let actions = daemon.core.step(input, self.now);
+        for action in actions {
+            self.act(action);
+        }
+        let Some(daemon) = &mut self.daemon else { return };
+        if let Some(deadline) = daemon.core.deadline(self.now)
+            && daemon.alarm.is_none_or(|alarm| deadline < alarm || alarm <= self.now)
+        {
+            daemon.alarm = Some(deadline);
+            self.at(deadline, Due::Tick(self.incarnation));
+        }
+        let Some(daemon) = &self.daemon else { return };
+        if daemon.stopping && daemon.core.held() == 0 {
+            return self.stopped();
+        }
+        self.deliver();
+    }
+
+    pub(super) fn tick(&mut self, incarnation: u64) {
+        if incarnation == self.incarnation {
+            self.feed(Input::Tick);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let (now, incarnation) = (self.now, self.incarnation);
+        match action {
+            Action::Look(ticket) => {
+                self.begun(ticket);
+                self.soon(5, Due::Looked(incarnation, ticket));
+            }
+            Action::Invoke(ticket) => {
+                if !self.scenario.dedupe {
+                    self.begun(ticket);
+                }
+                self.soon(200, Due::Called(incarnation, ticket));
+            }
+            Action::Publish(ticket, plan) => self.publish(ticket, &plan),
+            Action::Commit(ticket, plan, marks) => {
+                let item = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket));
+                if let Some(item) = item {
+                    item.committing = Some((plan, marks));
+                }
+                self.soon(20, Due::Committed(incarnation, ticket));
+            }
+            Action::Mark(ticket) => self.soon(20, Due::Marked(incarnation, ticket)),
+            Action::Ack(ticket, _) => self.acknowledge(ticket),
+            Action::Settled(ticket, _) | Action::Leave(ticket, _) => {
+                if let Some(daemon) = &mut self.daemon {
+                    daemon.items.remove(&ticket);
+                }
+            }
+            Action::Stuck(..) | Action::Circuit(_) => {}
+        }
+        debug_assert_eq!(now, self.now, "actions take no time");
+    }
+
+    fn begun(&mut self, ticket: Ticket) {
+        if self.daemon.as_ref().is_some_and(|daemon| daemon.blocked) {
+            self.violations.push(format!("{ticket:?} was begun during an alarm that was known"));
+        }
+    }
+
+    fn acknowledge(&mut self, ticket: Ticket) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let Some(item) = daemon.items.remove(&ticket) else { return };
+        let is_current = Some(item.session) == self.session;
+        if is_current || Bug::StaleTag.is_planted() {
+            daemon.done.note(item.tag);
+            if !std::mem::replace(&mut daemon.flushing, true) {
+                self.soon(4, Due::Flush(self.incarnation));
+            }
+        }
+    }
+
+    pub(super) fn flush(&mut self, incarnation: u64) {
+        let Some(daemon) = self.daemon.as_mut().filter(|_| incarnation == self.incarnation) else { return };
+        daemon.flushing = false;
+        if self.session.is_none() {
+            return;
+        }
+        for (tag, multiple) in daemon.done.frames() {
+            if let Err(problem) = self.broker.acknowledge(tag, multiple) {
+                self.violations.push(problem);
+            }
+        }
+        self.deliver();
+    }
+
+    pub(super) fn looked(&mut self, incarnation: u64, ticket: Ticket) {
+        if incarnation != self.incarnation {
+            return;
+        }
+        let id = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)).map(|item| item.event.id.clone());
+        let known = id.is_some_and(|id| self.marks.contains_key(&id));
+        self.feed(Input::Looked(ticket, if known { Known::Same } else { Known::No }));
+    }
+
+    pub(super) fn marked(&mut self, incarnation: u64, ticket: Ticket) {
+        if incarnation != self.incarnation {
+            return;
+        }
+        let item = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket));
+        if let Some(id) = item.map(|item| item.event.id.clone()) {
+            self.marks.insert(id, 1);
+        }
+        self.feed(Input::Marked(ticket));
+    }
+
+    pub(super) fn called(&mut self, incarnation: u64, ticket: Ticket) {
+        if incarnation != self.incarnation {
+            return;
+        }
+        let Some(item) = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket)) else { return };
+        let nature = self.published.iter().find(|event| event.id == item.event.id).map(|event| event.nature);
+        let (emissions, failure) = nature.unwrap_or(Nature::Rejected).call(item.event.attempt);
+        let emit = Emit {
+            exchange: ExchangeName::new(OUT).expect("a name"),
+            key: "{type}".to_owned(),
+            types: None,
+            unroutable: self.scenario.unroutable,
+        };
+        let context = emit::Context {
+            route: &ROUTE,
+            emit: &emit,
+            codec: Codec::Raw,
+            plugin: "p",
+            digest: "d",
+            now: "2026-01-01T00:00:00Z",
+            now_seconds: 1,
+        };
+        let outcome: Result<(), Failure> =
+            emit::publications(&context, &item.event, &emissions).map(|made| item.emissions = made);
+        self.feed(Input::Invoked(ticket, failure.map_or(outcome, Err)));
+    }
+
+    fn planned(&self, item: &Item, plan: &Plan) -> Vec<Publication> {
+        let attempt = item.event.attempt;
+        let id = item.event.id.clone();
+        let seen = Seen {
+            id,
+            attempt,
+            now: "T".into(),
+            route: "r".into(),
+            plugin: "p".into(),
+            digest: "d".into(),
+            log: String::new(),
+        };
+        let all = retry(self.scenario.ordered, self.scenario.atomic);
+        let held = |step: &RetryStep| if self.scenario.ordered { all.steps[0].clone() } else { step.clone() };
+        match plan {
+            Plan::Emissions => item.emissions.clone(),
+            Plan::Copy(Decision::Retry { step, error }) => {
+                let due = self.scenario.ordered.then(|| (self.now + step.delay).as_millis());
+                let due_ms = due.and_then(|due| u64::try_from(due).ok());
+                vec![copies::retry(
+                    &item.message,
+                    &seen,
+                    &Wait { source: &QUEUE, step: &held(step), due_ms, luck: 0.0 },
+                    error,
+                )]
+            }
+            Plan::Copy(Decision::DeadLetter { reason, error }) => {
+                let key = RoutingKey::new(DEAD).expect("a key");
+                let target = DeadLetter { exchange: ExchangeName::default_exchange(), key };
+                vec![copies::dead_letter(&item.message, &seen, &target, *reason, error)]
+            }
+            Plan::Park => {
+                let due_ms = item.message.properties.headers.int(header::DUE).and_then(|ms| u64::try_from(ms).ok());
+                vec![copies::park(
+                    &item.message,
+                    &seen,
+                    &Wait { source: &QUEUE, step: &all.steps[0], due_ms, luck: 0.0 },
+                )]
+            }
+        }
+    }
+
+    fn publish(&mut self, ticket: Ticket, plan: &Plan) {
+        let Some(item) = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)) else { return };
+        let publications = self.planned(item, plan);
+        let Some(daemon) = &mut self.daemon else { return };
+        let mut waiting = Waiting { ticket, answers: Vec::new(), refused: Vec::new() };
+        for publication in publications {
+            let (reply, answer) = oneshot::channel();
+            waiting.answers.push(answer);
+            if self.session.is_none() {
+                drop(reply.send(Answer::Lost("no session".to_owned())));
+                continue;
+            }
+            let message = &publication.message;
+            let id = message.properties.message_id.clone().unwrap_or_default();
+            let identity = (id, message.exchange.to_string(), message.routing_key.to_string());
+            let tag = daemon.window.add(identity, publication.accept_unroutable, reply);
+            self.broker.inbound.push_back((tag, publication));
+        }
+        daemon.waiting.push(waiting);
+        if !self.broker.inbound.is_empty() {
+            self.soon(10, Due::Take);
+        }
+        if self.session.is_none() || self.broker.inbound.is_empty() {
+            self.collect_answers();
+        }
+    }
+
+    pub(super) fn take(&mut self) {
+        if self.broker.blocked {
+            return;
+        }
+        if self.broker.take(self.now).is_some() {
+            self.await_release();
+            self.soon(15, Due::Confirm);
+            if !self.broker.inbound.is_empty() {
+                self.soon(3, Due::Take);
+            }
+        }
+    }
+
+    pub(super) fn confirm(&mut self) {
+        let frame = self.broker.confirm(&mut self.random);
+        let Some(daemon) = &mut self.daemon else { return };
+        for (tag, taken, returned) in frame {
+            daemon.window.resolve(tag, taken, returned);
+        }
+        daemon.window.settle();
+        if self.broker.has_unconfirmed() {
+            self.soon(10, Due::Confirm);
+        }
+        self.collect_answers();
+    }
+
+    /// Publishes that are completely answered.
+    fn collect_answers(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let mut complete = Vec::new();
+        let mut still = Vec::new();
+        for mut waiting in std::mem::take(&mut daemon.waiting) {
+            let mut lost = false;
+            let mut open = Vec::new();
+            for mut answer in waiting.answers {
+                match answer.try_recv() {
+                    Ok(Answer::Confirmed(_)) => {}
+                    Ok(Answer::Refused(refusal)) => waiting.refused.push(refusal),
+                    Ok(Answer::Lost(_) | Answer::Unsent) | Err(oneshot::error::TryRecvError::Closed) => lost = true,
+                    Err(oneshot::error::TryRecvError::Empty) => open.push(answer),
+                }
+            }
+            waiting.answers = open;
+            let result = match (lost, waiting.answers.is_empty(), waiting.refused.is_empty()) {
+                (true, ..) => Err(Unpublished::Lost("lost".to_owned())),
+                (false, false, _) => {
+                    still.push(waiting);
+                    continue;
+                }
+                (false, true, true) => Ok(()),
+                (false, true, false) => Err(Unpublished::Refused(waiting.refused)),
+            };
+            complete.push((waiting.ticket, result));
+        }
+        daemon.waiting = still;
+        for (ticket, result) in complete {
+            self.feed(Input::Published(ticket, result));
+        }
+    }
+
+    /// The transaction of the embedded broker: all of it, or nothing.
+    pub(super) fn committed(&mut self, incarnation: u64, ticket: Ticket) {
+        if incarnation != self.incarnation {
+            return;
+        }
+        let Some(item) = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)) else { return };
+        let Some((plan, marks)) = item.committing.clone() else { return };
+        let publications = self.planned(item, &plan);
+        let (id, tag) = (item.event.id.clone(), item.tag);
+        let refusal = |publication: &Publication| {
+            let key = publication.message.routing_key.as_str();
+            let is_nowhere = key == super::plugin::NOBODY && !publication.accept_unroutable;
+            let nowhere = || Refusal::Unroutable { exchange: OUT.to_owned(), key: key.to_owned() };
+            is_nowhere.then(nowhere).or(self.broker.full.then_some(Refusal::Nacked))
+        };
+        let refused: Vec<Refusal> = publications.iter().filter_map(refusal).collect();
+        if !refused.is_empty() {
+            return self.feed(Input::Published(ticket, Err(Unpublished::Refused(refused))));
+        }
+        if let Err(problem) = self.broker.acknowledge(tag, false) {
+            self.violations.push(problem);
+        }
+        for publication in publications {
+            let _fate: Taken = self.broker.store(publication, self.now);
+        }
+        if marks {
+            self.marks.insert(id, 1);
+        }
+        self.await_release();
+        self.feed(Input::Published(ticket, Ok(())));
+    }
+}

@@ -1,0 +1,83 @@
+//! The core of a route under thousands of seeded schedules, against a model of a broker with the traps of the real one.
+//!
+//! What runs is the daemon's own code: the core with its lanes, circuit and rate, `decide`, emissions, copies, the
+//! window that matches returns and confirms, and the frames that acknowledge. What is modelled: the clock, the broker
+//! (confirms out of order and in batches, returns that come with the wrong confirm, lost channels and sessions, alarms,
+//! full queues, redelivery), the dedupe store, plugins, crashes and orderly stops. One seed is one schedule; the same
+//! seed gives the same trace. [`check`] then says what was lost, repeated or disordered.
+
+mod broker;
+mod check;
+mod daemon;
+mod plugin;
+mod world;
+
+use world::World;
+
+/// Every seed from `first` on; stops at the first violation.
+fn run(first: u64, count: u64) -> Result<(), String> {
+    for seed in first..first + count {
+        let world = World::run(seed);
+        if let Some(violation) = check::violation(&world) {
+            return Err(format!("seed {seed}: {violation}\n{}", world.scenario()));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn ten_thousand_schedules_lose_nothing() {
+    let first = std::env::var("TRUNKLINE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let count: u64 = if std::env::var_os("TRUNKLINE_SEED").is_some() { 1 } else { 10_000 };
+    let started = std::time::Instant::now();
+    let halves = std::thread::scope(|scope| {
+        let early = scope.spawn(|| run(first, count.div_ceil(2)));
+        let late = scope.spawn(|| run(first + count.div_ceil(2), count / 2));
+        [early.join(), late.join()]
+    });
+    for half in halves {
+        let outcome = half.expect("the simulator does not panic");
+        assert_eq!(outcome, Ok(()), "run it again with TRUNKLINE_SEED");
+    }
+    println!("{count} schedules in {:?}", started.elapsed());
+}
+
+#[test]
+fn a_seed_is_a_schedule() {
+    for seed in [3, 77, 4_242] {
+        assert_eq!(World::run(seed).trace_hash(), World::run(seed).trace_hash(), "seed {seed}");
+    }
+    assert_ne!(World::run(1).trace_hash(), World::run(2).trace_hash());
+}
+
+/// The faults really happen: schedules without any would prove little.
+#[test]
+fn the_schedules_contain_every_fault() {
+    let mut total = std::collections::BTreeMap::new();
+    for seed in 1..=500 {
+        for (fault, count) in World::run(seed).faults() {
+            *total.entry(fault).or_insert(0) += count;
+        }
+    }
+    for fault in world::FAULTS {
+        assert!(total.get(fault).is_some_and(|count| *count > 50), "{fault}: {total:?}");
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn every_planted_bug_is_caught() {
+    use crate::broker::bug::{Bug, PLANTED};
+
+    const WITHIN: u64 = 2_000;
+    let mut missed = Vec::new();
+    for bug in Bug::ALL {
+        PLANTED.with(|planted| planted.set(Some(bug)));
+        match run(1, WITHIN) {
+            Err(violation) => println!("{bug:?}: {}", violation.lines().next().unwrap_or_default()),
+            Ok(()) => missed.push(bug),
+        }
+        PLANTED.with(|planted| planted.set(None));
+    }
+    assert!(missed.is_empty(), "not caught within {WITHIN} schedules: {missed:?}");
+}

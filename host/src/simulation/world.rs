@@ -1,0 +1,301 @@
+//! One schedule: the clock, what is due, and the faults.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::broker::Broker;
+use super::daemon::Daemon;
+use super::plugin::Nature;
+use crate::config::{CircuitBreaker, Rate, Unroutable};
+use crate::event::{ExchangeName, Message, Properties, RoutingKey};
+use crate::route::core::Ticket;
+
+/// What can happen to a schedule.
+pub(super) const FAULTS: [&str; 6] = ["crash", "stop", "session", "channel", "alarm", "full"];
+/// Everything is over long before this.
+const END: Duration = Duration::from_secs(4 * 3600);
+/// A schedule has some thousand.
+const EVENTS_MAX: u32 = 500_000;
+const PRODUCED_WITHIN_MS: u64 = 5_000;
+const FAULTS_WITHIN_MS: u64 = 8_000;
+
+/// What one seed draws.
+#[derive(Debug, Clone)]
+pub(super) struct Scenario {
+    /// The broker takes publishes, marks and acknowledgements in one transaction.
+    pub(super) atomic: bool,
+    pub(super) dedupe: bool,
+    pub(super) ordered: bool,
+    pub(super) unroutable: Unroutable,
+    pub(super) concurrency: usize,
+    pub(super) prefetch: usize,
+    pub(super) circuit: Option<CircuitBreaker>,
+    pub(super) rate: Option<Rate>,
+    pub(super) faults: Vec<(&'static str, Duration)>,
+}
+
+/// An event that a producer has published and that is confirmed to it.
+#[derive(Debug, Clone)]
+pub(super) struct Published {
+    pub(super) id: String,
+    pub(super) key: String,
+    pub(super) nature: Nature,
+    /// Times that it was published.
+    pub(super) times: u32,
+}
+
+/// What is due.
+#[derive(Debug, Clone, Copy, Hash)]
+pub(super) enum Due {
+    Produce(usize),
+    /// The broker looks at what is on the way to it.
+    Take,
+    Confirm,
+    Release,
+    /// Acknowledgements are sent.
+    Flush(u64),
+    Looked(u64, Ticket),
+    Called(u64, Ticket),
+    Marked(u64, Ticket),
+    Committed(u64, Ticket),
+    Tick(u64),
+    /// The daemon hears of the session, or of the alarm.
+    Told(u64),
+    Fault(usize),
+    Mended(&'static str),
+    Start,
+}
+
+pub(super) struct World {
+    pub(super) scenario: Scenario,
+    pub(super) random: fastrand::Rng,
+    pub(super) now: Duration,
+    due: BTreeMap<(Duration, u64), Due>,
+    sequence: u64,
+    pub(super) published: Vec<Published>,
+    pub(super) broker: Broker,
+    pub(super) daemon: Option<Daemon>,
+    /// Counts daemons; what was begun by an earlier one comes to nothing.
+    pub(super) incarnation: u64,
+    /// Counts sessions; none while the broker is away.
+    pub(super) session: Option<u64>,
+    pub(super) sessions: u64,
+    /// The dedupe store, which outlives the daemon.
+    pub(super) marks: HashMap<String, u64>,
+    seen_faults: BTreeMap<&'static str, u32>,
+    trace: DefaultHasher,
+    pub(super) violations: Vec<String>,
+    /// When the next held message is looked for.
+    release_at: Option<Duration>,
+    /// Ids in the order in which they were published.
+    pub(super) arrivals: Vec<String>,
+}
+
+impl World {
+    /// Runs the schedule of a seed to its end.
+    pub(super) fn run(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        world.at(Duration::ZERO, Due::Start);
+        for index in 0..world.published.len() {
+            for _ in 0..world.published[index].times {
+                let when = Duration::from_millis(world.random.u64(..PRODUCED_WITHIN_MS));
+                world.at(when, Due::Produce(index));
+            }
+        }
+        for index in 0..world.scenario.faults.len() {
+            world.at(world.scenario.faults[index].1, Due::Fault(index));
+        }
+        let mut happened = 0;
+        while let Some(((now, _), due)) = world.due.pop_first() {
+            happened += 1;
+            if happened > EVENTS_MAX {
+                world.violations.push(format!("it goes round without end: {due:?} at {now:?}"));
+            }
+            if now > END || !world.violations.is_empty() {
+                break;
+            }
+            world.now = now;
+            (now, due).hash(&mut world.trace);
+            world.happens(due);
+        }
+        world
+    }
+
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let scenario = Scenario::draw(&mut random);
+        let keys = random.usize(1..4);
+        let published = (0..random.usize(4..24))
+            .map(|index| Published {
+                id: format!("e{index}"),
+                key: format!("k{}", random.usize(..keys)),
+                nature: Nature::draw(&mut random),
+                times: if scenario.dedupe && random.u8(..4) == 0 { 2 } else { 1 },
+            })
+            .collect();
+        Self {
+            scenario,
+            random,
+            now: Duration::ZERO,
+            due: BTreeMap::new(),
+            sequence: 0,
+            published,
+            broker: Broker::default(),
+            daemon: None,
+            incarnation: 0,
+            session: None,
+            sessions: 0,
+            marks: HashMap::new(),
+            seen_faults: BTreeMap::new(),
+            trace: DefaultHasher::new(),
+            violations: Vec::new(),
+            release_at: None,
+            arrivals: Vec::new(),
+        }
+    }
+
+    /// Lets something be due at a time.
+    pub(super) fn at(&mut self, when: Duration, due: Due) {
+        self.sequence += 1;
+        self.due.insert((when.max(self.now), self.sequence), due);
+    }
+
+    /// Lets something be due in a random while of up to so many milliseconds.
+    pub(super) fn soon(&mut self, most_ms: u64, due: Due) {
+        let wait = Duration::from_micros(self.random.u64(1..=most_ms * 1000));
+        self.at(self.now + wait, due);
+    }
+
+    fn happens(&mut self, due: Due) {
+        match due {
+            Due::Produce(index) => self.produce(index),
+            Due::Take => self.take(),
+            Due::Confirm => self.confirm(),
+            Due::Release => {
+                self.release_at = None;
+                self.broker.release(self.now);
+                self.await_release();
+                self.deliver();
+            }
+            Due::Flush(incarnation) => self.flush(incarnation),
+            Due::Looked(incarnation, ticket) => self.looked(incarnation, ticket),
+            Due::Called(incarnation, ticket) => self.called(incarnation, ticket),
+            Due::Marked(incarnation, ticket) => self.marked(incarnation, ticket),
+            Due::Committed(incarnation, ticket) => self.committed(incarnation, ticket),
+            Due::Tick(incarnation) => self.tick(incarnation),
+            Due::Told(incarnation) => self.told(incarnation),
+            Due::Fault(index) => self.fault(index),
+            Due::Mended(fault) => self.mended(fault),
+            Due::Start => self.start(),
+        }
+    }
+
+    fn produce(&mut self, index: usize) {
+        let event = &self.published[index];
+        self.arrivals.push(event.id.clone());
+        let mut properties = Properties {
+            message_id: Some(event.id.clone()),
+            kind: Some("made".to_owned()),
+            content_type: Some("application/json".to_owned()),
+            ..Properties::default()
+        };
+        properties.headers.set(crate::codec::header::SUBJECT, event.key.as_str());
+        self.broker.put(Message {
+            exchange: ExchangeName::new("in").expect("a name"),
+            routing_key: RoutingKey::new("made").expect("a key"),
+            properties,
+            body: Bytes::from_static(b"{}"),
+        });
+        self.deliver();
+    }
+
+    fn fault(&mut self, index: usize) {
+        let fault = self.scenario.faults[index].0;
+        let lasts = self.random.u64(10..4_000);
+        match fault {
+            "crash" if self.daemon.is_some() => self.crash(),
+            "stop" if self.daemon.is_some() => self.stop(),
+            "session" if self.session.is_some() => self.lose_session(),
+            "channel" if self.session.is_some() => self.lose_channel(),
+            "alarm" if !self.broker.blocked => {
+                self.broker.blocked = true;
+                self.tell();
+            }
+            "full" if !self.broker.full => self.broker.full = true,
+            _ => return,
+        }
+        *self.seen_faults.entry(fault).or_default() += 1;
+        self.soon(lasts, Due::Mended(fault));
+    }
+
+    fn mended(&mut self, fault: &'static str) {
+        match fault {
+            "crash" | "stop" => self.start(),
+            "session" => self.begin_session(),
+            "alarm" => {
+                self.broker.blocked = false;
+                self.soon(5, Due::Take);
+                self.tell();
+            }
+            "full" => self.broker.full = false,
+            _ => {}
+        }
+    }
+
+    /// A message is held; it comes back at its time.
+    pub(super) fn await_release(&mut self) {
+        if let Some(when) = self.broker.next_release()
+            && self.release_at.is_none_or(|at| when < at)
+        {
+            self.release_at = Some(when);
+            self.at(when, Due::Release);
+        }
+    }
+
+    pub(super) fn faults(&self) -> BTreeMap<&'static str, u32> {
+        self.seen_faults.clone()
+    }
+
+    pub(super) fn scenario(&self) -> String {
+        format!("{:?}\nat {:?}, faults seen {:?}", self.scenario, self.now, self.seen_faults)
+    }
+
+    pub(super) fn trace_hash(&self) -> u64 {
+        self.trace.finish()
+    }
+}
+
+impl Scenario {
+    fn draw(random: &mut fastrand::Rng) -> Self {
+        let atomic = random.u8(..3) == 0;
+        // A random part of the faults, so that some schedules are dense with one of them and some have none.
+        let possible = if atomic { vec!["crash", "stop", "full"] } else { FAULTS.to_vec() };
+        let enabled: Vec<&'static str> = possible.into_iter().filter(|_| random.bool()).collect();
+        let count = if enabled.is_empty() { 0 } else { random.usize(0..7) };
+        let mut draw = || {
+            let when = Duration::from_millis(random.u64(..FAULTS_WITHIN_MS));
+            (enabled[random.usize(..enabled.len())], when)
+        };
+        let faults = (0..count).map(|_| draw()).collect();
+        let concurrency = random.usize(1..7);
+        let circuit = CircuitBreaker {
+            failures: random.u32(2..6),
+            window: Duration::from_secs(10),
+            pause: Duration::from_millis(random.u64(100..5_000)),
+        };
+        Self {
+            atomic,
+            dedupe: random.bool(),
+            ordered: random.u8(..3) == 0,
+            unroutable: if random.bool() { Unroutable::Accept } else { Unroutable::Retry },
+            concurrency,
+            prefetch: concurrency + random.usize(0..20),
+            circuit: random.bool().then_some(circuit),
+            rate: (random.u8(..4) == 0).then(|| Rate { events: random.u32(5..200), per: Duration::from_secs(1) }),
+            faults,
+        }
+    }
+}
