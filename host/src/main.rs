@@ -113,7 +113,7 @@ fn failed(error: &dyn std::fmt::Display) -> u8 {
 fn start_logging(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("LOG_LEVEL")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let fit = tracing_subscriber::filter::filter_fn(|line| is_fit(line.target(), *line.level()));
+    let fit = tracing_subscriber::filter::filter_fn(|line| daemon::is_fit_to_log(line.target(), *line.level()));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let as_text = match format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
@@ -124,32 +124,5 @@ fn start_logging(format: LogFormat) {
         builder.with_ansi(std::io::stderr().is_terminal()).finish().with(fit).init();
     } else {
         builder.json().flatten_event(true).finish().with(fit).init();
-    }
-}
-
-/// The AMQP client traces whole frames, and its login is one of them: not even `LOG_LEVEL=trace` shows a password. And
-/// it warns of every returned message with its body; we count those and tell the type.
-fn is_fit(target: &str, level: tracing::Level) -> bool {
-    let is_client = ["lapin", "amq_protocol"].iter().any(|client| target.starts_with(client));
-    target != "lapin::returned_messages" && (!is_client || level < tracing::Level::TRACE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tracing::Level;
-
-    #[test]
-    fn frames_are_not_logged() {
-        for (target, level, fit) in [
-            ("lapin::io_loop", Level::TRACE, false),
-            ("amq_protocol_tcp", Level::TRACE, false),
-            ("lapin::io_loop", Level::DEBUG, true),
-            ("lapin", Level::ERROR, true),
-            ("lapin::returned_messages", Level::WARN, false),
-            ("trunkline::route", Level::TRACE, true),
-        ] {
-            assert_eq!(is_fit(target, level), fit, "{target} {level}");
-        }
     }
 }

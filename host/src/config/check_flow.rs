@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::checked::{CircuitBreaker, DedupeWindow, OrderBy, Rate};
+use super::checked_routes::{CircuitBreaker, DedupeWindow, OrderBy, Rate};
 use super::codes::Code;
 use super::values;
 use super::walk::{Context, Table};

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::check_flow::FlowKeys;
-use super::checked::{EventType, Unroutable};
+use super::checked_routes::{EventType, Unroutable};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::{At, Context, Table, Text};

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::checked::{Binding, Emit, Exchange, ExchangeKind, Match, Route};
+use super::checked::{Binding, Exchange, ExchangeKind, Match};
+use super::checked_routes::{Emit, Route};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::Context;

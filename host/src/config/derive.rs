@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::check_exchanges::Exchanges;
 use super::check_routes::{EmitKeys, RawRoute, RetryKeys};
-use super::checked::{Emit, ExchangeKind, Retry, RetryStep, Route, Unroutable};
+use super::checked::ExchangeKind;
+use super::checked_routes::{Emit, Retry, RetryStep, Route, Unroutable};
 use super::codes::Code;
 use super::topology::Derived;
 use super::values::show_duration;

@@ -14,6 +14,7 @@ mod check_queues;
 mod check_routes;
 mod check_tls;
 mod checked;
+mod checked_routes;
 mod codes;
 mod cycles;
 mod defaults;
@@ -30,6 +31,7 @@ mod variables;
 mod walk;
 
 pub use checked::*;
+pub use checked_routes::*;
 pub use codes::explain;
 pub use diagnostics::{Diagnostic, Severity, render};
 

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin;
+pub use crate::broker::amqp::is_fit_to_log;
+
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::event::PluginName;

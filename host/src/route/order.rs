@@ -29,7 +29,10 @@ fn field(path: &[String], data: &[u8]) -> Option<String> {
     match value {
         serde_json::Value::String(text) => Some(text.clone()),
         serde_json::Value::Null => None,
-        other => Some(other.to_string()),
+        serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::Array(_)
+        | serde_json::Value::Object(_) => Some(value.to_string()),
     }
 }
 

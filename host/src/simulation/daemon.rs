@@ -6,46 +6,44 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::broker::{DEAD, OUT, RETRY, SOURCE, Stored, Taken};
+use super::broker::{OUT, RETRY, SOURCE, Stored};
 use super::plugin::Nature;
 use super::world::{Due, World};
 use crate::broker::amqp::parts::{Answer, Done, Window};
 use crate::broker::bug::Bug;
 use crate::broker::{Known, Publication, Refusal};
 use crate::codec::{self, header};
-use crate::config::{Codec, DeadLetter, Emit, Retry, RetryStep};
-use crate::event::{Event, ExchangeName, Failure, Message, QueueName, RouteName, RoutingKey};
-use crate::route::copies::{self, Seen, Wait};
-use crate::route::core::{Action, Core, Facts, Input, Plan, Rules, Ticket, Unpublished};
-use crate::route::decide::Decision;
+use crate::config::{Codec, Emit, Retry, RetryStep};
+use crate::event::{Event, ExchangeName, Failure, Message, QueueName, RouteName};
+use crate::route::core::{Action, Core, Facts, Input, Plan, Rules, Ticket};
 use crate::route::emit;
 
 static ROUTE: LazyLock<RouteName> = LazyLock::new(|| RouteName::new("r").expect("a name"));
-static QUEUE: LazyLock<QueueName> = LazyLock::new(|| QueueName::new(SOURCE).expect("a name"));
+pub(super) static QUEUE: LazyLock<QueueName> = LazyLock::new(|| QueueName::new(SOURCE).expect("a name"));
 
-struct Item {
-    message: Message,
-    event: Event,
+pub(super) struct Item {
+    pub(super) message: Message,
+    pub(super) event: Event,
     session: u64,
-    tag: u64,
-    emissions: Vec<Publication>,
+    pub(super) tag: u64,
+    pub(super) emissions: Vec<Publication>,
     /// What is committed in one transaction.
-    committing: Option<(Plan, bool)>,
+    pub(super) committing: Option<(Plan, bool)>,
 }
 
 /// Messages of one publish that are not all answered.
-struct Waiting {
-    ticket: Ticket,
-    answers: Vec<oneshot::Receiver<Answer>>,
-    refused: Vec<Refusal>,
+pub(super) struct Waiting {
+    pub(super) ticket: Ticket,
+    pub(super) answers: Vec<oneshot::Receiver<Answer>>,
+    pub(super) refused: Vec<Refusal>,
 }
 
 pub(super) struct Daemon {
     pub(super) core: Core,
-    items: HashMap<Ticket, Item>,
-    window: Window,
+    pub(super) items: HashMap<Ticket, Item>,
+    pub(super) window: Window,
     done: Done,
-    waiting: Vec<Waiting>,
+    pub(super) waiting: Vec<Waiting>,
     last: u64,
     /// What it was told of the alarm.
     blocked: bool,
@@ -55,7 +53,7 @@ pub(super) struct Daemon {
     flushing: bool,
 }
 
-fn retry(ordered: bool, atomic: bool) -> Retry {
+pub(super) fn retry(ordered: bool, atomic: bool) -> Retry {
     let step = |ms: u64| RetryStep {
         delay: Duration::from_millis(ms),
         spread: Duration::ZERO,
@@ -363,166 +361,5 @@ impl World {
         let outcome: Result<(), Failure> =
             emit::publications(&context, &item.event, &emissions).map(|made| item.emissions = made);
         self.feed(Input::Invoked(ticket, failure.map_or(outcome, Err)));
-    }
-
-    fn planned(&self, item: &Item, plan: &Plan) -> Vec<Publication> {
-        let attempt = item.event.attempt;
-        let id = item.event.id.clone();
-        let seen = Seen {
-            id,
-            attempt,
-            now: "T".into(),
-            route: "r".into(),
-            plugin: "p".into(),
-            digest: "d".into(),
-            log: String::new(),
-        };
-        let all = retry(self.scenario.ordered, self.scenario.atomic);
-        let held = |step: &RetryStep| if self.scenario.ordered { all.steps[0].clone() } else { step.clone() };
-        match plan {
-            Plan::Emissions => item.emissions.clone(),
-            Plan::Copy(Decision::Retry { step, error }) => {
-                let due = self.scenario.ordered.then(|| (self.now + step.delay).as_millis());
-                let due_ms = due.and_then(|due| u64::try_from(due).ok());
-                vec![copies::retry(
-                    &item.message,
-                    &seen,
-                    &Wait { source: &QUEUE, step: &held(step), due_ms, luck: 0.0 },
-                    error,
-                )]
-            }
-            Plan::Copy(Decision::DeadLetter { reason, error }) => {
-                let key = RoutingKey::new(DEAD).expect("a key");
-                let target = DeadLetter { exchange: ExchangeName::default_exchange(), key };
-                vec![copies::dead_letter(&item.message, &seen, &target, *reason, error)]
-            }
-            Plan::Park => {
-                let due_ms = item.message.properties.headers.int(header::DUE).and_then(|ms| u64::try_from(ms).ok());
-                vec![copies::park(
-                    &item.message,
-                    &seen,
-                    &Wait { source: &QUEUE, step: &all.steps[0], due_ms, luck: 0.0 },
-                )]
-            }
-        }
-    }
-
-    fn publish(&mut self, ticket: Ticket, plan: &Plan) {
-        let Some(item) = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)) else { return };
-        let publications = self.planned(item, plan);
-        let Some(daemon) = &mut self.daemon else { return };
-        let mut waiting = Waiting { ticket, answers: Vec::new(), refused: Vec::new() };
-        for publication in publications {
-            let (reply, answer) = oneshot::channel();
-            waiting.answers.push(answer);
-            if self.session.is_none() {
-                drop(reply.send(Answer::Lost("no session".to_owned())));
-                continue;
-            }
-            let message = &publication.message;
-            let id = message.properties.message_id.clone().unwrap_or_default();
-            let identity = (id, message.exchange.to_string(), message.routing_key.to_string());
-            let tag = daemon.window.add(identity, publication.accept_unroutable, reply);
-            self.broker.inbound.push_back((tag, publication));
-        }
-        daemon.waiting.push(waiting);
-        if !self.broker.inbound.is_empty() {
-            self.soon(10, Due::Take);
-        }
-        if self.session.is_none() || self.broker.inbound.is_empty() {
-            self.collect_answers();
-        }
-    }
-
-    pub(super) fn take(&mut self) {
-        if self.broker.blocked {
-            return;
-        }
-        if self.broker.take(self.now).is_some() {
-            self.await_release();
-            self.soon(15, Due::Confirm);
-            if !self.broker.inbound.is_empty() {
-                self.soon(3, Due::Take);
-            }
-        }
-    }
-
-    pub(super) fn confirm(&mut self) {
-        let frame = self.broker.confirm(&mut self.random);
-        let Some(daemon) = &mut self.daemon else { return };
-        for (tag, taken, returned) in frame {
-            daemon.window.resolve(tag, taken, returned);
-        }
-        daemon.window.settle();
-        if self.broker.has_unconfirmed() {
-            self.soon(10, Due::Confirm);
-        }
-        self.collect_answers();
-    }
-
-    /// Publishes that are completely answered.
-    fn collect_answers(&mut self) {
-        let Some(daemon) = &mut self.daemon else { return };
-        let mut complete = Vec::new();
-        let mut still = Vec::new();
-        for mut waiting in std::mem::take(&mut daemon.waiting) {
-            let mut lost = false;
-            let mut open = Vec::new();
-            for mut answer in waiting.answers {
-                match answer.try_recv() {
-                    Ok(Answer::Confirmed(_)) => {}
-                    Ok(Answer::Refused(refusal)) => waiting.refused.push(refusal),
-                    Ok(Answer::Lost(_) | Answer::Unsent) | Err(oneshot::error::TryRecvError::Closed) => lost = true,
-                    Err(oneshot::error::TryRecvError::Empty) => open.push(answer),
-                }
-            }
-            waiting.answers = open;
-            let result = match (lost, waiting.answers.is_empty(), waiting.refused.is_empty()) {
-                (true, ..) => Err(Unpublished::Lost("lost".to_owned())),
-                (false, false, _) => {
-                    still.push(waiting);
-                    continue;
-                }
-                (false, true, true) => Ok(()),
-                (false, true, false) => Err(Unpublished::Refused(waiting.refused)),
-            };
-            complete.push((waiting.ticket, result));
-        }
-        daemon.waiting = still;
-        for (ticket, result) in complete {
-            self.feed(Input::Published(ticket, result));
-        }
-    }
-
-    /// The transaction of the embedded broker: all of it, or nothing.
-    pub(super) fn committed(&mut self, incarnation: u64, ticket: Ticket) {
-        if incarnation != self.incarnation {
-            return;
-        }
-        let Some(item) = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)) else { return };
-        let Some((plan, marks)) = item.committing.clone() else { return };
-        let publications = self.planned(item, &plan);
-        let (id, tag) = (item.event.id.clone(), item.tag);
-        let refusal = |publication: &Publication| {
-            let key = publication.message.routing_key.as_str();
-            let is_nowhere = key == super::plugin::NOBODY && !publication.accept_unroutable;
-            let nowhere = || Refusal::Unroutable { exchange: OUT.to_owned(), key: key.to_owned() };
-            is_nowhere.then(nowhere).or(self.broker.full.then_some(Refusal::Nacked))
-        };
-        let refused: Vec<Refusal> = publications.iter().filter_map(refusal).collect();
-        if !refused.is_empty() {
-            return self.feed(Input::Published(ticket, Err(Unpublished::Refused(refused))));
-        }
-        if let Err(problem) = self.broker.acknowledge(tag, false) {
-            self.violations.push(problem);
-        }
-        for publication in publications {
-            let _fate: Taken = self.broker.store(publication, self.now);
-        }
-        if marks {
-            self.marks.insert(id, 1);
-        }
-        self.await_release();
-        self.feed(Input::Published(ticket, Ok(())));
     }
 }

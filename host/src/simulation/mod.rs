@@ -10,6 +10,7 @@ mod broker;
 mod check;
 mod daemon;
 mod plugin;
+mod publish;
 mod world;
 
 use world::World;

@@ -3,15 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use trunkline::broker::{
-    Broker, Delivery, Error, Fate, Known, Mark, Next, Publication, Refusal, Settlement, Subscription,
-};
-use trunkline::config::DedupeWindow;
-use trunkline::event::{HeaderValue, Headers, RouteName};
+use trunkline::broker::{Broker, Delivery, Error, Fate, Next, Publication, Refusal, Settlement, Subscription};
+use trunkline::event::{HeaderValue, Headers};
 
 use crate::bench::{Bench, drain, message};
 
-const TOPOLOGY: &str = r##"
+pub const TOPOLOGY: &str = r##"
 [defaults]
 exchange = { name = "$P-topic", type = "topic" }
 
@@ -55,7 +52,7 @@ plugin = "echo"
 retry = { max = 1, delay = "300ms" }
 "##;
 
-async fn next(subscription: &mut Subscription) -> Delivery {
+pub async fn next(subscription: &mut Subscription) -> Delivery {
     match tokio::time::timeout(trunkline_support::patience(), subscription.next()).await {
         Ok(Next::Delivery(delivery)) => delivery,
         Ok(Next::Ended(reason)) => panic!("{reason}"),
@@ -67,17 +64,17 @@ async fn is_quiet(subscription: &mut Subscription) -> bool {
     tokio::time::timeout(Duration::from_millis(300), subscription.next()).await.is_err()
 }
 
-async fn ack(broker: &Broker, delivery: Delivery) {
+pub async fn ack(broker: &Broker, delivery: Delivery) {
     let receipt = broker.publish(Vec::new()).await.expect("nothing to publish");
     delivery.settle(Settlement::Ack(receipt));
 }
 
-async fn put(broker: &Broker, publication: Publication) {
+pub async fn put(broker: &Broker, publication: Publication) {
     let receipt = broker.publish(vec![publication]).await.expect("confirmed");
     assert_eq!(receipt.fates(), [Fate::Routed]);
 }
 
-fn refusals(result: Result<trunkline::broker::Receipt, Error>) -> Vec<(usize, Refusal)> {
+pub fn refusals(result: Result<trunkline::broker::Receipt, Error>) -> Vec<(usize, Refusal)> {
     match result {
         Err(Error::Refused(refused)) => refused,
         other => panic!("{other:?}"),
@@ -332,138 +329,6 @@ pub async fn in_flight_work_settles_after_cancel(bench: Bench) {
     let rest = drain(&broker, &queue, 8).await;
     let ids: Vec<_> = rest.iter().filter_map(|message| message.properties.message_id.clone()).collect();
     assert_eq!(ids, (2..10).map(|n| format!("m{n}")).collect::<Vec<_>>());
-}
-
-/// Longest first: none waits behind another.
-pub async fn delayed_messages_come_in_time_and_survive_a_reopened_broker(bench: Bench) {
-    const DELAYS_MS: [u64; 5] = [4000, 2500, 1100, 333, 40];
-    let broker = bench.open(TOPOLOGY).await;
-    let topic = format!("{}-topic", bench.prefix);
-    // The first one makes the levels on RabbitMQ, which takes its time.
-    let mut first = message(&topic, "a.b", "first", "x");
-    first.delay = Some(Duration::from_millis(1));
-    put(&broker, first).await;
-    let mut sent = Vec::new();
-    for ms in DELAYS_MS {
-        let mut publication = message(&topic, "a.b", &ms.to_string(), vec![7; 100]);
-        publication.message.properties.headers.set("region", "eu");
-        publication.delay = Some(Duration::from_millis(ms));
-        sent.push((ms, Instant::now()));
-        put(&broker, publication).await;
-    }
-    let early = drain(&broker, &bench.queue("$P-one"), 2).await;
-    assert!(early.iter().all(|message| message.properties.message_id.as_deref() != Some("4000")));
-    broker.close(trunkline_support::patience()).await;
-    drop(broker);
-    let broker = bench.open(TOPOLOGY).await;
-    let mut subscription = broker.subscribe(&bench.queue("$P-one"), 10, "t").await.expect("the queue is there");
-    let mut seen: BTreeSet<_> = early.iter().filter_map(|message| message.properties.message_id.clone()).collect();
-    while seen.len() < DELAYS_MS.len() + 1 {
-        let delivery = next(&mut subscription).await;
-        let id = delivery.message.properties.message_id.clone().expect("an id");
-        if let Some((ms, at)) = sent.iter().find(|(ms, _)| ms.to_string() == id) {
-            let waited = at.elapsed();
-            assert!(waited >= Duration::from_millis(ms - 5), "{id} came after {waited:?}");
-        }
-        assert_eq!(
-            (delivery.message.exchange.as_str(), delivery.message.routing_key.as_str()),
-            (topic.as_str(), "a.b")
-        );
-        let names: Vec<_> = delivery.message.properties.headers.iter().map(|(name, _)| name.to_owned()).collect();
-        assert!(names.iter().all(|name| name == "region" || name == "x-delivery-count"), "{names:?}");
-        seen.insert(id);
-        ack(&broker, delivery).await;
-    }
-    subscription.close().await.expect("acknowledged");
-    let mut endless = message(&topic, "a.b", "endless", "x");
-    endless.delay = Some(Duration::from_secs(31 * 24 * 3600));
-    assert!(matches!(refusals(broker.publish(vec![endless]).await).as_slice(), [(0, Refusal::Delay(_))]));
-}
-
-pub async fn urgent_messages_go_first(bench: Bench) {
-    let broker = bench.open(TOPOLOGY).await;
-    let direct = format!("{}-direct", bench.prefix);
-    // More than the embedded broker keeps in memory.
-    for n in 0..600_u32 {
-        let mut publication = message(&direct, "urgent", &format!("{n}"), "x");
-        publication.message.properties.priority = u8::try_from(n % 7).ok();
-        put(&broker, publication).await;
-    }
-    let taken = drain(&broker, &bench.queue("$P-urgent"), 600).await;
-    let order: Vec<(u8, u32)> = taken
-        .iter()
-        .map(|message| {
-            let id = message.properties.message_id.as_ref().and_then(|id| id.parse().ok()).expect("an id");
-            (5 - message.properties.priority.unwrap_or_default().min(5), id)
-        })
-        .collect();
-    let mut sorted = order.clone();
-    sorted.sort_unstable();
-    assert_eq!(order, sorted, "by priority, and in order within one");
-    assert_eq!(order.iter().map(|(_, id)| id).collect::<BTreeSet<_>>().len(), 600, "each once");
-}
-
-pub async fn settled_events_are_known_for_a_while(bench: Bench) {
-    let broker = bench.open(TOPOLOGY).await;
-    let window = DedupeWindow { window: Duration::from_secs(60), max: 1000 };
-    let mark =
-        |id: &str, content| Mark { route: RouteName::new("r").expect("a name"), id: id.to_owned(), content, window };
-    assert_eq!(broker.known(&mark("e-1", 1)).await, Known::No);
-    let marking = (0..50).map(|n| broker.mark(mark(&format!("e-{n}"), 1)));
-    for marked in futures_util::future::join_all(marking).await {
-        marked.expect("marked");
-    }
-    assert_eq!(broker.known(&mark("e-1", 1)).await, Known::Same);
-    assert_eq!(broker.known(&mark("e-1", 2)).await, Known::Other);
-    broker.close(trunkline_support::patience()).await;
-    drop(broker);
-    let broker = bench.open(TOPOLOGY).await;
-    assert_eq!(broker.known(&mark("e-49", 1)).await, Known::Same, "it is on disk");
-    assert_eq!(broker.known(&mark("e-50", 1)).await, Known::No);
-}
-
-/// Input, outputs and mark in one transaction, for the broker that can.
-pub async fn a_commit_is_whole_or_nothing(bench: Bench) {
-    let broker = bench.open(TOPOLOGY).await;
-    let topic = format!("{}-topic", bench.prefix);
-    let (input, output) = (bench.queue("$P-one"), bench.queue("$P-two"));
-    put(&broker, message(&topic, "a.b", "in", "x")).await;
-    let mut subscription = broker.subscribe(&input, 10, "t").await.expect("the queue is there");
-    let delivery = next(&mut subscription).await;
-    let window = DedupeWindow { window: Duration::from_secs(60), max: 1000 };
-    let route = RouteName::new("r").expect("a name");
-    let mark = Mark { route, id: "in".into(), content: 1, window };
-    let out = message(&format!("{}-direct", bench.prefix), "k", "out", "y");
-    if !broker.is_atomic() {
-        let (_unanswered, error) = *broker.commit(delivery, vec![out], Some(mark)).await.expect_err("it cannot");
-        assert!(matches!(error, Error::Unusable(_)), "{error}");
-        return;
-    }
-    let nowhere = message(&format!("{}-direct", bench.prefix), "nobody", "out", "y");
-    let (delivery, error) =
-        *broker.commit(delivery, vec![out.clone(), nowhere], Some(mark.clone())).await.expect_err("one has no queue");
-    assert!(matches!(error, Error::Refused(_)), "{error}");
-    assert_eq!(broker.known(&mark).await, Known::No);
-    assert!(drain(&broker, &output, 0).await.is_empty(), "nothing of it was published");
-    assert_eq!(broker.commit(delivery, vec![out], Some(mark.clone())).await.expect("committed"), [Fate::Routed]);
-    assert_eq!(broker.known(&mark).await, Known::Same);
-    subscription.close().await.expect("nothing is open");
-    assert!(drain(&broker, &input, 0).await.is_empty(), "the input is gone");
-    assert_eq!(drain(&broker, &output, 1).await.len(), 1);
-}
-
-/// A delivery that was given back belongs to somebody else: a late commit of it must not publish.
-pub async fn a_commit_of_what_was_given_back_does_nothing(bench: Bench) {
-    let broker = bench.open(TOPOLOGY).await;
-    put(&broker, message(&format!("{}-topic", bench.prefix), "a.b", "in", "x")).await;
-    let mut subscription = broker.subscribe(&bench.queue("$P-one"), 10, "t").await.expect("the queue is there");
-    let delivery = next(&mut subscription).await;
-    drop(subscription);
-    let out = message(&format!("{}-direct", bench.prefix), "k", "out", "y");
-    let (_late, error) = *broker.commit(delivery, vec![out], None).await.expect_err("too late");
-    assert!(!broker.is_atomic() || matches!(error, Error::Lost(_)), "{error}");
-    assert!(drain(&broker, &bench.queue("$P-two"), 0).await.is_empty());
-    assert_eq!(drain(&broker, &bench.queue("$P-one"), 1).await.len(), 1);
 }
 
 pub async fn messages_survive_a_reopened_broker(bench: Bench) {

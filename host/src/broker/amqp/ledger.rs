@@ -58,7 +58,7 @@ impl Ledger {
     async fn open(&self) -> Option<&Open> {
         let file = self.file.clone();
         let open = || async move {
-            let opened = tokio::task::spawn_blocking(move || Open::open(&file)).await;
+            let opened = tokio::task::spawn_blocking(move || Open::start(&file)).await;
             match opened.map_err(|panicked| panicked.to_string()).and_then(|opened| opened) {
                 Ok(open) => Some(open),
                 Err(error) => {
@@ -72,7 +72,7 @@ impl Ledger {
 }
 
 impl Open {
-    fn open(file: &Path) -> Result<Self, String> {
+    fn start(file: &Path) -> Result<Self, String> {
         let failed = |error: redb::Error| format!("{}: {error}", file.display());
         if let Some(dir) = file.parent() {
             std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;

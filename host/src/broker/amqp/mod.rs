@@ -11,19 +11,14 @@ mod consume;
 mod convert;
 mod delay;
 mod ledger;
+mod logs;
 mod publish;
 mod session;
 mod supervisor;
 mod topology;
 
 pub use consume::{Answer, Subscription};
-
-/// What the simulator runs without a connection.
-#[cfg(test)]
-pub(crate) mod parts {
-    pub(crate) use super::collector::{Answer, Identity, Window};
-    pub(crate) use super::consume::Done;
-}
+pub use logs::is_fit_to_log;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -129,4 +124,11 @@ impl Amqp {
             tracing::warn!("the connections did not close in time; the broker notices by itself");
         }
     }
+}
+
+/// What the simulator runs without a connection.
+#[cfg(test)]
+pub(crate) mod parts {
+    pub(crate) use super::collector::{Answer, Identity, Window};
+    pub(crate) use super::consume::Done;
 }

@@ -11,15 +11,17 @@
 mod circuit;
 mod lanes;
 mod rate;
+mod words;
 mod work;
+
+pub(crate) use words::{Action, Facts, Input, Plan, Rules, Settled, Ticket, Unpublished};
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::decide::{self, Decision};
+use crate::broker::Known;
 use crate::broker::bug::Bug;
-use crate::broker::{Known, Refusal};
-use crate::config::{CircuitBreaker, Rate, Retry, Unroutable};
 use crate::event::Failure;
 use circuit::Circuit;
 use lanes::{Lanes, Turn};
@@ -29,134 +31,6 @@ use work::{Job, Phase};
 /// Pause before a publish that failed is tried again; doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-
-/// Names a delivery for as long as it is in work; never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Ticket(pub(crate) u64);
-
-/// What holds for every delivery of a route.
-#[derive(Debug, Clone)]
-pub(crate) struct Rules {
-    /// Plugins that run at a time.
-    pub(crate) concurrency: usize,
-    /// Deliveries that are held at a time; more than `concurrency` when order matters, so that a key that waits does
-    /// not hide the others.
-    pub(crate) held_max: usize,
-    /// Bytes of deliveries that are held at a time.
-    pub(crate) bytes_max: usize,
-    pub(crate) retry: Retry,
-    pub(crate) unroutable: Unroutable,
-    /// Events that were settled before are dropped.
-    pub(crate) dedupe: bool,
-    /// The broker takes publishes, mark and acknowledgement in one transaction.
-    pub(crate) atomic: bool,
-    pub(crate) circuit: Option<CircuitBreaker>,
-    pub(crate) rate: Option<Rate>,
-}
-
-/// What the core needs to know of a delivery.
-#[derive(Debug, Clone)]
-pub(crate) struct Facts {
-    /// Identity of the event.
-    pub(crate) id: String,
-    /// No producer gave the id: two equal bodies may be two facts.
-    pub(crate) weak_id: bool,
-    /// The broker session it belongs to.
-    pub(crate) session: u64,
-    /// From 1.
-    pub(crate) attempt: u32,
-    /// It came back twice or more, and may be what ended the daemon.
-    pub(crate) suspect: bool,
-    /// The key within which order holds.
-    pub(crate) lane: Option<String>,
-    /// On an ordered route: not before this time.
-    pub(crate) due: Option<Duration>,
-    /// Of its body.
-    pub(crate) bytes: usize,
-    /// It is no event: what becomes of it.
-    pub(crate) refused: Option<Decision>,
-}
-
-/// Why a publish was not confirmed.
-#[derive(Debug, Clone)]
-pub(crate) enum Unpublished {
-    /// Nobody knows what became of it.
-    Lost(String),
-    /// The broker refused some of the messages.
-    Refused(Vec<Refusal>),
-}
-
-/// What happens to a route.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// A delivery was taken from the queue.
-    Arrived(Ticket, Facts),
-    /// Answer to [`Action::Look`].
-    Looked(Ticket, Known),
-    /// Answer to [`Action::Invoke`]: its emissions can be published, or what went wrong.
-    Invoked(Ticket, Result<(), Failure>),
-    /// Answer to [`Action::Publish`] and [`Action::Commit`].
-    Published(Ticket, Result<(), Unpublished>),
-    /// Answer to [`Action::Mark`].
-    Marked(Ticket),
-    /// Whatever was begun for it came to nothing.
-    Abandoned(Ticket),
-    /// The broker's session now, if there is one, and whether it takes publishes.
-    Session { now: Option<u64>, blocked: bool },
-    /// Take nothing new; finish what runs.
-    Drain,
-    /// Time has passed.
-    Tick,
-}
-
-/// What is published for a delivery.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Plan {
-    /// What the plugin emitted.
-    Emissions,
-    /// A copy into a retry or dead-letter queue.
-    Copy(Decision),
-    /// A copy to the end of the order queue, attempts unchanged: one before it with its key is not settled.
-    Park,
-}
-
-/// What is to be done. Each is begun at once, in order.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Action {
-    /// Ask the dedupe window.
-    Look(Ticket),
-    /// Run the plugin.
-    Invoke(Ticket),
-    /// Publish and wait for every confirm.
-    Publish(Ticket, Plan),
-    /// Publish, mark (when told so) and acknowledge in one transaction. It ends the ticket when it succeeds.
-    Commit(Ticket, Plan, bool),
-    /// Note in the dedupe window that the event is settled.
-    Mark(Ticket),
-    /// Acknowledge. It ends the ticket.
-    Ack(Ticket, Settled),
-    /// It is acknowledged, by the transaction. It ends the ticket.
-    Settled(Ticket, Settled),
-    /// The broker does not take what is published; it is tried again, and the route waits.
-    Stuck(Ticket, String),
-    /// Give no answer; the broker delivers it again. It ends the ticket.
-    Leave(Ticket, String),
-    /// The circuit opened, or closed.
-    Circuit(bool),
-}
-
-/// What an acknowledged delivery came to.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Settled {
-    /// Its emissions are published.
-    Emitted,
-    /// A copy is where the decision says.
-    Copied(Decision),
-    /// A copy waits behind others of its key.
-    Parked,
-    /// It was settled before.
-    Repeat,
-}
 
 /// The state of one route.
 pub(crate) struct Core {
@@ -542,7 +416,12 @@ impl Core {
             .iter()
             .filter_map(|(ticket, job)| match &job.phase {
                 Phase::Paused { plan, until } if *until <= now => Some((*ticket, plan.clone())),
-                _ => None,
+                Phase::Waiting
+                | Phase::Looking
+                | Phase::Running
+                | Phase::Publishing(_)
+                | Phase::Paused { .. }
+                | Phase::Marking => None,
             })
             .collect();
         if self.blocked {

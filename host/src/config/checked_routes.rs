@@ -1,0 +1,142 @@
+//! The checked form of routes and event types.
+
+use std::time::Duration;
+
+use super::checked::DeadLetter;
+use crate::event::{ExchangeName, PluginName, QueueName, RoutingKey};
+
+/// `[routes.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// The queue that is consumed; a key of `topology.queues`.
+    pub queue: QueueName,
+    /// The plugin that runs; a key of `plugins`.
+    pub plugin: PluginName,
+    /// Where emissions go.
+    pub emit: Emit,
+    /// How often and when a failed event is tried again.
+    pub retry: Retry,
+    /// Where events go that cannot be handled.
+    pub dead_letter: DeadLetter,
+    /// Events in work at a time.
+    pub concurrency: u16,
+    /// Emissions between a root event and the last one that is still handled.
+    pub hops_max: u32,
+    /// Largest message body that is handed to the plugin, in bytes.
+    pub body_max_bytes: usize,
+    /// Repeats of an event that was settled within the window are dropped.
+    pub dedupe: Option<DedupeWindow>,
+    /// Events with the same key run one after the other, in the order of the queue.
+    pub order_by: Option<OrderBy>,
+    /// Events that may start in a time.
+    pub rate: Option<Rate>,
+    /// When to stop consuming for a while.
+    pub circuit: Option<CircuitBreaker>,
+}
+
+/// `routes.NAME.dedupe`: ids of settled events are remembered for so long, and at most so many of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DedupeWindow {
+    /// Since the event was settled.
+    pub window: Duration,
+    /// The oldest are forgotten beyond this.
+    pub max: u32,
+}
+
+/// `routes.NAME.order-by`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderBy {
+    /// The organisation.
+    Tenant,
+    /// The user.
+    User,
+    /// What the event is about.
+    Subject,
+    /// The event's type.
+    Type,
+    /// Who made it.
+    Source,
+    /// The key it was published with.
+    RoutingKey,
+    /// An attribute, by name.
+    Attribute(String),
+    /// A field of JSON data, by the names on the way to it.
+    Data(Vec<String>),
+}
+
+/// `routes.NAME.rate`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// So many events
+    pub events: u32,
+    /// in so long.
+    pub per: Duration,
+}
+
+/// `routes.NAME.circuit`: after so many passing failures within the window nothing is consumed for the pause; then one
+/// event is tried, and its outcome decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitBreaker {
+    /// Failures
+    pub failures: u32,
+    /// within this time
+    pub window: Duration,
+    /// stop consuming for so long.
+    pub pause: Duration,
+}
+
+/// `routes.NAME.emit`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Emit {
+    /// Exchange; a key of `topology.exchanges` or the default one.
+    pub exchange: ExchangeName,
+    /// Key, with `{type}` for the emission's type.
+    pub key: String,
+    /// When given, the only types that may be emitted.
+    pub types: Option<Vec<String>>,
+    /// What a returned emission means.
+    pub unroutable: Unroutable,
+}
+
+/// What a returned (unroutable) emission means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unroutable {
+    /// Nobody has subscribed, which is normal on an event bus.
+    Accept,
+    /// Somebody was addressed who is not there: try again.
+    Retry,
+    /// Dead-letter at once.
+    DeadLetter,
+}
+
+/// `routes.NAME.retry`: attempt n+1 waits `delay * multiplier^(n-1)`, at most `delay_max`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// Retries after the first attempt; 0 for none.
+    pub max: u32,
+    /// One step a retry, `max` of them. Equal delays share their queues.
+    pub steps: Vec<RetryStep>,
+}
+
+/// One wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryStep {
+    /// How long at least.
+    pub delay: Duration,
+    /// By how much longer, at random; zero without jitter.
+    pub spread: Duration,
+    /// The queues that hold a message for so long on a broker without delayed delivery: `<queue>.retry.<ms>`, with a
+    /// TTL, dead-lettered back to the source. One of them is taken at random. Empty when the broker delays by itself.
+    pub queues: Vec<QueueName>,
+}
+
+/// `[event-types.NAME]`
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EventType {
+    /// Routing key; the type itself when absent.
+    pub key: Option<RoutingKey>,
+    /// Default AMQP priority.
+    pub priority: Option<u8>,
+    /// For people.
+    pub description: Option<String>,
+}
