@@ -4,6 +4,7 @@ mod bad_input;
 mod bench;
 mod broker_faults;
 mod conformance;
+mod delivery;
 mod foreign;
 mod guests;
 mod ten_thousand;

@@ -1,0 +1,210 @@
+//! Delays, repeats, order, rate and circuit of whole daemons on both brokers.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use trunkline::event::Message;
+use trunkline_support::Daemon;
+
+use crate::bench::{Bench, drain, message, metric};
+
+const ROUTES: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+
+[queues.$P-out]
+bind = ["echoed", "later", "managed", "slept"]
+
+[routes.$P-once]
+from = "once"
+plugin = "echo"
+dedupe = "10m"
+
+[routes.$P-later]
+from = "later.in"
+plugin = "delayer"
+
+[routes.$P-ordered]
+from = "ordered"
+plugin = "retrier"
+order-by = "subject"
+retry = { max = 4, delay = "200ms" }
+
+[routes.$P-slow]
+from = "slow"
+plugin = "echo"
+rate = "20/s"
+
+[routes.$P-storm]
+from = "storm"
+plugin = "retrier"
+retry = { max = 0 }
+circuit = { failures = 5, window = "30s", pause = "700ms" }
+concurrency = 1
+"#;
+
+fn publish(daemon: &Daemon, kind: &str, id: &str, subject: &str, data: serde_json::Value) {
+    let body = json!({ "type": kind, "id": id, "subject": subject, "data": data }).to_string();
+    let (status, answer) = daemon.post("/api/v1/events", &body);
+    assert_eq!(status, 202, "{answer}");
+}
+
+fn settled(bench: &Bench, route: &str, outcome: &str) -> String {
+    format!("trunkline_messages_settled_total{{route=\"{}-{route}\",outcome=\"{outcome}\"}}", bench.prefix)
+}
+
+/// Ends the daemon and takes what is in a queue.
+async fn taken(bench: &Bench, daemon: Daemon, queue: &str, at_least: usize) -> Vec<Message> {
+    assert!(daemon.terminate().await.success());
+    let broker = bench.open(ROUTES).await;
+    let taken = drain(&broker, &bench.queue(queue), at_least).await;
+    broker.close(trunkline_support::patience()).await;
+    taken
+}
+
+async fn repeats(bench: Bench) {
+    let daemon = bench.start(ROUTES).await;
+    for id in ["e-1", "e-2"] {
+        publish(&daemon, "once", id, "s", json!(1));
+    }
+    metric(&daemon, &settled(&bench, "once", "ack"), |count| count >= 2.0).await;
+    for _ in 0..3 {
+        publish(&daemon, "once", "e-1", "s", json!(1));
+    }
+    publish(&daemon, "once", "e-2", "s", json!("another"));
+    metric(&daemon, &settled(&bench, "once", "dropped"), |count| count >= 3.0).await;
+    metric(&daemon, &settled(&bench, "once", "dead_letter"), |count| count >= 1.0).await;
+    daemon.signal("KILL");
+    daemon.ended().await;
+    let daemon = bench.start(ROUTES).await;
+    publish(&daemon, "once", "e-1", "s", json!(1));
+    metric(&daemon, &settled(&bench, "once", "dropped"), |count| count >= 1.0).await;
+    assert!(daemon.terminate().await.success());
+    let broker = bench.open(ROUTES).await;
+    assert_eq!(drain(&broker, &bench.queue("$P-out"), 2).await.len(), 2, "each id once");
+    let dead = drain(&broker, &bench.queue("$P-once.dlq"), 1).await;
+    let error = dead[0].properties.headers.text("trunkline-error").expect("an error");
+    assert!(error.contains("id conflict"), "{error}");
+}
+
+/// A delayed emission outlives a kill of the daemon, and comes at its time.
+async fn later(bench: Bench) {
+    let daemon = bench.start(ROUTES).await;
+    // On RabbitMQ the first delayed event makes the levels.
+    publish(&daemon, "later.in", "warm", "s", json!(1));
+    metric(&daemon, &settled(&bench, "later", "ack"), |count| count >= 1.0).await;
+    let started = Instant::now();
+    publish(&daemon, "later.in", "e", "s", json!(3000));
+    metric(&daemon, &settled(&bench, "later", "ack"), |count| count >= 2.0).await;
+    daemon.signal("KILL");
+    daemon.ended().await;
+    let daemon = bench.start(ROUTES).await;
+    let mut out;
+    if bench.is_embedded() {
+        let ready = format!("trunkline_queue_messages{{queue=\"{}-out\",state=\"ready\"}}", bench.prefix);
+        metric(&daemon, &ready, |count| count >= 2.0).await;
+        assert!(started.elapsed() >= Duration::from_secs(3), "{:?}", started.elapsed());
+        out = taken(&bench, daemon, "$P-out", 2).await;
+    } else {
+        let broker = bench.open(ROUTES).await;
+        // The kill may have repeated the first one.
+        out = Vec::new();
+        while out.last().is_none_or(|message: &Message| &message.body[..] != b"3000") {
+            out.extend(drain(&broker, &bench.queue("$P-out"), 1).await);
+        }
+        assert!(started.elapsed() >= Duration::from_secs(3), "{:?}", started.elapsed());
+        assert!(daemon.terminate().await.success());
+    }
+    let last = out.pop().expect("two came");
+    assert_eq!((&last.body[..], last.routing_key.as_str()), (&b"3000"[..], "later"));
+    assert_eq!(last.exchange.as_str(), format!("{}-events", bench.prefix));
+}
+
+async fn a_dead_letter_tells_the_log(bench: Bench) {
+    let daemon = bench.start(ROUTES).await;
+    publish(&daemon, "later.in", "bad", "s", json!("soon"));
+    metric(&daemon, &settled(&bench, "later", "dead_letter"), |count| count >= 1.0).await;
+    let dead = taken(&bench, daemon, "$P-later.dlq", 1).await;
+    let headers = &dead[0].properties.headers;
+    assert_eq!(headers.text("trunkline-reason"), Some("rejected"));
+    let log = headers.text("trunkline-log").expect("the last lines");
+    assert!(log.starts_with("info") && log.ends_with("is no number") && log.lines().count() == 2, "{log}");
+    assert_eq!(&dead[0].body[..], b"\"soon\"", "the body as it came");
+}
+
+/// The first event of key `a` works at its third attempt only; what follows it waits, and other keys do not.
+async fn order(bench: Bench) {
+    let daemon = bench.start(ROUTES).await;
+    publish(&daemon, "ordered", "a0", "a", json!(3));
+    for n in 1..6 {
+        publish(&daemon, "ordered", &format!("a{n}"), "a", json!(if n == 3 { 2 } else { 1 }));
+        publish(&daemon, "ordered", &format!("b{n}"), "b", json!(1));
+    }
+    metric(&daemon, &settled(&bench, "ordered", "ack"), |count| count >= 11.0).await;
+    assert!(daemon.metric(&settled(&bench, "ordered", "parked")) >= 1.0, "something waited in the broker");
+    let out = taken(&bench, daemon, "$P-out", 11).await;
+    let causes: Vec<&str> =
+        out.iter().filter_map(|message| message.properties.headers.text("trunkline-cause")).collect();
+    let of = |key: char| causes.iter().copied().filter(|id| id.starts_with(key)).collect::<Vec<_>>();
+    assert_eq!(of('a'), ["a0", "a1", "a2", "a3", "a4", "a5"]);
+    assert_eq!(of('b'), ["b1", "b2", "b3", "b4", "b5"]);
+    let place = |id: &str| causes.iter().position(|other| *other == id);
+    assert!(place("b5") < place("a0"), "b did not wait for a: {causes:?}");
+}
+
+async fn rate(bench: Bench) {
+    let broker = bench.open(ROUTES).await;
+    let exchange = format!("{}-events", bench.prefix);
+    let batch = (0..41).map(|n| message(&exchange, "slow", &format!("r{n}"), "{}"));
+    drop(broker.publish(batch.collect()).await.expect("confirmed"));
+    broker.close(trunkline_support::patience()).await;
+    drop(broker);
+    let started = Instant::now();
+    let daemon = bench.start(ROUTES).await;
+    metric(&daemon, &settled(&bench, "slow", "ack"), |count| count >= 41.0).await;
+    assert!(started.elapsed() >= Duration::from_millis(1_850), "41 events at 20 a second in {:?}", started.elapsed());
+    assert!(daemon.terminate().await.success());
+}
+
+async fn circuit(bench: Bench) {
+    let daemon = bench.start(ROUTES).await;
+    let state = format!("trunkline_circuit_state{{route=\"{}-storm\"}}", bench.prefix);
+    for n in 0..7 {
+        publish(&daemon, "storm", &format!("f{n}"), "s", json!(99));
+    }
+    metric(&daemon, &state, |open| open == 1.0).await;
+    // Two more probes fail and prolong the pause, then one succeeds.
+    publish(&daemon, "storm", "good-1", "s", json!(1));
+    publish(&daemon, "storm", "good-2", "s", json!(1));
+    metric(&daemon, &settled(&bench, "storm", "ack"), |count| count >= 2.0).await;
+    metric(&daemon, &state, |open| open == 0.0).await;
+    assert_eq!(daemon.metric(&settled(&bench, "storm", "dead_letter")), 7.0, "each failure has its dead letter");
+    assert!(daemon.terminate().await.success());
+}
+
+macro_rules! on_both_brokers {
+    ($($case:ident,)*) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case(super::Bench::embedded()).await;
+            })*
+        }
+
+        mod amqp {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case(super::Bench::amqp()).await;
+            })*
+        }
+    };
+}
+
+on_both_brokers! {
+    repeats,
+    later,
+    a_dead_letter_tells_the_log,
+    order,
+    rate,
+    circuit,
+}
