@@ -35,6 +35,10 @@ from = "slow"
 plugin = "echo"
 rate = "20/s"
 
+[routes.$P-nap]
+from = "nap"
+plugin = "sleeper"
+
 [routes.$P-storm]
 from = "storm"
 plugin = "retrier"
@@ -166,6 +170,22 @@ async fn rate(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
+/// Sixteen sleepers take the time of one: with a backlog the route works at its full concurrency.
+async fn side_by_side(bench: Bench) {
+    let broker = bench.open(ROUTES).await;
+    let exchange = format!("{}-events", bench.prefix);
+    let batch = (0..48).map(|n| message(&exchange, "nap", &format!("n{n}"), "400"));
+    drop(broker.publish(batch.collect()).await.expect("confirmed"));
+    broker.close(trunkline_support::patience()).await;
+    drop(broker);
+    let daemon = bench.start(ROUTES).await;
+    let started = Instant::now();
+    metric(&daemon, &settled(&bench, "nap", "ack"), |count| count >= 48.0).await;
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(8), "48 naps of 400 ms, 16 at a time, in {took:?}; one by one takes 19 s");
+    assert!(daemon.terminate().await.success());
+}
+
 async fn circuit(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
     let state = format!("trunkline_circuit_state{{route=\"{}-storm\"}}", bench.prefix);
@@ -206,5 +226,6 @@ on_both_brokers! {
     a_dead_letter_tells_the_log,
     order,
     rate,
+    side_by_side,
     circuit,
 }

@@ -123,11 +123,13 @@ impl Route {
                 self.close(subscription).await;
                 return End::Resubscribe;
             }
+            // Narrow is one at a time, also when the broker is quicker with the next than we with the last.
+            let takes = work.wants() && (*width == Width::Wide || work.held() == 0);
             let seen = tokio::select! {
                 biased;
                 () = stop.drain.cancelled() => Seen::Drain,
                 changed = status.changed() => if changed.is_ok() { Seen::Status } else { Seen::Drain },
-                next = subscription.next(), if work.wants() => Seen::Next(next),
+                next = subscription.next(), if takes => Seen::Next(next),
                 () = work.step() => Seen::Worked,
             };
             match seen {

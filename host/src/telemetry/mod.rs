@@ -3,6 +3,7 @@
 //! the Prometheus conventions: base units last, `_total` on counters, and counters start at 0 when a route is loaded.
 
 mod exposition;
+mod limit;
 mod route;
 mod trace;
 

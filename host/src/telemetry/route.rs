@@ -5,6 +5,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tracing::{debug, info, warn};
 
+use super::limit::Limit;
 use crate::event::{Failure, PluginName, Reason, RouteName};
 
 /// How a delivery was settled, the `outcome` label of `trunkline_messages_settled_total`.
@@ -81,6 +82,9 @@ pub struct Route {
     invocations: Vec<(&'static str, Counter)>,
     invocation_duration: Histogram,
     memory_peak: Histogram,
+    failures: Limit,
+    deaths: Limit,
+    stops: Limit,
 }
 
 const OUTCOMES: [&str; 8] = ["ok", "retry", "rejected", "trap", "timeout", "memory", "too-large", "invalid"];
@@ -143,6 +147,9 @@ impl Route {
                 "trunkline_plugin_invocation_duration_seconds", "plugin" => plugin.to_string(), "variant" => "stable"
             ),
             memory_peak: histogram!("trunkline_plugin_memory_peak_bytes", "plugin" => plugin.to_string()),
+            failures: Limit::default(),
+            deaths: Limit::default(),
+            stops: Limit::default(),
         }
     }
 
@@ -169,9 +176,11 @@ impl Route {
         self.invocation_duration.record(took.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "memories are far below 2^52 bytes")]
         self.memory_peak.record(memory_bytes as f64);
-        if let Some(failure) = failure {
+        if let Some(failure) = failure
+            && let Some(left_out) = self.failures.allows()
+        {
             let (route, plugin) = (&self.name, &self.plugin);
-            warn!(%route, %plugin, event = event_id, outcome, error = failure.text(), "plugin failed");
+            warn!(%route, %plugin, event = event_id, outcome, error = failure.text(), left_out, "plugin failed");
         }
     }
 
@@ -207,8 +216,10 @@ impl Route {
     /// A copy is in the dead-letter queue.
     pub fn dead_lettered(&self, event_id: &str, reason: Reason, error: &str) {
         count(&self.dead_letters, reason, 1);
-        let (route, plugin) = (&self.name, &self.plugin);
-        warn!(%route, %plugin, event = event_id, %reason, error, "event dead-lettered; nothing is lost");
+        if let Some(left_out) = self.deaths.allows() {
+            let (route, plugin) = (&self.name, &self.plugin);
+            warn!(%route, %plugin, event = event_id, %reason, error, left_out, "event dead-lettered; nothing is lost");
+        }
     }
 
     /// The circuit opened, or closed.
@@ -224,8 +235,8 @@ impl Route {
 
     /// The broker does not take what the route publishes.
     pub fn stuck(&self, event_id: &str, why: &str) {
-        let route = &self.name;
-        warn!(%route, event = event_id, why, "the broker does not take it; the event is kept and tried again");
+        let (route, Some(left_out)) = (&self.name, self.stops.allows()) else { return };
+        warn!(%route, event = event_id, why, left_out, "the broker does not take it; the event is kept and tried again");
     }
 
     /// A delivery is acknowledged.

@@ -88,10 +88,10 @@ impl Session {
         self.over.cancel();
         self.collectors.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        for connection in [&self.publish, &self.consume] {
-            let goodbye = connection.close(200, ShortString::default());
-            let _lost_already = tokio::time::timeout(CLOSE_WITHIN, goodbye).await;
-        }
+        let within = |goodbye| tokio::time::timeout(CLOSE_WITHIN, goodbye);
+        let publish = within(self.publish.close(200, ShortString::default()));
+        let consume = within(self.consume.close(200, ShortString::default()));
+        let _lost_already = tokio::join!(publish, consume);
         let ended = async { while tasks.join_next().await.is_some() {} };
         let _hung = tokio::time::timeout(CLOSE_WITHIN, ended).await;
     }

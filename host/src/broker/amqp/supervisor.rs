@@ -17,7 +17,7 @@ use crate::telemetry;
 
 /// Pause before the next try; doubled up to [`PAUSE_MAX`], and jittered so that many daemons do not come at once.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often a connection's state is looked at, should its event be missed.
 const LOOK: Duration = Duration::from_secs(1);
 
