@@ -225,7 +225,8 @@ impl Node {
         };
         let _gone = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status()?;
         let deadline = Instant::now() + STOP_WITHIN;
-        while is_alive(pid) {
+        // Other threads of a killed process may hold its listener for a moment.
+        while is_alive(pid) || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
             if Instant::now() > deadline {
                 bail!("the node (process {pid}) did not end within {STOP_WITHIN:?}");
             }
