@@ -5,6 +5,7 @@ mod bench;
 mod broker_faults;
 mod conformance;
 mod delivery;
+mod faults;
 mod foreign;
 mod guests;
 mod ten_thousand;

@@ -1,0 +1,151 @@
+//! B13 and B21: what is published to is full, or gone. The input is never acknowledged for it.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use lapin::options::QueueDeleteOptions;
+use trunkline_support::{Daemon, eventually};
+
+use super::{Breaker, causes, fill, handled, header, id, logged, post, settled, taken};
+use crate::bench::{Bench, drain, metric};
+
+/// How long nothing must happen; the pause between tries is shorter than this at first.
+const QUIET: Duration = Duration::from_secs(2);
+const STUCK: &str = "the broker does not take it; the event is kept and tried again";
+
+/// A counter stays where it is for [`QUIET`].
+async fn stays(daemon: &Daemon, series: &str, value: f64) {
+    let begun = Instant::now();
+    eventually(&format!("{series} is quiet"), || {
+        assert_eq!(daemon.metric(series), value, "{series}");
+        let is_over = begun.elapsed() >= QUIET;
+        async move { is_over.then_some(()) }
+    })
+    .await;
+}
+
+const FULL_TARGET: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+[queues.$P-out]
+bind = "echoed"
+type = "classic"
+max-length = 10
+overflow = "reject-publish"
+[queues.$P-slept]
+bind = "slept"
+[routes.$P-first]
+from = "first"
+plugin = "echo"
+[routes.$P-other]
+from = "other"
+plugin = "sleeper"
+"#;
+const EVENTS: usize = 50;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_target_queue_holds_its_route_until_there_is_room() {
+    let bench = Bench::amqp();
+    let daemon = bench.start(FULL_TARGET).await;
+    let (broker, breaker) = (bench.open(FULL_TARGET).await, Breaker::on(&bench).await);
+    fill(&bench, &broker, "first", EVENTS, "x").await;
+    let acked = settled(&bench, "first", "ack");
+    metric(&daemon, &acked, |count| count == 10.0).await;
+    logged(&daemon, STUCK).await;
+    stays(&daemon, &acked, 10.0).await;
+    assert_eq!(breaker.ready(&bench, "$P-out").await, 10);
+    handled(&daemon, "other", 1).await;
+
+    // A crash meanwhile shows what was acknowledged: nothing but the ten.
+    daemon.signal("KILL");
+    let _killed = daemon.ended().await;
+    eventually("what was in work is back in its queue", || async {
+        let left = breaker.ready(&bench, "$P-first").await;
+        (left == 40).then_some(())
+    })
+    .await;
+    let daemon = bench.start(FULL_TARGET).await;
+    logged(&daemon, STUCK).await;
+
+    let cause = |message: &trunkline::event::Message| header(message, "trunkline-cause");
+    let out = taken(&bench, &broker, "$P-out", EVENTS, cause).await;
+    assert_eq!((out.len(), causes(&out).len()), (EVENTS, EVENTS), "each once");
+    metric(&daemon, &acked, |count| count == 40.0).await;
+    for outcome in ["retry", "dead_letter"] {
+        assert_eq!(daemon.metric(&settled(&bench, "first", outcome)), 0.0, "a full queue is no event's fault");
+    }
+    assert!(daemon.terminate().await.success());
+    for queue in ["$P-first", "$P-first.dlq"] {
+        assert_eq!(drain(&broker, &bench.queue(queue), 0).await.len(), 0, "{queue}");
+    }
+}
+
+const FULL_DEAD_LETTERS: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+[queues.$P-out]
+bind = "echoed"
+[queues."$P-first.dlq"]
+type = "classic"
+max-length = 1
+overflow = "reject-publish"
+[routes.$P-first]
+from = "first"
+plugin = "rejecter"
+[routes.$P-other]
+from = "other"
+plugin = "echo"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_dead_letter_queue_holds_its_route_until_there_is_room() {
+    let bench = Bench::amqp();
+    let daemon = bench.start(FULL_DEAD_LETTERS).await;
+    let (broker, breaker) = (bench.open(FULL_DEAD_LETTERS).await, Breaker::on(&bench).await);
+    let published: BTreeSet<String> = (0..5).map(|n| post(&daemon, "first", n)).collect();
+    let dead = settled(&bench, "first", "dead_letter");
+    metric(&daemon, &dead, |count| count == 1.0).await;
+    logged(&daemon, STUCK).await;
+    stays(&daemon, &dead, 1.0).await;
+    handled(&daemon, "other", 1).await;
+
+    daemon.signal("KILL");
+    let _killed = daemon.ended().await;
+    eventually("what was in work is back in its queue", || async {
+        let left = breaker.ready(&bench, "$P-first").await;
+        (left == 4).then_some(())
+    })
+    .await;
+    let daemon = bench.start(FULL_DEAD_LETTERS).await;
+    logged(&daemon, STUCK).await;
+
+    let letters = taken(&bench, &broker, "$P-first.dlq", 5, id).await;
+    assert_eq!(letters.iter().map(id).collect::<BTreeSet<_>>(), published);
+    assert_eq!(letters.len(), 5, "none twice");
+    assert!(letters.iter().all(|letter| header(letter, "trunkline-reason") == "rejected"));
+    metric(&daemon, &dead, |count| count == 4.0).await;
+    handled(&daemon, "other", 2).await;
+    assert!(daemon.terminate().await.success());
+    assert_eq!(drain(&broker, &bench.queue("$P-first"), 0).await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_dead_letter_queue_holds_its_route_until_it_is_there_again() {
+    let bench = Bench::amqp();
+    let daemon = bench.start(FULL_DEAD_LETTERS).await;
+    let breaker = Breaker::on(&bench).await;
+    let name = bench.queue("$P-first.dlq");
+    breaker.channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("it is deleted");
+    let published = post(&daemon, "first", 1);
+    let dead = settled(&bench, "first", "dead_letter");
+    logged(&daemon, STUCK).await;
+    stays(&daemon, &dead, 0.0).await;
+    handled(&daemon, "other", 1).await;
+
+    // Opening the broker declares the whole topology, as another daemon would.
+    let broker = bench.open(FULL_DEAD_LETTERS).await;
+    metric(&daemon, &dead, |count| count == 1.0).await;
+    let letters = drain(&broker, &name, 1).await;
+    assert_eq!(letters.iter().map(id).collect::<Vec<_>>(), [published]);
+    assert!(daemon.terminate().await.success());
+}

@@ -1,0 +1,131 @@
+//! Rows of the fault catalogue that need a whole daemon: something is broken from outside, and nothing is lost, the
+//! reason is right, other routes go on, and no restart is needed unless the row says so.
+//!
+//! Elsewhere: a broker that is late, killed, or hangs up (`broker_faults.rs`), SIGTERM and SIGKILL under load
+//! (`ten_thousand.rs`), misbehaving guests (`guests.rs`), bad input (`bad_input.rs`).
+
+mod alarms;
+mod broker;
+mod full;
+
+use std::collections::BTreeSet;
+
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, ConnectionProperties};
+use serde_json::Value;
+use trunkline::broker::{Broker, Next, Receipt, Settlement};
+use trunkline::event::Message;
+use trunkline_support::{Daemon, eventually};
+
+use crate::bench::{Bench, message, metric};
+
+/// Publishes many events into `$P-events`, `e0` and on, all with one key and one body.
+async fn fill(bench: &Bench, broker: &Broker, key: &str, count: usize, body: &'static str) {
+    let exchange = format!("{}-events", bench.prefix);
+    for chunk in (0..count).collect::<Vec<_>>().chunks(500) {
+        let batch = chunk.iter().map(|n| message(&exchange, key, &format!("e{n}"), body));
+        drop(broker.publish(batch.collect()).await.expect("confirmed"));
+    }
+}
+
+/// An event by way of the API; gives its id.
+fn post(daemon: &Daemon, kind: &str, data: impl Into<Value>) -> String {
+    let body = serde_json::json!({ "type": kind, "data": data.into() }).to_string();
+    let (status, accepted) = daemon.post("/api/v1/events", &body);
+    assert_eq!((status, &accepted["routed"]), (202, &Value::Bool(true)), "{accepted}");
+    accepted["id"].as_str().expect("an id").to_owned()
+}
+
+/// An event by way of the API, and its end.
+async fn handled(daemon: &Daemon, kind: &str, data: impl Into<Value>) {
+    let id = post(daemon, kind, data);
+    let settled = daemon.settled(&id).await;
+    assert_eq!(settled["outcome"], "ack", "{settled}");
+}
+
+/// The counter of a route's settled deliveries; the name is without the prefix.
+fn settled(bench: &Bench, route: &str, outcome: &str) -> String {
+    format!("trunkline_messages_settled_total{{route=\"{}-{route}\",outcome=\"{outcome}\"}}", bench.prefix)
+}
+
+/// A gauge or counter that has the label `route` only.
+fn of_route(bench: &Bench, series: &str, route: &str) -> String {
+    format!("{series}{{route=\"{}-{route}\"}}", bench.prefix)
+}
+
+async fn is_up(bench: &Bench, daemon: &Daemon, route: &str, wanted: bool) {
+    let wanted = if wanted { 1.0 } else { 0.0 };
+    metric(daemon, &of_route(bench, "trunkline_route_up", route), |up| up == wanted).await;
+}
+
+async fn logged(daemon: &Daemon, text: &str) {
+    eventually(text, || {
+        let found = daemon.log().contains(text);
+        async move { found.then_some(()) }
+    })
+    .await;
+}
+
+fn id(message: &Message) -> String {
+    message.properties.message_id.clone().expect("an id")
+}
+
+fn header(message: &Message, name: &str) -> String {
+    message.properties.headers.text(name).unwrap_or_default().to_owned()
+}
+
+/// The events that messages follow from.
+fn causes(messages: &[Message]) -> BTreeSet<String> {
+    messages.iter().map(|message| header(message, "trunkline-cause")).collect()
+}
+
+/// Takes messages out of a queue until they differ in so many ways; gives all of them, repetitions too.
+async fn taken(
+    bench: &Bench,
+    broker: &Broker,
+    queue: &str,
+    wanted: usize,
+    key: impl Fn(&Message) -> String,
+) -> Vec<Message> {
+    let mut subscription = broker.subscribe(&bench.queue(queue), 100, "taken").await.expect("the queue is there");
+    let (mut messages, mut seen) = (Vec::new(), BTreeSet::new());
+    while seen.len() < wanted {
+        let next = tokio::time::timeout(trunkline_support::patience(), subscription.next()).await;
+        match next {
+            Ok(Next::Delivery(delivery)) => {
+                seen.insert(key(&delivery.message));
+                messages.push(delivery.message.clone());
+                delivery.settle(Settlement::Ack(Receipt::of_nothing()));
+            }
+            Ok(Next::Ended(reason)) => panic!("{reason}"),
+            Err(_elapsed) => panic!("{} of {wanted} in {queue}", seen.len()),
+        }
+    }
+    subscription.close().await.expect("acknowledged");
+    messages
+}
+
+/// A client to break things with.
+struct Breaker {
+    connection: Connection,
+    channel: Channel,
+}
+
+impl Breaker {
+    async fn on(bench: &Bench) -> Self {
+        let connecting = Connection::connect(&bench.broker, ConnectionProperties::default());
+        let connection = connecting.await.expect("the broker is there");
+        let channel = connection.create_channel().await.expect("a channel");
+        Self { connection, channel }
+    }
+
+    /// Messages that a queue could deliver now.
+    async fn ready(&self, bench: &Bench, queue: &str) -> u32 {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let channel = self.connection.create_channel().await.expect("a channel");
+        let name = bench.queue(queue).as_str().into();
+        let found = channel.queue_declare(name, options, FieldTable::default()).await;
+        found.expect("the queue is there").message_count()
+    }
+}
