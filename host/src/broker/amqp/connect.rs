@@ -5,6 +5,9 @@
 //! fails where the system has none; here `ca` stands in their place.
 
 use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
@@ -71,6 +74,8 @@ impl Endpoint {
         let within = Duration::from_millis(self.uri.query.connection_timeout.unwrap_or(DIAL_WITHIN_MS));
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let socket = Socket::default();
+        let own = socket.clone();
         let connecting = Connection::connector(
             self.uri.clone(),
             runtime,
@@ -78,6 +83,9 @@ impl Endpoint {
                 let dialling = async {
                     let addresses = runtime.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
                     let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+                    if let AsyncTcpStream::Plain(plain) = &stream {
+                        own.keep(plain.get_ref().as_fd());
+                    }
                     match &tls {
                         Some(connector) => stream.into_rustls(connector, &uri.authority.host).await,
                         None => Ok(stream),
@@ -88,10 +96,32 @@ impl Endpoint {
             },
             properties,
         );
-        match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
+        let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
+        if !matches!(connected, Ok(Ok(_))) {
+            socket.shut();
+        }
+        match connected {
             Ok(connected) if self.uri.scheme == AMQPScheme::AMQP => connected.map_err(|error| error.to_string()),
             Ok(connected) => connected.map_err(|error| explain(&error.to_string())),
             Err(_elapsed) => Err(silence(CONNECT_WITHIN).to_string()),
+        }
+    }
+}
+
+/// A second handle of a connection's socket. A peer that accepts and then says nothing would keep lapin's thread and the
+/// socket for ever, because nothing ends the attempt inside: so the socket is shut from here.
+#[derive(Clone, Default)]
+struct Socket(Arc<Mutex<Option<TcpStream>>>);
+
+impl Socket {
+    fn keep(&self, socket: BorrowedFd<'_>) {
+        let second = socket.try_clone_to_owned().ok().map(TcpStream::from);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = second;
+    }
+
+    fn shut(&self) {
+        if let Some(socket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _gone = socket.shutdown(Shutdown::Both);
         }
     }
 }
@@ -184,6 +214,33 @@ mod tests {
             let authority = uri(url).authority;
             assert_eq!((authority.host.as_str(), authority.port), (host, port), "{url}");
         }
+    }
+
+    fn threads() -> usize {
+        std::fs::read_dir("/proc/self/task").expect("/proc").count()
+    }
+
+    /// A peer that accepts and is silent costs an attempt, and nothing after it.
+    #[tokio::test]
+    async fn silent_peers_leave_nothing_behind() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let url = format!("amqp://127.0.0.1:{port}/%2f");
+        let endpoint = Endpoint::new(&url, Tls::default()).expect("a URL");
+        let attempt = || async {
+            let connecting = endpoint.connect(None, "test");
+            tokio::time::timeout(CONNECT_WITHIN * 2, connecting).await.expect("it gives up").expect_err("silence")
+        };
+        assert!(attempt().await.contains("no answer"));
+        // Other tests run beside this one, so that only a trend counts.
+        let attempts = (0..8).map(|_| attempt());
+        let before = threads();
+        futures_util::future::join_all(attempts).await;
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while threads() >= before + 8 && std::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(threads() < before + 8, "{} threads, {before} before eight attempts", threads());
     }
 
     #[tokio::test]
