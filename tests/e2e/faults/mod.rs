@@ -7,8 +7,13 @@
 mod alarms;
 mod broker;
 mod full;
+mod host;
+mod store;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
@@ -127,5 +132,36 @@ impl Breaker {
         let name = bench.queue(queue).as_str().into();
         let found = channel.queue_declare(name, options, FieldTable::default()).await;
         found.expect("the queue is there").message_count()
+    }
+}
+
+/// A mount point of the test, gone with it. The tests run as root, as in a container of CI.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// A small disk of its own.
+    fn small(at: &Path, megabytes: u32) -> Self {
+        std::fs::create_dir_all(at).expect("a directory");
+        mount(&["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"], at);
+        Self(at.to_owned())
+    }
+
+    /// A directory as it is, and nobody may write into it, root included.
+    fn read_only(at: &Path) -> Self {
+        mount(&["--bind", &at.display().to_string()], at);
+        let mounted = Self(at.to_owned());
+        mount(&["-o", "remount,bind,ro"], at);
+        mounted
+    }
+}
+
+fn mount(arguments: &[&str], at: &Path) {
+    let output = Command::new("mount").args(arguments).arg(at).output().expect("mount can be run");
+    assert!(output.status.success(), "mount {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _gone = Command::new("umount").args([OsStr::new("--lazy"), self.0.as_os_str()]).status();
     }
 }

@@ -1,0 +1,117 @@
+//! H3, H14, H15, H16: signals, closed pipes, and a state directory that is taken or cannot be written.
+//!
+//! H2, SIGTERM under load without a repetition and with exit code 0, is `ten_thousand.rs`.
+
+use std::time::{Duration, Instant};
+
+use trunkline_support::eventually;
+
+use super::{Mount, handled, of_route, post};
+use crate::bench::{Bench, drain, metric};
+
+const ROUTES: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+[queues.$P-out]
+bind = "echoed"
+[routes.$P-echo]
+from = "echo"
+plugin = "echo"
+[routes.$P-sleeper]
+from = "sleep"
+plugin = "sleeper"
+[plugins.sleeper.limits]
+timeout = "10m"
+"#;
+/// "At once" on a machine that does other things too; the event in work would take ten minutes.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+async fn second_signal(bench: Bench) {
+    let daemon = bench.start(ROUTES).await;
+    let id = post(&daemon, "sleep", 590_000);
+    metric(&daemon, &of_route(&bench, "trunkline_messages_in_flight", "sleeper"), |count| count == 1.0).await;
+    daemon.signal("TERM");
+    eventually("the drain's beginning", || {
+        let draining = daemon.get("/health").1.contains("draining");
+        async move { draining.then_some(()) }
+    })
+    .await;
+    daemon.signal("TERM");
+    let signalled = Instant::now();
+    assert_eq!(daemon.ended().await.code(), Some(1), "not the code of an orderly end");
+    assert!(signalled.elapsed() <= AT_ONCE, "{:?}", signalled.elapsed());
+
+    let daemon = bench.start(ROUTES).await;
+    metric(&daemon, &of_route(&bench, "trunkline_messages_in_flight", "sleeper"), |count| count == 1.0).await;
+    daemon.signal("KILL");
+    let _killed = daemon.ended().await;
+    let broker = bench.open(ROUTES).await;
+    let left = drain(&broker, &bench.queue("$P-sleeper"), 1).await;
+    assert_eq!(left.iter().map(super::id).collect::<Vec<_>>(), [id], "it came back, once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_a_second_sigterm_ends_at_once_and_the_event_comes_back() {
+    second_signal(Bench::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn amqp_a_second_sigterm_ends_at_once_and_the_event_comes_back() {
+    second_signal(Bench::amqp()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_daemon_on_the_same_state_is_refused_and_told_by_whom() {
+    let bench = Bench::embedded();
+    let first = bench.start(ROUTES).await;
+    let ended = bench.try_start(ROUTES).await.err().expect("it does not start");
+    assert_eq!(ended.status.code(), Some(1));
+    let who = format!("process {} uses this directory already", first.pid());
+    assert!(ended.stderr.contains(&who), "{}", ended.stderr);
+    handled(&first, "echo", 1).await;
+    first.signal("KILL");
+    let _killed = first.ended().await;
+    let third = bench.start(ROUTES).await;
+    handled(&third, "echo", 2).await;
+    assert!(third.terminate().await.success(), "the lock ends with its process");
+}
+
+async fn read_only(bench: Bench) {
+    let daemon = bench.start(ROUTES).await;
+    handled(&daemon, "echo", 1).await;
+    assert!(daemon.terminate().await.success());
+    let frozen = Mount::read_only(&bench.state());
+    let ended = bench.try_start(ROUTES).await.err().expect("it does not start");
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    let last = ended.stderr.lines().last().unwrap_or_default().to_owned();
+    let state = bench.state().display().to_string();
+    assert!(last.starts_with("error: ") && last.contains(&state), "it names the place: {last}");
+    assert!(last.contains("Read-only file system"), "and the reason: {last}");
+    println!("{last}");
+    drop(frozen);
+    let daemon = bench.start(ROUTES).await;
+    handled(&daemon, "echo", 2).await;
+    assert!(daemon.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_a_read_only_state_is_told_precisely() {
+    read_only(Bench::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn amqp_a_read_only_state_is_told_precisely() {
+    read_only(Bench::amqp()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_does_not_end_it() {
+    let bench = Bench::embedded();
+    let daemon = bench.start(ROUTES).await;
+    for n in 0..3 {
+        daemon.signal("HUP");
+        super::logged(&daemon, "SIGHUP").await;
+        handled(&daemon, "echo", n).await;
+    }
+    assert!(daemon.terminate().await.success());
+}
