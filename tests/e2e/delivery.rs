@@ -50,7 +50,7 @@ concurrency = 1
 fn publish(daemon: &Daemon, kind: &str, id: &str, subject: &str, data: serde_json::Value) {
     let body = json!({ "type": kind, "id": id, "subject": subject, "data": data }).to_string();
     let (status, answer) = daemon.post("/api/v1/events", &body);
-    assert_eq!(status, 202, "{answer}");
+    assert_eq!(status, 202, "{answer}\n{}", daemon.log());
 }
 
 fn settled(bench: &Bench, route: &str, outcome: &str) -> String {
@@ -182,6 +182,7 @@ async fn side_by_side(bench: Bench) {
     let started = Instant::now();
     metric(&daemon, &settled(&bench, "nap", "ack"), |count| count >= 48.0).await;
     let took = started.elapsed();
+    println!("{}", daemon.log());
     assert!(took < Duration::from_secs(8), "48 naps of 400 ms, 16 at a time, in {took:?}; one by one takes 19 s");
     assert!(daemon.terminate().await.success());
 }

@@ -298,7 +298,6 @@ pub enum Next {
 }
 
 /// A consumer of one queue.
-#[expect(clippy::large_enum_variant, reason = "there is one a route")]
 pub enum Subscription {
     /// On a channel of its own.
     Amqp(amqp::Subscription),
@@ -312,6 +311,20 @@ impl Subscription {
         match self {
             Self::Amqp(subscription) => subscription.next().await,
             Self::Embedded(subscription) => subscription.next().await,
+        }
+    }
+
+    /// Changes how many deliveries may be unanswered; what was handed out stays handed out.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the subscription is over.
+    pub async fn resize(&mut self, prefetch: u16) -> Result<(), Error> {
+        match self {
+            Self::Amqp(subscription) => subscription.resize(prefetch).await,
+            Self::Embedded(subscription) => {
+                subscription.resize(prefetch);
+                Ok(())
+            }
         }
     }
 

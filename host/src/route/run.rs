@@ -17,8 +17,6 @@ const SUBSCRIBE_PAUSE_MAX: Duration = Duration::from_secs(5);
 enum End {
     /// The subscription is over, for this reason.
     Lost(String),
-    /// The subscription has another width than is wanted now.
-    Resubscribe,
     /// The daemon stops.
     Stopping,
 }
@@ -64,7 +62,6 @@ impl Route {
                     let end = self.consume(subscription, session, &mut work, &mut width, &stop).await;
                     match end {
                         End::Stopping => return,
-                        End::Resubscribe => continue,
                         End::Lost(reason) => reason,
                     }
                 }
@@ -117,14 +114,22 @@ impl Route {
     ) -> End {
         let mut status = self.status.clone();
         let mut fresh = true;
+        // A suspect that came while it was wide, with what the broker had handed out before it is known.
+        let mut first = None;
         loop {
             if *width == Width::Narrow && !fresh && work.held() == 0 {
                 *width = Width::Wide;
-                self.close(subscription).await;
-                return End::Resubscribe;
+                if let Err(error) = subscription.resize(self.prefetch).await {
+                    return End::Lost(error.to_string());
+                }
+            }
+            if work.held() == 0
+                && let Some(suspect) = first.take()
+            {
+                work.arrived(suspect, session);
             }
             // Narrow is one at a time, also when the broker is quicker with the next than we with the last.
-            let takes = work.wants() && (*width == Width::Wide || work.held() == 0);
+            let takes = work.wants() && first.is_none() && (*width == Width::Wide || work.held() == 0);
             let seen = tokio::select! {
                 biased;
                 () = stop.drain.cancelled() => Seen::Drain,
@@ -143,12 +148,17 @@ impl Route {
                 }
                 Seen::Next(Next::Delivery(delivery)) => {
                     let suspect = delivery.delivery_count >= SUSPECT_DELIVERIES;
-                    if suspect && *width == Width::Wide {
-                        *width = Width::Narrow;
-                        return self.narrow(subscription, work, stop).await;
-                    }
                     fresh = suspect;
-                    work.arrived(delivery, session);
+                    if suspect && *width == Width::Wide {
+                        // What is in work is settled first, and what else was handed out is then taken one by one.
+                        *width = Width::Narrow;
+                        first = Some(delivery);
+                        if let Err(error) = subscription.resize(1).await {
+                            return End::Lost(error.to_string());
+                        }
+                    } else {
+                        work.arrived(delivery, session);
+                    }
                 }
                 Seen::Next(Next::Ended(reason)) => return End::Lost(reason),
                 Seen::Drain => {
@@ -158,14 +168,6 @@ impl Route {
                 }
             }
         }
-    }
-
-    /// Gives a suspect back before it is begun, with all that was handed out beside it; what is in work is settled.
-    async fn narrow(&self, mut subscription: Subscription, work: &mut Work, stop: &Stop) -> End {
-        subscription.cancel().await;
-        self.finish(work, stop).await;
-        self.close(subscription).await;
-        if stop.drain.is_cancelled() { End::Stopping } else { End::Resubscribe }
     }
 
     async fn drain(&self, mut subscription: Subscription, work: &mut Work, stop: &Stop) {

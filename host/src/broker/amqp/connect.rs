@@ -97,8 +97,10 @@ impl Endpoint {
             properties,
         );
         let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
-        if !matches!(connected, Ok(Ok(_))) {
-            socket.shut();
+        match &connected {
+            // lapin keeps what is above, and this handle in it would keep the socket open after its end.
+            Ok(Ok(_)) => socket.forget(),
+            Ok(Err(_)) | Err(_) => socket.shut(),
         }
         match connected {
             Ok(connected) if self.uri.scheme == AMQPScheme::AMQP => connected.map_err(|error| error.to_string()),
@@ -123,6 +125,10 @@ impl Socket {
         if let Some(socket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _gone = socket.shutdown(Shutdown::Both);
         }
+    }
+
+    fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Consumers, each on a channel of its own, and their acknowledgements, sent in batches.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use crate::event::QueueName;
 const BATCH_MAX: usize = 64;
 /// How long an acknowledgement waits for others.
 const BATCH_WITHIN: Duration = Duration::from_millis(2);
+/// One place for each delivery of two consumers, and one for the flush.
+const ANSWERS_MAX: usize = 2 * (u16::MAX as usize) + 1;
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A consumer of one queue.
@@ -31,6 +33,8 @@ pub struct Subscription {
     tag: ShortString,
     channel: Channel,
     consumer: Consumer,
+    /// Handed out by the broker to a consumer that was cancelled since; ours to settle all the same.
+    left: VecDeque<Result<lapin::message::Delivery, lapin::Error>>,
     settle: mpsc::Sender<Settle>,
     settler: JoinSet<()>,
     is_cancelled: bool,
@@ -77,11 +81,11 @@ impl Subscription {
         let tag = name(tag);
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumer = channel.basic_consume(name(queue.as_str()), tag, options, arguments).await.map_err(failed)?;
-        // One place for each delivery and one for the flush.
-        let (settle, answers) = mpsc::channel(usize::from(prefetch) + 1);
+        let (settle, answers) = mpsc::channel(ANSWERS_MAX);
         let mut settler = JoinSet::new();
         settler.spawn(settle_all(channel.clone(), answers));
-        Ok(Self { queue: queue.clone(), tag: consumer.tag(), channel, consumer, settle, settler, is_cancelled: false })
+        let (queue, tag, left) = (queue.clone(), consumer.tag(), VecDeque::new());
+        Ok(Self { queue, tag, channel, consumer, left, settle, settler, is_cancelled: false })
     }
 
     /// The next delivery.
@@ -89,7 +93,11 @@ impl Subscription {
         if self.is_cancelled {
             return Next::Ended("the subscription was cancelled".to_owned());
         }
-        let delivery = match self.consumer.next().await {
+        let next = match self.left.pop_front() {
+            Some(left) => Some(left),
+            None => self.consumer.next().await,
+        };
+        let delivery = match next {
             Some(Ok(delivery)) => delivery,
             Some(Err(error)) => return Next::Ended(error.to_string()),
             None => return Next::Ended("the queue was deleted, or the broker cancelled the consumer".to_owned()),
@@ -104,6 +112,25 @@ impl Subscription {
             delivery_count: count.unwrap_or(u32::from(delivery.redelivered)),
             answer: broker::Answer::Amqp(Answer { tag: delivery.delivery_tag, settle: self.settle.clone() }),
         })
+    }
+
+    /// Consumes with another prefetch from now on. A new channel would do too, but a quorum queue counts everything that
+    /// comes back from a closed one as delivered once more, and what was handed out here stays handed out.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the channel is gone.
+    pub async fn resize(&mut self, prefetch: u16) -> Result<(), Error> {
+        let lost = |error: lapin::Error| Error::Lost(error.to_string());
+        self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default()).await.map_err(lost)?;
+        while let Some(delivery) = self.consumer.next().await {
+            self.left.push_back(delivery);
+        }
+        // For consumers that come after it on the channel.
+        self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(lost)?;
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consuming = self.channel.basic_consume(name(self.queue.as_str()), self.tag.clone(), options, arguments);
+        self.consumer = consuming.await.map_err(lost)?;
+        Ok(())
     }
 
     /// Tells the broker to send no more. What was sent and not handed out goes back when the channel closes.

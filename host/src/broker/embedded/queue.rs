@@ -19,6 +19,8 @@ pub(super) struct Entry {
     pub(super) position: u64,
     pub(super) record: Record,
     pub(super) redelivered: bool,
+    /// It may be what ended the last run: it is counted on disk before it is handed out.
+    pub(super) suspect: bool,
 }
 
 /// Who holds a delivered message.
@@ -47,12 +49,15 @@ pub(super) struct Queue {
     pub(super) ready: u64,
     /// Everything below was there when an unclean run began, and may have been delivered before.
     suspect_below: u64,
+    /// Messages at the head that the last run, which ended badly, may have handed out.
+    suspects: u64,
     /// Some message may have a TTL of its own.
     pub(super) may_expire: bool,
 }
 
 impl Queue {
     pub(super) fn new(name: QueueName, settings: config::Queue, found: super::store::Found, clean: bool) -> Self {
+        let prefetch = settings.prefetch;
         Self {
             may_expire: settings.ttl.is_some() || found.messages > 0,
             name,
@@ -67,6 +72,7 @@ impl Queue {
             going: BTreeSet::new(),
             ready: found.messages,
             suspect_below: if clean { 0 } else { found.next },
+            suspects: if clean { 0 } else { found.messages.min(u64::from(prefetch)) },
         }
     }
 
@@ -95,13 +101,13 @@ impl Queue {
         self.ready += 1;
         self.may_expire |= record.message.properties.expiration.is_some();
         if position < self.unread {
-            return self.squeeze_in(Entry { position, record, redelivered: false });
+            return self.squeeze_in(Entry { position, record, redelivered: false, suspect: false });
         }
         let fits = self.window.len() < WINDOW_MAX && self.window_bytes < WINDOW_MAX_BYTES;
         let follows = self.unread == position || self.ready == 1 + (self.window.len() + self.returned.len()) as u64;
         if fits && follows {
             self.window_bytes += record.message.body.len();
-            self.window.push_back(Entry { position, record, redelivered: false });
+            self.window.push_back(Entry { position, record, redelivered: false, suspect: false });
             self.unread = position + 1;
         }
     }
@@ -144,7 +150,11 @@ impl Queue {
         if let Some(entry) = self.returned.remove(&position) {
             return Ok(Some(entry));
         }
-        let entry = self.window.pop_front();
+        let mut entry = self.window.pop_front();
+        if let Some(entry) = entry.as_mut().filter(|entry| self.suspects > 0 && entry.redelivered) {
+            self.suspects -= 1;
+            entry.suspect = true;
+        }
         if let Some(entry) = &entry {
             self.window_bytes -= entry.record.message.body.len();
         }
@@ -166,7 +176,7 @@ impl Queue {
             }
             let redelivered = position < self.suspect_below || record.count > 0;
             self.window_bytes += record.message.body.len();
-            self.window.push_back(Entry { position, record, redelivered });
+            self.window.push_back(Entry { position, record, redelivered, suspect: false });
         }
         Ok(())
     }
@@ -197,7 +207,8 @@ impl Queue {
         let mut entries = Vec::with_capacity(positions.len());
         for position in positions {
             if let Some(Held { mut entry, .. }) = self.held.remove(&position) {
-                entry.record.count += 1;
+                // A suspect was counted before it was handed out.
+                entry.record.count += u32::from(!entry.suspect);
                 entry.redelivered = true;
                 entries.push(entry);
             }

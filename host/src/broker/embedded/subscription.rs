@@ -8,6 +8,9 @@ use tokio::sync::{Notify, oneshot};
 use super::shared::{Change, Command, Shared};
 use crate::broker::{self, Delivery, Error, Next};
 
+/// What a message that may have ended the last run counts at least: nobody knows how often it was handed out.
+const SUSPECT_COUNT: u32 = 2;
+
 /// A consumer of one queue.
 pub struct Subscription {
     shared: Arc<Shared>,
@@ -15,6 +18,18 @@ pub struct Subscription {
     holder: Arc<Holder>,
     prefetch: u32,
     is_cancelled: bool,
+    /// A suspect that is handed out once its count is on disk.
+    counting: Option<(Delivery, oneshot::Receiver<()>)>,
+}
+
+/// What the queue had.
+enum Taken {
+    Delivery(Delivery),
+    /// To be handed out when its count is on disk.
+    Suspect(Delivery, oneshot::Receiver<()>),
+    /// It went over the delivery limit.
+    GivenUp,
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -75,20 +90,43 @@ impl Subscription {
             return Err(Error::Lost(reason));
         }
         let holder = Holder { number: shared.new_holder(), unanswered: AtomicU32::new(0), answered: Notify::new() };
-        Ok(Self { shared, queue, holder: Arc::new(holder), prefetch: u32::from(prefetch.max(1)), is_cancelled: false })
+        let (holder, prefetch) = (Arc::new(holder), u32::from(prefetch.max(1)));
+        Ok(Self { shared, queue, holder, prefetch, is_cancelled: false, counting: None })
+    }
+
+    /// Another prefetch from now on.
+    pub fn resize(&mut self, prefetch: u16) {
+        self.prefetch = u32::from(prefetch.max(1));
+        self.holder.answered.notify_one();
     }
 
     /// The next delivery; nothing is taken from the queue when the caller stops waiting.
     pub async fn next(&mut self) -> Next {
         loop {
+            if let Some((_, counted)) = &mut self.counting {
+                let counted = counted.await;
+                let suspect = self.counting.take();
+                match (counted, suspect) {
+                    (Ok(()), Some((delivery, _))) => return Next::Delivery(delivery),
+                    (Ok(()) | Err(_), _) => {
+                        let reason = self.shared.lock().failed.clone();
+                        return Next::Ended(reason.unwrap_or_else(|| "the store is closed".to_owned()));
+                    }
+                }
+            }
             let ready = self.shared.ready[self.queue].notified();
             tokio::pin!(ready);
             // From here on no notification is missed, whatever happens before the wait below.
             ready.as_mut().enable();
             let answered = self.holder.answered.notified();
             match self.try_next() {
-                Ok(Some(delivery)) => return Next::Delivery(delivery),
-                Ok(None) => {}
+                Ok(Taken::Delivery(delivery)) => return Next::Delivery(delivery),
+                Ok(Taken::Suspect(delivery, counted)) => {
+                    self.counting = Some((delivery, counted));
+                    continue;
+                }
+                Ok(Taken::GivenUp) => continue,
+                Ok(Taken::Nothing) => {}
                 Err(reason) => return Next::Ended(reason),
             }
             tokio::select! {
@@ -98,7 +136,7 @@ impl Subscription {
         }
     }
 
-    fn try_next(&self) -> Result<Option<Delivery>, String> {
+    fn try_next(&self) -> Result<Taken, String> {
         if self.is_cancelled {
             return Err("the subscription was cancelled".to_owned());
         }
@@ -107,14 +145,28 @@ impl Subscription {
             return Err(reason.clone());
         }
         if self.holder.unanswered.load(Ordering::Acquire) >= self.prefetch {
-            return Ok(None);
+            return Ok(Taken::Nothing);
         }
         let queue = &mut core.queues[self.queue];
-        let Some(entry) = queue.pop(&self.shared.store)? else {
-            return Ok(None);
+        let Some(mut entry) = queue.pop(&self.shared.store)? else {
+            return Ok(Taken::Nothing);
         };
+        let mut delivery_count = entry.record.count;
+        if entry.suspect {
+            if queue.is_over_limit(&entry) {
+                core.pending.push(Change::GiveUp { queue: self.queue, entry, reason: "delivery_limit" });
+                drop(core);
+                self.shared.wake();
+                return Ok(Taken::GivenUp);
+            }
+            delivery_count = delivery_count.max(SUSPECT_COUNT);
+            entry.record.count += 1;
+        }
         queue.hold(entry.clone(), self.holder.number);
         let name = queue.name.clone();
+        if entry.suspect {
+            core.pending.push(Change::Recount { queue: self.queue, entry: entry.clone() });
+        }
         drop(core);
         self.holder.unanswered.fetch_add(1, Ordering::AcqRel);
         let answer = Answer {
@@ -123,13 +175,19 @@ impl Subscription {
             position: entry.position,
             holder: self.holder.clone(),
         };
-        Ok(Some(Delivery {
+        let delivery = Delivery {
             message: (*entry.record.message).clone(),
             queue: name,
             redelivered: entry.redelivered,
-            delivery_count: entry.record.count,
+            delivery_count,
             answer: broker::Answer::Embedded(answer),
-        }))
+        };
+        if !entry.suspect {
+            return Ok(Taken::Delivery(delivery));
+        }
+        let (reply, counted) = oneshot::channel();
+        self.shared.send(Command::Flush(reply));
+        Ok(Taken::Suspect(delivery, counted))
     }
 
     /// No more deliveries; what was handed out can still be settled.
