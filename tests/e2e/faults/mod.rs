@@ -5,9 +5,12 @@
 //! (`ten_thousand.rs`), misbehaving guests (`guests.rs`), bad input (`bad_input.rs`).
 
 mod alarms;
+mod backlog;
 mod broker;
 mod full;
 mod host;
+mod isolation;
+mod poison;
 mod store;
 
 use std::collections::BTreeSet;
@@ -38,8 +41,14 @@ async fn fill(bench: &Bench, broker: &Broker, key: &str, count: usize, body: &'s
 fn post(daemon: &Daemon, kind: &str, data: impl Into<Value>) -> String {
     let body = serde_json::json!({ "type": kind, "data": data.into() }).to_string();
     let (status, accepted) = daemon.post("/api/v1/events", &body);
-    assert_eq!((status, &accepted["routed"]), (202, &Value::Bool(true)), "{accepted}");
+    let taken = (status, &accepted["routed"]);
+    assert_eq!(taken, (202, &Value::Bool(true)), "{accepted}\n{}", last_lines(&daemon.log()));
     accepted["id"].as_str().expect("an id").to_owned()
+}
+
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().rev().take(20).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
 /// An event by way of the API, and its end.

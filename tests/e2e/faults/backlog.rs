@@ -1,0 +1,121 @@
+//! B23: a backlog at start. The daemon's memory does not follow it.
+//!
+//! `TRUNKLINE_BACKLOG` is its length: 100 000 unless it says otherwise, and a million in the runs whose figures are
+//! published.
+
+use std::time::Instant;
+
+use trunkline::broker::Broker;
+use trunkline_support::rabbitmq::Node;
+use trunkline_support::{Daemon, patience};
+
+use super::{Breaker, settled};
+use crate::bench::{Bench, message};
+
+const BACKLOG: usize = 100_000;
+const MEMORY_MAX_MIB: usize = 256;
+/// Messages of one publish, and publishes at a time.
+const BATCH: usize = 1_000;
+const BATCHES: usize = 8;
+
+const ROUTES: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+[queues.$P-out]
+bind = "echoed"
+[routes.$P-echo]
+from = "in"
+plugin = "echo"
+"#;
+
+fn backlog() -> usize {
+    let given = std::env::var("TRUNKLINE_BACKLOG").ok();
+    given.map_or(BACKLOG, |text| text.parse().expect("TRUNKLINE_BACKLOG is a number"))
+}
+
+async fn fill(bench: &Bench, broker: &Broker, count: usize) {
+    let exchange = format!("{}-events", bench.prefix);
+    let mut work = tokio::task::JoinSet::new();
+    for chunk in (0..count).collect::<Vec<_>>().chunks(BATCH) {
+        if work.len() >= BATCHES {
+            work.join_next().await.expect("there is work").expect("no panic");
+        }
+        let body = "x".repeat(100);
+        let batch = chunk.iter().map(|n| message(&exchange, "in", &format!("e{n}"), body.clone())).collect();
+        let broker = broker.clone();
+        work.spawn(async move { drop(broker.publish(batch).await.expect("confirmed")) });
+    }
+    work.join_all().await;
+}
+
+/// A line of `/proc/PID/status`, in MiB.
+fn memory_mib(daemon: &Daemon, line: &str) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("the daemon is there");
+    let found = text.lines().find_map(|found| found.strip_prefix(line)?.split_whitespace().next()?.parse().ok());
+    found.unwrap_or(usize::MAX) / 1024
+}
+
+/// Until all is settled. However long that takes, it always goes on.
+async fn worked_off(bench: &Bench, daemon: &Daemon, count: usize) {
+    let series = settled(bench, "echo", "ack");
+    #[expect(clippy::cast_precision_loss, reason = "a million")]
+    let all = count as f64;
+    let (mut last, mut since) = (0.0, Instant::now());
+    while last < all {
+        let now = daemon.metric(&series);
+        if now > last {
+            (last, since) = (now, Instant::now());
+        }
+        assert!(since.elapsed() < patience(), "stands at {last} of {count}");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    assert_eq!(last, all, "each once");
+}
+
+async fn bounded(bench: &Bench) -> Daemon {
+    let count = backlog();
+    let broker = bench.open(ROUTES).await;
+    let begun = Instant::now();
+    fill(bench, &broker, count).await;
+    broker.close(patience()).await;
+    drop(broker);
+    let filled = begun.elapsed();
+    let begun = Instant::now();
+    let daemon = bench.start(ROUTES).await;
+    let started = begun.elapsed();
+    let at_start = memory_mib(&daemon, "VmHWM:");
+    worked_off(bench, &daemon, count).await;
+    let (peak, end) = (memory_mib(&daemon, "VmHWM:"), memory_mib(&daemon, "VmRSS:"));
+    println!(
+        "{}: backlog of {count} written in {filled:.1?}; daemon started in {started:.1?}, worked it off in {:.1?}; \
+         {at_start} MiB at its start, peak {peak} MiB, at the end {end} MiB",
+        bench.broker,
+        begun.elapsed()
+    );
+    assert!(peak <= MEMORY_MAX_MIB, "the daemon took {peak} MiB");
+    for outcome in ["retry", "dead_letter"] {
+        assert_eq!(daemon.metric(&settled(bench, "echo", outcome)), 0.0, "{outcome}");
+    }
+    daemon
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_memory_does_not_follow_the_backlog() {
+    let bench = Bench::embedded();
+    let daemon = bounded(&bench).await;
+    let out = format!("trunkline_queue_messages{{queue=\"{}-out\",state=\"ready\"}}", bench.prefix);
+    #[expect(clippy::cast_precision_loss, reason = "a million")]
+    let all = backlog() as f64;
+    assert_eq!(daemon.metric(&out), all);
+    assert!(daemon.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn amqp_memory_does_not_follow_the_backlog() {
+    let node = Node::start().expect("a node of its own");
+    let bench = Bench::on(node.url());
+    let daemon = bounded(&bench).await;
+    let breaker = Breaker::on(&bench).await;
+    assert_eq!(breaker.ready(&bench, "$P-out").await as usize, backlog());
+    assert!(daemon.terminate().await.success());
+}

@@ -1,0 +1,124 @@
+//! A route whose plugin always fails, beside a route that works: the latency of the second.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use trunkline_support::Daemon;
+
+use super::{post, settled};
+use crate::bench::Bench;
+
+const ROUTES: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+retry = { max = 2, delay = "100ms" }
+[queues.$P-out]
+bind = "echoed"
+[routes.$P-good]
+from = "good"
+plugin = "echo"
+[routes.$P-bad]
+from = "bad"
+plugin = "trapper"
+"#;
+
+const ROUNDS: usize = 3;
+const PROBES: usize = 400;
+const PROBE_EVERY: Duration = Duration::from_millis(10);
+/// Each is called three times, put into two retry queues, and dead-lettered.
+const FAIL_EVERY: Duration = Duration::from_millis(10);
+/// Below this the scheduler of a loaded machine is measured, and not the daemon.
+const FLOOR: Duration = Duration::from_millis(40);
+
+/// Publishes events at a steady pace until the end of the list; gives when each was published.
+fn publish(
+    daemon: &Daemon,
+    kind: &str,
+    every: Duration,
+    mut more: impl FnMut(usize) -> bool,
+) -> Vec<(String, Timestamp)> {
+    let begun = Instant::now();
+    let mut published = Vec::new();
+    while more(published.len()) {
+        let due = every * u32::try_from(published.len()).expect("few");
+        std::thread::sleep(due.saturating_sub(begun.elapsed()));
+        let now = Timestamp::now();
+        published.push((post(daemon, kind, 1), now));
+    }
+    published
+}
+
+/// When each event was settled, by the daemon's own log.
+fn settled_at(daemon: &Daemon) -> HashMap<String, Timestamp> {
+    let log = daemon.log();
+    let lines = log.lines().filter(|line| line.contains("\"settled\""));
+    let parsed = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let acked = parsed.filter(|line| line["message"] == "settled" && line["outcome"] == "ack");
+    let at = |line: &Value| line["timestamp"].as_str().expect("a time").parse().expect("a time");
+    acked.map(|line| (line["event"].as_str().expect("an id").to_owned(), at(&line))).collect()
+}
+
+/// From the request to the log line that says that the event is settled.
+async fn p99(daemon: &Daemon) -> Duration {
+    let probes = publish(daemon, "good", PROBE_EVERY, |count| count < PROBES);
+    if let Some((last, _)) = probes.last() {
+        let _settled = daemon.settled(last).await;
+    }
+    for (id, _) in &probes {
+        assert_eq!(daemon.settled(id).await["outcome"], "ack");
+    }
+    let at = settled_at(daemon);
+    let took = |(id, sent): &(String, Timestamp)| Duration::try_from(at[id].duration_since(*sent)).unwrap_or_default();
+    let mut all: Vec<Duration> = probes.iter().map(took).collect();
+    all.sort();
+    all[all.len() * 99 / 100]
+}
+
+fn median(mut all: Vec<Duration>) -> Duration {
+    all.sort();
+    all[all.len() / 2]
+}
+
+async fn neighbour(bench: Bench) {
+    let (mut calm, mut loaded) = (Vec::new(), Vec::new());
+    let mut failed = 0;
+    for _ in 0..ROUNDS {
+        // A daemon of its own for each round: its log, which is searched, stays short.
+        let daemon = bench.start(ROUTES).await;
+        let _warm = p99(&daemon).await;
+        calm.push(p99(&daemon).await);
+        let stop = AtomicBool::new(false);
+        let measured = std::thread::scope(|scope| {
+            let load = scope.spawn(|| publish(&daemon, "bad", FAIL_EVERY, |_| !stop.load(Ordering::Relaxed)).len());
+            let measured = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(p99(&daemon)));
+            stop.store(true, Ordering::Relaxed);
+            failed += load.join().expect("it publishes");
+            measured
+        });
+        loaded.push(measured);
+        assert!(daemon.metric(&settled(&bench, "bad", "dead_letter")) > 0.0, "it fails for good");
+        for outcome in ["retry", "dead_letter"] {
+            assert_eq!(daemon.metric(&settled(&bench, "good", outcome)), 0.0, "{outcome}");
+        }
+        assert!(daemon.terminate().await.success());
+    }
+    println!("{}: p99 calm {calm:?}, beside {failed} failing events {loaded:?}", bench.broker);
+    let (calm, loaded) = (median(calm), median(loaded));
+    assert!(
+        loaded <= (calm * 2).max(FLOOR),
+        "p99 of the good route: {calm:?} alone, {loaded:?} beside the failing one"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_a_failing_route_leaves_its_neighbours_latency_alone() {
+    neighbour(Bench::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn amqp_a_failing_route_leaves_its_neighbours_latency_alone() {
+    neighbour(Bench::amqp()).await;
+}
