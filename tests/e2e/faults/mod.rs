@@ -10,6 +10,7 @@ mod broker;
 mod full;
 mod host;
 mod isolation;
+mod pipes;
 mod poison;
 mod store;
 
