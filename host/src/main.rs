@@ -115,6 +115,8 @@ fn start_logging(format: LogFormat) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let fit = tracing_subscriber::filter::filter_fn(|line| daemon::is_fit_to_log(line.target(), *line.level()));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A closed stderr (a collector that restarts, `| head -1`) loses lines and never ends the daemon.
+    let builder = builder.log_internal_errors(false);
     let as_text = match format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Text => true,

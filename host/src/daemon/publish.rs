@@ -1,6 +1,6 @@
 //! A request of the API becomes a message, in the codec of its exchange.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -12,12 +12,27 @@ use crate::config::{Codec, Config, ExchangeKind};
 use crate::event::{ExchangeName, Message, Properties, RoutingKey};
 use crate::telemetry;
 
+/// A client waits for so long; a broker that has blocked us without saying so would keep it for ever.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
+
 pub(super) async fn publish(config: &Config, broker: &Broker, request: PublishRequest) -> Result<Accepted, Problem> {
     let (message, accept_unroutable) = message(config, request)?;
     let id = message.properties.message_id.clone().unwrap_or_default();
     let kind = message.properties.kind.clone().unwrap_or_default();
     let (exchange, routing_key) = (message.exchange.to_string(), message.routing_key.to_string());
-    let receipt = broker.publish(vec![Publication::now(message, accept_unroutable)]).await.map_err(problem)?;
+    if broker.status().borrow().blocked {
+        let why = "the broker is short of memory or disk and has asked publishers to stop; nothing was sent";
+        return Err(Problem::unavailable(why));
+    }
+    let publishing = broker.publish(vec![Publication::now(message, accept_unroutable)]);
+    let Ok(published) = tokio::time::timeout(CONFIRM_WITHIN, publishing).await else {
+        let why = format!(
+            "no confirm within {} s: whether it was taken is not known; send it again",
+            CONFIRM_WITHIN.as_secs()
+        );
+        return Err(Problem::unavailable(why));
+    };
+    let receipt = published.map_err(problem)?;
     let routed = receipt.fates().iter().all(|fate| *fate == Fate::Routed);
     telemetry::event_accepted(&id, &kind, &exchange, routed);
     Ok(Accepted { id, exchange, routing_key, routed })

@@ -8,13 +8,14 @@
 //! pops the front), so once m confirms in a row from the first are resolved, every return among them has been taken.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::BasicReturnMessage;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
+use lapin::types::FieldTable;
 use lapin::{Channel, Confirmation, ErrorKind};
 use tokio::sync::{mpsc, oneshot};
 
@@ -148,9 +149,12 @@ impl Window {
 pub(super) async fn run(session: Arc<Session>, exchange: ExchangeName, mut jobs: mpsc::Receiver<Job>) {
     let mut window = Window::default();
     let ended = tokio::select! {
-        ended = collect(&session, &mut window, &mut jobs) => ended,
+        ended = collect(&session, &exchange, &mut window, &mut jobs) => ended,
         () = session.over.cancelled() => Err(None),
     };
+    if ended.as_ref().is_err_and(|why| why.as_ref().is_some_and(is_not_found)) {
+        session.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(exchange.clone());
+    }
     let answer = || match &ended {
         Err(Some(error)) if is_not_found(error) => Answer::Refused(Refusal::NoExchange(exchange.to_string())),
         Err(Some(error)) => Answer::Lost(error.to_string()),
@@ -159,22 +163,44 @@ pub(super) async fn run(session: Arc<Session>, exchange: ExchangeName, mut jobs:
     window.fail(answer);
     jobs.close();
     while let Some(job) = jobs.recv().await {
-        let _nobody_waits = job.reply.send(Answer::Unsent);
+        // What waited behind a message for a missing exchange need not find that out for itself.
+        let is_missing = matches!(&ended, Err(Some(error)) if is_not_found(error));
+        let _nobody_waits = job.reply.send(if is_missing { answer() } else { Answer::Unsent });
     }
 }
 
 async fn collect(
     session: &Session,
+    exchange: &ExchangeName,
     window: &mut Window,
     jobs: &mut mpsc::Receiver<Job>,
 ) -> Result<(), Option<lapin::Error>> {
     let channel = session.publish.create_channel().await?;
-    let ended = match channel.confirm_select(ConfirmSelectOptions::default()).await {
+    let ready = async {
+        look_for(session, &channel, exchange).await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await
+    };
+    let ended = match ready.await {
         Ok(()) => pump(session, &channel, window, jobs).await,
         Err(error) => Err(Some(error)),
     };
     let_go(channel).await;
     ended
+}
+
+/// Asks for an exchange that was missing before anything is published to it again. The answer closes the channel as
+/// well, but nothing is on its way then: a message that is written while its channel is being closed may come after the
+/// client's close-ok, and the broker ends the whole connection for a frame on a channel that is not open.
+async fn look_for(session: &Session, channel: &Channel, exchange: &ExchangeName) -> Result<(), lapin::Error> {
+    let was_missing = session.missing.lock().unwrap_or_else(PoisonError::into_inner).contains(exchange);
+    if !was_missing {
+        return Ok(());
+    }
+    let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    let (exchange_name, kind) = (name(exchange.as_str()), lapin::ExchangeKind::Direct);
+    channel.exchange_declare(exchange_name, kind, options, FieldTable::default()).await?;
+    session.missing.lock().unwrap_or_else(PoisonError::into_inner).remove(exchange);
+    Ok(())
 }
 
 async fn pump(
@@ -205,14 +231,21 @@ async fn pump(
                     Ok(confirm) => confirms.push(async move { (tag, confirm.await) }),
                     Err(error) => {
                         // The channel is closing: nothing was written, and the confirms before it tell why.
-                        if matches!(error.kind(), ErrorKind::InvalidChannelState(..)) {
-                            window.unsent(tag);
-                            while let Some((tag, confirmed)) = confirms.next().await {
-                                resolve(window, tag, confirmed)?;
-                                window.settle();
-                            }
+                        if !matches!(error.kind(), ErrorKind::InvalidChannelState(..)) {
+                            return Err(Some(error));
                         }
-                        return Err(Some(error));
+                        let mut ended = Err(Some(error));
+                        while let Some((tag, confirmed)) = confirms.next().await {
+                            if let Err(why) = resolve(window, tag, confirmed) {
+                                ended = Err(why);
+                                break;
+                            }
+                            window.settle();
+                        }
+                        if !ended.as_ref().is_err_and(|why| why.as_ref().is_some_and(is_not_found)) {
+                            window.unsent(tag);
+                        }
+                        return ended;
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! One pair of connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub(super) struct Session {
     /// Cancelled when the session is over.
     pub(super) over: CancellationToken,
     pub(super) status: watch::Receiver<Status>,
+    /// Exchanges that were not there when they were last published to.
+    pub(super) missing: Mutex<HashSet<ExchangeName>>,
     /// The levels of delayed publishing are there.
     pub(super) delays: tokio::sync::Mutex<bool>,
     /// What comes out of them is published by this session.
@@ -49,6 +51,7 @@ impl Session {
             publish,
             over: CancellationToken::new(),
             status,
+            missing: Mutex::default(),
             delays: tokio::sync::Mutex::default(),
             relays: AtomicBool::new(false),
             collectors: Mutex::default(),
