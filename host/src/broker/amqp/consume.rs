@@ -30,7 +30,10 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// A consumer of one queue.
 pub struct Subscription {
     queue: QueueName,
+    /// The consumer's now; [`Subscription::resize`] makes another.
     tag: ShortString,
+    first_tag: ShortString,
+    generation: u32,
     channel: Channel,
     consumer: Consumer,
     /// Handed out by the broker to a consumer that was cancelled since; ours to settle all the same.
@@ -84,8 +87,18 @@ impl Subscription {
         let (settle, answers) = mpsc::channel(ANSWERS_MAX);
         let mut settler = JoinSet::new();
         settler.spawn(settle_all(channel.clone(), answers));
-        let (queue, tag, left) = (queue.clone(), consumer.tag(), VecDeque::new());
-        Ok(Self { queue, tag, channel, consumer, left, settle, settler, is_cancelled: false })
+        Ok(Self {
+            queue: queue.clone(),
+            tag: consumer.tag(),
+            first_tag: consumer.tag(),
+            generation: 1,
+            channel,
+            consumer,
+            left: VecDeque::new(),
+            settle,
+            settler,
+            is_cancelled: false,
+        })
     }
 
     /// The next delivery.
@@ -127,9 +140,14 @@ impl Subscription {
         }
         // For consumers that come after it on the channel.
         self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(lost)?;
+        // Under a tag of its own: a quorum queue remembers a cancelled consumer by channel and tag for as long as one of
+        // its deliveries is open, and RabbitMQ 3.10 crashes the channel when another comes under the same (541).
+        self.generation += 1;
+        let tag = name(&format!("{}.{}", self.first_tag, self.generation));
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        let consuming = self.channel.basic_consume(name(self.queue.as_str()), self.tag.clone(), options, arguments);
+        let consuming = self.channel.basic_consume(name(self.queue.as_str()), tag, options, arguments);
         self.consumer = consuming.await.map_err(lost)?;
+        self.tag = self.consumer.tag();
         Ok(())
     }
 
