@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 use trunkline::broker::Publication;
 
-use crate::bench::{BINARY, Bench, drain, message};
+use crate::bench::{BINARY, Bench, drain, message, on_both_brokers};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_file_ends_the_start_with_78_and_says_where() {
@@ -131,16 +131,6 @@ async fn bodies(bench: Bench) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn embedded_bodies() {
-    bodies(Bench::embedded()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn amqp_bodies() {
-    bodies(Bench::amqp()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_api_says_what_is_wrong() {
     let bench = Bench::embedded();
     let daemon = bench.start(ROUTES).await;
@@ -166,4 +156,8 @@ async fn the_api_says_what_is_wrong() {
     assert_eq!((status, &accepted["routed"]), (202, &Value::Bool(false)), "{accepted}");
     assert_eq!(daemon.get("/health/live").0, 200);
     assert_eq!(daemon.get("/nothing").0, 404);
+}
+
+on_both_brokers! {
+    bodies,
 }

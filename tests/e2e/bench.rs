@@ -129,7 +129,7 @@ pub async fn drain(broker: &Broker, queue: &QueueName, at_least: usize) -> Vec<M
 }
 
 async fn acknowledge(broker: &Broker, delivery: Delivery) -> Message {
-    let message = delivery.message.clone();
+    let message = Message::clone(&delivery.message);
     let receipt = broker.publish(Vec::new()).await.expect("nothing to publish");
     delivery.settle(Settlement::Ack(receipt));
     message
@@ -144,3 +144,28 @@ pub async fn metric(daemon: &Daemon, series: &str, fits: impl Fn(f64) -> bool) -
     })
     .await
 }
+
+/// The series of a route's settled events with one outcome.
+pub fn settled(bench: &Bench, route: &str, outcome: &str) -> String {
+    format!("trunkline_messages_settled_total{{route=\"{}-{route}\",outcome=\"{outcome}\"}}", bench.prefix)
+}
+
+/// The same cases on RabbitMQ and on the embedded broker, as tests of two modules `embedded` and `amqp`.
+macro_rules! on_both_brokers {
+    ($($case:ident),+ $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case($crate::bench::Bench::embedded()).await;
+            })+
+        }
+
+        mod amqp {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case($crate::bench::Bench::amqp()).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both_brokers;

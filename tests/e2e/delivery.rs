@@ -6,7 +6,7 @@ use serde_json::json;
 use trunkline::event::Message;
 use trunkline_support::Daemon;
 
-use crate::bench::{Bench, drain, message, metric};
+use crate::bench::{Bench, drain, message, metric, on_both_brokers, settled};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -51,10 +51,6 @@ fn publish(daemon: &Daemon, kind: &str, id: &str, subject: &str, data: serde_jso
     let body = json!({ "type": kind, "id": id, "subject": subject, "data": data }).to_string();
     let (status, answer) = daemon.post("/api/v1/events", &body);
     assert_eq!(status, 202, "{answer}\n{}", daemon.log());
-}
-
-fn settled(bench: &Bench, route: &str, outcome: &str) -> String {
-    format!("trunkline_messages_settled_total{{route=\"{}-{route}\",outcome=\"{outcome}\"}}", bench.prefix)
 }
 
 /// Ends the daemon and takes what is in a queue.
@@ -201,24 +197,6 @@ async fn circuit(bench: Bench) {
     metric(&daemon, &state, |open| open == 0.0).await;
     assert_eq!(daemon.metric(&settled(&bench, "storm", "dead_letter")), 7.0, "each failure has its dead letter");
     assert!(daemon.terminate().await.success());
-}
-
-macro_rules! on_both_brokers {
-    ($($case:ident,)*) => {
-        mod embedded {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $case() {
-                super::$case(super::Bench::embedded()).await;
-            })*
-        }
-
-        mod amqp {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $case() {
-                super::$case(super::Bench::amqp()).await;
-            })*
-        }
-    };
 }
 
 on_both_brokers! {

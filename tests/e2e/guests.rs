@@ -3,7 +3,7 @@
 use serde_json::Value;
 use trunkline_support::Daemon;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, on_both_brokers};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -101,16 +101,6 @@ async fn table(bench: Bench) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn embedded_table() {
-    table(Bench::embedded()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn amqp_table() {
-    table(Bench::amqp()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_event_is_finished_on_sigterm_and_left_at_the_deadline() {
     let routes = r#"
         [defaults]
@@ -142,4 +132,8 @@ async fn a_slow_event_is_finished_on_sigterm_and_left_at_the_deadline() {
     let broker = bench.open(routes).await;
     let left = crate::bench::drain(&broker, &bench.queue("$P-sleeper"), 1).await;
     assert_eq!(left.len(), 1, "unfinished means unacknowledged");
+}
+
+on_both_brokers! {
+    table,
 }

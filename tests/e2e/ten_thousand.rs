@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use trunkline::broker::Broker;
 use trunkline::event::Message;
 
-use crate::bench::{Bench, drain, message, metric};
+use crate::bench::{Bench, drain, message, metric, on_both_brokers};
 
 const EVENTS: usize = 10_000;
 /// Where the daemon is stopped: late enough to be at full speed, early enough to leave work.
@@ -97,22 +97,7 @@ async fn sigkill(bench: Bench) {
     println!("{} repetitions after SIGKILL", out.len() - EVENTS);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn embedded_sigterm() {
-    sigterm(Bench::embedded()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn embedded_sigkill() {
-    sigkill(Bench::embedded()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn amqp_sigterm() {
-    sigterm(Bench::amqp()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn amqp_sigkill() {
-    sigkill(Bench::amqp()).await;
+on_both_brokers! {
+    sigterm,
+    sigkill,
 }

@@ -5,12 +5,11 @@
 //! one by time, so that the oldest go first.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::config::DedupeWindow;
-use crate::event::RouteName;
+use crate::event::{RouteName, millis};
 
 const BY_ID: TableDefinition<'_, (&str, &str), (u64, u64)> = TableDefinition::new("marks");
 const BY_TIME: TableDefinition<'_, (&str, u64, &str), ()> = TableDefinition::new("marks by time");
@@ -59,7 +58,7 @@ pub(super) fn open(write: &WriteTransaction) -> Result<Counts, redb::Error> {
 pub(super) fn known(read: &ReadTransaction, mark: &Mark, now_ms: u64) -> Result<Known, redb::Error> {
     let found = read.open_table(BY_ID)?.get((mark.route.as_str(), mark.id.as_str()))?.map(|value| value.value());
     Ok(match found {
-        Some((settled_ms, _)) if settled_ms.saturating_add(ms(mark.window.window)) < now_ms => Known::No,
+        Some((settled_ms, _)) if settled_ms.saturating_add(millis(mark.window.window)) < now_ms => Known::No,
         Some((_, content)) if content == mark.content => Known::Same,
         Some(_) => Known::Other,
         None => Known::No,
@@ -88,7 +87,7 @@ pub(super) fn write(
                 Some((key, _)) => (key.value().1, key.value().2.to_owned()),
                 None => break,
             };
-            let is_old = oldest.0.saturating_add(ms(mark.window.window)) < now_ms;
+            let is_old = oldest.0.saturating_add(millis(mark.window.window)) < now_ms;
             if !is_old && *count <= u64::from(mark.window.max) {
                 break;
             }
@@ -100,12 +99,10 @@ pub(super) fn write(
     Ok(())
 }
 
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use redb::{Database, ReadableDatabase};
 
     use super::*;

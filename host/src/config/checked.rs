@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::checked_routes::{EventType, Route};
+use super::checked_routes::{DeadLetter, EventType, Route};
 use crate::event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, RoutingKey};
 
 /// Everything that `routes.toml`, the environment and the flags say, checked.
@@ -224,15 +224,6 @@ pub struct Queue {
     pub max_priority: Option<u8>,
     /// One consumer at a time, the others stand by: without it several daemons would break the order of a key.
     pub single_consumer: bool,
-}
-
-/// An exchange and a key; the default exchange and a queue's name to address a queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Exchange, which may be the default one.
-    pub exchange: ExchangeName,
-    /// Key.
-    pub key: RoutingKey,
 }
 
 /// Queue types of RabbitMQ. The embedded broker has one kind and takes both words.

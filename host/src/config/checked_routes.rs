@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::checked::DeadLetter;
 use crate::event::{ExchangeName, PluginName, QueueName, RoutingKey};
 
 /// `[routes.NAME]`
@@ -32,6 +31,15 @@ pub struct Route {
     pub rate: Option<Rate>,
     /// When to stop consuming for a while.
     pub circuit: Option<CircuitBreaker>,
+}
+
+/// An exchange and a key; the default exchange and a queue's name to address a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Exchange, which may be the default one.
+    pub exchange: ExchangeName,
+    /// Key.
+    pub key: RoutingKey,
 }
 
 /// `routes.NAME.dedupe`: ids of settled events are remembered for so long, and at most so many of them.

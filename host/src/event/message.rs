@@ -189,6 +189,16 @@ impl Headers {
         Some(self.0.remove(at).1)
     }
 
+    /// Takes out what a broker writes about a message's way. On a publish of ours RabbitMQ 3.x would count on from it,
+    /// and 4.x ignores it: neither is wanted.
+    pub fn remove_brokers(&mut self) {
+        self.0.retain(|(name, _)| {
+            !(["x-death", "x-delivery-count", "x-acquired-count"].contains(&name.as_str())
+                || name.starts_with("x-first-death-")
+                || name.starts_with("x-last-death-"))
+        });
+    }
+
     /// All, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))

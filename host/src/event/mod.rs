@@ -3,11 +3,13 @@
 //! A *delivery* comes in, an [`Event`] is what a plugin sees of it, an [`Emission`] is what the plugin gives back, a
 //! [`Message`] is either of them on the wire. Knows no broker, no engine and no file.
 
+mod clock;
 mod message;
 mod name;
 mod outcome;
 mod reason;
 
+pub use clock::{millis, now_ms};
 pub use message::{HeaderValue, Headers, LimitError, Message, Properties, limits};
 pub use name::{ExchangeName, NameError, PluginName, QueueName, RouteName, RoutingKey};
 pub use outcome::{Failure, Outcome};

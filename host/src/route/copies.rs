@@ -113,7 +113,7 @@ fn base(message: &Message, seen: &Seen, error: &str) -> Message {
     properties.expiration = None;
     let source_exchange = message.exchange.as_str();
     let headers = &mut properties.headers;
-    strip_broker_headers(headers);
+    headers.remove_brokers();
     add_our_headers(headers, message, seen, error, source_exchange);
     if copy.check().is_err() {
         // The headers that came were near the limit already: ours matter more than theirs.
@@ -140,19 +140,6 @@ fn add_our_headers(headers: &mut Headers, message: &Message, seen: &Seen, error:
     for name in [header::TENANT, header::USER, header::SUBJECT, header::HOPS, header::CAUSE, header::TRACEPARENT] {
         if let Some(value) = known.get(name) {
             headers.set(name, value.clone());
-        }
-    }
-}
-
-/// `x-death` on a publish of ours would be counted by 3.x and ignored by 4.x: neither is wanted.
-fn strip_broker_headers(headers: &mut Headers) {
-    let names = headers.iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
-    for name in names {
-        let is_brokers = ["x-death", "x-delivery-count", "x-acquired-count"].contains(&name.as_str())
-            || name.starts_with("x-first-death-")
-            || name.starts_with("x-last-death-");
-        if is_brokers {
-            headers.remove(&name);
         }
     }
 }

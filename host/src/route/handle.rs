@@ -5,19 +5,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
-use super::copies::{self, Seen, Wait};
+use super::copies::Seen;
 use super::core::{Facts, Plan};
 use super::decide::{self, Decision};
-use super::{Route, emit, order};
+use super::{Route, emit, order, plan};
 use crate::broker::{Delivery, Error, Fate, Mark, Publication, Receipt};
 use crate::codec::{self, header};
-use crate::config::RetryStep;
-use crate::event::{Emission, Event, Failure, Message, Outcome, Reason};
-
-/// Where an event is parked on a route that has no retries, which never parks any.
-const PARK: RetryStep = RetryStep { delay: Duration::from_secs(1), spread: Duration::ZERO, queues: Vec::new() };
-/// Deliveries before this one that make it a suspect: it may be what ended the daemon.
-pub(super) const SUSPECT_DELIVERIES: u32 = 2;
+use crate::event::{Emission, Event, Failure, Message, Outcome, Reason, now_ms};
 
 /// One delivery in work, with all that is known of it.
 pub(super) struct Item {
@@ -46,7 +40,7 @@ pub(super) struct Called {
 impl Route {
     /// Reads a delivery: what the core needs to know of it, and what is kept for later.
     pub(super) fn receive(&self, delivery: Delivery, session: u64) -> (Facts, Item) {
-        let message = Arc::new(delivery.message.clone());
+        let message = delivery.message.clone();
         self.metrics.received(message.body.len(), waited(&message));
         let (event, refused) = match self.decode(&message) {
             Ok(event) => (Some(Arc::new(event)), None),
@@ -60,7 +54,7 @@ impl Route {
             weak_id: event.as_ref().is_none_or(|event| event.weak_id),
             session,
             attempt: seen.attempt,
-            suspect: delivery.delivery_count >= SUSPECT_DELIVERIES,
+            suspect: delivery.is_suspect(),
             lane: order.zip(event.as_deref()).map(|(by, event)| order::key(by, event)),
             due: order.and(message.properties.headers.int(header::DUE)).and_then(until),
             bytes: message.body.len(),
@@ -136,40 +130,22 @@ impl Route {
             plugin: self.plugin.name.as_str(),
             digest: &self.plugin.digest,
             now,
-            now_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            now_seconds: now_ms() / 1000,
         };
         emit::publications(&context, event, emissions)
     }
 
     /// The messages of a plan.
     pub(super) fn planned(&self, item: &Item, plan: &Plan) -> Vec<Publication> {
-        let (message, seen) = (&item.message, &item.seen);
-        match plan {
-            Plan::Emissions => item.emissions.clone(),
-            Plan::Copy(Decision::Retry { step, error }) => {
-                let due_ms = self.settings.order_by.as_ref().map(|_| now_ms() + millis(step.delay));
-                let held = self.held(step);
-                let wait = Wait { source: &self.settings.queue, step: &held, due_ms, luck: fastrand::f64() };
-                vec![copies::retry(message, seen, &wait, error)]
-            }
-            Plan::Copy(Decision::DeadLetter { reason, error }) => {
-                vec![copies::dead_letter(message, seen, &self.settings.dead_letter, *reason, error)]
-            }
-            Plan::Park => {
-                let due_ms = message.properties.headers.int(header::DUE).and_then(|ms| u64::try_from(ms).ok());
-                let first = self.settings.retry.steps.first().cloned().unwrap_or(PARK);
-                let wait = Wait { source: &self.settings.queue, step: &first, due_ms, luck: 0.0 };
-                vec![copies::park(message, seen, &wait)]
-            }
-        }
-    }
-
-    /// The step in which a copy waits: on an ordered route always the first, so that all come back in order.
-    fn held(&self, step: &RetryStep) -> RetryStep {
-        match (&self.settings.order_by, self.settings.retry.steps.first()) {
-            (Some(_), Some(first)) => first.clone(),
-            (Some(_), None) | (None, _) => step.clone(),
-        }
+        let settings = &self.settings;
+        let places = plan::Places {
+            source: &settings.queue,
+            retry: &settings.retry,
+            dead_letter: &settings.dead_letter,
+            is_ordered: settings.order_by.is_some(),
+        };
+        let source = plan::Source { message: &item.message, seen: &item.seen, emissions: &item.emissions };
+        plan::messages(plan, source, places, plan::Moment { now_ms: now_ms(), luck: fastrand::f64() })
     }
 
     /// Publishes, and counts how long it took.
@@ -202,14 +178,6 @@ impl Route {
 fn content(data: &[u8]) -> u64 {
     let digest = Sha256::digest(data);
     digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
 /// How long it is until a time in milliseconds since the Unix epoch; none when it has passed.

@@ -11,6 +11,7 @@ pub(crate) mod decide;
 pub(crate) mod emit;
 mod handle;
 mod order;
+pub(crate) mod plan;
 mod run;
 mod work;
 

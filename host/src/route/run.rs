@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::handle::SUSPECT_DELIVERIES;
 use super::work::Work;
 use super::{Route, Stop};
 use crate::broker::{Next, Subscription};
@@ -33,7 +32,6 @@ enum Width {
 }
 
 /// What the loop saw.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is a delivery nearly every time")]
 enum Seen {
     Drain,
     Status,
@@ -47,19 +45,17 @@ impl Route {
     pub async fn run(self: Arc<Self>, stop: Stop) {
         let mut work = Work::new(self.clone());
         let mut pause = SUBSCRIBE_PAUSE_MIN;
-        let mut width = Width::Narrow;
         while !stop.drain.is_cancelled() {
             let Some(session) = self.connected(&mut work, &stop).await else {
                 break;
             };
-            let prefetch = if width == Width::Narrow { 1 } else { self.prefetch };
-            let subscribed = self.broker.subscribe(&self.settings.queue, prefetch, self.name.as_str()).await;
+            let subscribed = self.broker.subscribe(&self.settings.queue, 1, self.name.as_str()).await;
             let reason = match subscribed {
                 Ok(subscription) => {
                     telemetry::route_up(&self.name, &self.settings.queue);
                     self.metrics.consuming(true);
                     pause = SUBSCRIBE_PAUSE_MIN;
-                    let end = self.consume(subscription, session, &mut work, &mut width, &stop).await;
+                    let end = self.consume(subscription, session, &mut work, &stop).await;
                     match end {
                         End::Stopping => return,
                         End::Lost(reason) => reason,
@@ -68,7 +64,6 @@ impl Route {
                 Err(error) => error.to_string(),
             };
             self.metrics.consuming(false);
-            width = Width::Narrow;
             telemetry::route_down(&self.name, &self.settings.queue, &reason);
             let pausing = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0));
             self.go_on_until(&mut work, &stop, pausing).await;
@@ -104,21 +99,15 @@ impl Route {
         }
     }
 
-    async fn consume(
-        &self,
-        mut subscription: Subscription,
-        session: u64,
-        work: &mut Work,
-        width: &mut Width,
-        stop: &Stop,
-    ) -> End {
+    async fn consume(&self, mut subscription: Subscription, session: u64, work: &mut Work, stop: &Stop) -> End {
         let mut status = self.status.clone();
+        let mut width = Width::Narrow;
         let mut fresh = true;
         // A suspect that came while it was wide, with what the broker had handed out before it is known.
         let mut first = None;
         loop {
-            if *width == Width::Narrow && !fresh && work.held() == 0 {
-                *width = Width::Wide;
+            if width == Width::Narrow && !fresh && work.held() == 0 {
+                width = Width::Wide;
                 if let Err(error) = subscription.resize(self.prefetch).await {
                     return End::Lost(error.to_string());
                 }
@@ -129,7 +118,7 @@ impl Route {
                 work.arrived(suspect, session);
             }
             // Narrow is one at a time, also when the broker is quicker with the next than we with the last.
-            let takes = work.wants() && first.is_none() && (*width == Width::Wide || work.held() == 0);
+            let takes = work.wants() && first.is_none() && (width == Width::Wide || work.held() == 0);
             let seen = tokio::select! {
                 biased;
                 () = stop.drain.cancelled() => Seen::Drain,
@@ -147,11 +136,11 @@ impl Route {
                     }
                 }
                 Seen::Next(Next::Delivery(delivery)) => {
-                    let suspect = delivery.delivery_count >= SUSPECT_DELIVERIES;
+                    let suspect = delivery.is_suspect();
                     fresh = suspect;
-                    if suspect && *width == Width::Wide {
+                    if suspect && width == Width::Wide {
                         // What is in work is settled first, and what else was handed out is then taken one by one.
-                        *width = Width::Narrow;
+                        width = Width::Narrow;
                         first = Some(delivery);
                         if let Err(error) = subscription.resize(1).await {
                             return End::Lost(error.to_string());

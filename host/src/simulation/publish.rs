@@ -7,12 +7,11 @@ use super::daemon::{Item, QUEUE, Waiting, retry};
 use super::world::{Due, World};
 use crate::broker::amqp::parts::Answer;
 use crate::broker::{Publication, Refusal};
-use crate::codec::header;
-use crate::config::{DeadLetter, RetryStep};
-use crate::event::{ExchangeName, RoutingKey};
-use crate::route::copies::{self, Seen, Wait};
+use crate::config::DeadLetter;
+use crate::event::{ExchangeName, RoutingKey, millis};
+use crate::route::copies::Seen;
 use crate::route::core::{Input, Plan, Ticket, Unpublished};
-use crate::route::decide::Decision;
+use crate::route::plan::{Moment, Places, Source, messages};
 
 impl World {
     fn planned(&self, item: &Item, plan: &Plan) -> Vec<Publication> {
@@ -27,34 +26,15 @@ impl World {
             digest: "d".into(),
             log: String::new(),
         };
-        let all = retry(self.scenario.ordered, self.scenario.atomic);
-        let held = |step: &RetryStep| if self.scenario.ordered { all.steps[0].clone() } else { step.clone() };
-        match plan {
-            Plan::Emissions => item.emissions.clone(),
-            Plan::Copy(Decision::Retry { step, error }) => {
-                let due = self.scenario.ordered.then(|| (self.now + step.delay).as_millis());
-                let due_ms = due.and_then(|due| u64::try_from(due).ok());
-                vec![copies::retry(
-                    &item.message,
-                    &seen,
-                    &Wait { source: &QUEUE, step: &held(step), due_ms, luck: 0.0 },
-                    error,
-                )]
-            }
-            Plan::Copy(Decision::DeadLetter { reason, error }) => {
-                let key = RoutingKey::new(DEAD).expect("a key");
-                let target = DeadLetter { exchange: ExchangeName::default_exchange(), key };
-                vec![copies::dead_letter(&item.message, &seen, &target, *reason, error)]
-            }
-            Plan::Park => {
-                let due_ms = item.message.properties.headers.int(header::DUE).and_then(|ms| u64::try_from(ms).ok());
-                vec![copies::park(
-                    &item.message,
-                    &seen,
-                    &Wait { source: &QUEUE, step: &all.steps[0], due_ms, luck: 0.0 },
-                )]
-            }
-        }
+        let key = RoutingKey::new(DEAD).expect("a key");
+        let places = Places {
+            source: &QUEUE,
+            retry: &retry(self.scenario.ordered, self.scenario.atomic),
+            dead_letter: &DeadLetter { exchange: ExchangeName::default_exchange(), key },
+            is_ordered: self.scenario.ordered,
+        };
+        let source = Source { message: &item.message, seen: &seen, emissions: &item.emissions };
+        messages(plan, source, places, Moment { now_ms: millis(self.now), luck: 0.0 })
     }
 
     pub(super) fn publish(&mut self, ticket: Ticket, plan: &Plan) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use trunkline::broker::{Broker, Delivery, Error, Fate, Next, Publication, Refusal, Settlement, Subscription};
 use trunkline::event::{HeaderValue, Headers};
 
-use crate::bench::{Bench, drain, message};
+use crate::bench::{Bench, drain, message, on_both_brokers};
 
 pub const TOPOLOGY: &str = r##"
 [defaults]
@@ -81,7 +81,7 @@ pub fn refusals(result: Result<trunkline::broker::Receipt, Error>) -> Vec<(usize
     }
 }
 
-pub async fn properties_headers_and_body_survive(bench: Bench) {
+async fn properties_headers_and_body_survive(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let mut publication = message(&format!("{}-topic", bench.prefix), "a.b", "id-1", vec![7_u8; 1 << 20]);
     let properties = &mut publication.message.properties;
@@ -115,7 +115,7 @@ pub async fn properties_headers_and_body_survive(bench: Bench) {
 /// Exchange, key, headers, and the queues that get the message.
 type RoutingCase = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
 
-pub async fn exchanges_route_as_amqp_says(bench: Bench) {
+async fn exchanges_route_as_amqp_says(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let table: [RoutingCase; 12] = [
         ("$P-topic", "a.b", &[], &["one"]),
@@ -150,7 +150,7 @@ pub async fn exchanges_route_as_amqp_says(bench: Bench) {
     }
 }
 
-pub async fn blame_is_exact_under_load(bench: Bench) {
+async fn blame_is_exact_under_load(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let exchange = format!("{}-topic", bench.prefix);
     let mut work = tokio::task::JoinSet::new();
@@ -173,7 +173,7 @@ pub async fn blame_is_exact_under_load(bench: Bench) {
     assert_eq!((got.len(), ids.len()), (1800, 1800));
 }
 
-pub async fn a_missing_exchange_is_refused_and_harms_no_other(bench: Bench) {
+async fn a_missing_exchange_is_refused_and_harms_no_other(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let session = broker.status().borrow().session;
     for round in 0..20 {
@@ -191,7 +191,7 @@ pub async fn a_missing_exchange_is_refused_and_harms_no_other(bench: Bench) {
     assert_eq!(drain(&broker, &bench.queue("$P-one"), 20).await.len(), 20);
 }
 
-pub async fn prefetch_holds_and_unanswered_deliveries_come_back(bench: Bench) {
+async fn prefetch_holds_and_unanswered_deliveries_come_back(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let queue = bench.queue("$P-one");
     for n in 0..5 {
@@ -222,7 +222,7 @@ pub async fn prefetch_holds_and_unanswered_deliveries_come_back(bench: Bench) {
     again.close().await.expect("acknowledged");
 }
 
-pub async fn consumers_share_without_loss(bench: Bench) {
+async fn consumers_share_without_loss(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let (queue, exchange) = (bench.queue("$P-one"), format!("{}-topic", bench.prefix));
     let mut work = tokio::task::JoinSet::new();
@@ -246,7 +246,7 @@ pub async fn consumers_share_without_loss(bench: Bench) {
     assert_eq!((taken.len() + rest.len(), ids.len()), (2000, taken.len()), "each once");
 }
 
-pub async fn a_queue_with_a_ttl_passes_messages_on(bench: Bench) {
+async fn a_queue_with_a_ttl_passes_messages_on(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let started = Instant::now();
     put(&broker, message("", &format!("{}-wait", bench.prefix), "m", "x")).await;
@@ -259,7 +259,7 @@ pub async fn a_queue_with_a_ttl_passes_messages_on(bench: Bench) {
     subscription.close().await.expect("acknowledged");
 }
 
-pub async fn a_full_queue_refuses_or_gives_up_its_oldest(bench: Bench) {
+async fn a_full_queue_refuses_or_gives_up_its_oldest(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let direct = format!("{}-direct", bench.prefix);
     let mut refused = 0;
@@ -284,7 +284,7 @@ pub async fn a_full_queue_refuses_or_gives_up_its_oldest(bench: Bench) {
     assert_eq!(dead[0].properties.headers.text("x-first-death-reason"), Some("maxlen"));
 }
 
-pub async fn the_delivery_limit_dead_letters(bench: Bench) {
+async fn the_delivery_limit_dead_letters(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     put(&broker, message(&format!("{}-direct", bench.prefix), "limited", "m", "x")).await;
     for attempt in 0..3 {
@@ -298,7 +298,7 @@ pub async fn the_delivery_limit_dead_letters(bench: Bench) {
     assert_eq!(dead[0].properties.headers.text("x-first-death-reason"), Some("delivery_limit"));
 }
 
-pub async fn bounds_of_the_wire_are_refused(bench: Bench) {
+async fn bounds_of_the_wire_are_refused(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let topic = format!("{}-topic", bench.prefix);
     let mut long = message(&topic, "a.b", "m", "x");
@@ -314,7 +314,7 @@ pub async fn bounds_of_the_wire_are_refused(bench: Bench) {
     assert!(broker.publish(Vec::new()).await.expect("nothing to do").fates().is_empty());
 }
 
-pub async fn in_flight_work_settles_after_cancel(bench: Bench) {
+async fn in_flight_work_settles_after_cancel(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let queue = bench.queue("$P-one");
     for n in 0..10 {
@@ -331,7 +331,7 @@ pub async fn in_flight_work_settles_after_cancel(bench: Bench) {
     assert_eq!(ids, (2..10).map(|n| format!("m{n}")).collect::<Vec<_>>());
 }
 
-pub async fn messages_survive_a_reopened_broker(bench: Bench) {
+async fn messages_survive_a_reopened_broker(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     for n in 0..3 {
         put(&broker, message(&format!("{}-topic", bench.prefix), "a.b", &format!("m{n}"), "x")).await;
@@ -347,4 +347,19 @@ pub async fn messages_survive_a_reopened_broker(bench: Bench) {
         ack(&broker, delivery).await;
     }
     subscription.close().await.expect("acknowledged");
+}
+
+on_both_brokers! {
+    properties_headers_and_body_survive,
+    exchanges_route_as_amqp_says,
+    blame_is_exact_under_load,
+    a_missing_exchange_is_refused_and_harms_no_other,
+    prefetch_holds_and_unanswered_deliveries_come_back,
+    consumers_share_without_loss,
+    a_queue_with_a_ttl_passes_messages_on,
+    a_full_queue_refuses_or_gives_up_its_oldest,
+    the_delivery_limit_dead_letters,
+    bounds_of_the_wire_are_refused,
+    in_flight_work_settles_after_cancel,
+    messages_survive_a_reopened_broker,
 }

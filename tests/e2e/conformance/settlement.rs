@@ -8,10 +8,10 @@ use trunkline::config::DedupeWindow;
 use trunkline::event::RouteName;
 
 use super::cases::{TOPOLOGY, ack, next, put, refusals};
-use crate::bench::{Bench, drain, message};
+use crate::bench::{Bench, drain, message, on_both_brokers};
 
 /// Longest first: none waits behind another.
-pub async fn delayed_messages_come_in_time_and_survive_a_reopened_broker(bench: Bench) {
+async fn delayed_messages_come_in_time_and_survive_a_reopened_broker(bench: Bench) {
     const DELAYS_MS: [u64; 5] = [4000, 2500, 1100, 333, 40];
     let broker = bench.open(TOPOLOGY).await;
     let topic = format!("{}-topic", bench.prefix);
@@ -56,7 +56,7 @@ pub async fn delayed_messages_come_in_time_and_survive_a_reopened_broker(bench: 
     assert!(matches!(refusals(broker.publish(vec![endless]).await).as_slice(), [(0, Refusal::Delay(_))]));
 }
 
-pub async fn urgent_messages_go_first(bench: Bench) {
+async fn urgent_messages_go_first(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let direct = format!("{}-direct", bench.prefix);
     // More than the embedded broker keeps in memory.
@@ -79,7 +79,7 @@ pub async fn urgent_messages_go_first(bench: Bench) {
     assert_eq!(order.iter().map(|(_, id)| id).collect::<BTreeSet<_>>().len(), 600, "each once");
 }
 
-pub async fn settled_events_are_known_for_a_while(bench: Bench) {
+async fn settled_events_are_known_for_a_while(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let window = DedupeWindow { window: Duration::from_secs(60), max: 1000 };
     let mark =
@@ -99,7 +99,7 @@ pub async fn settled_events_are_known_for_a_while(bench: Bench) {
 }
 
 /// Input, outputs and mark in one transaction, for the broker that can.
-pub async fn a_commit_is_whole_or_nothing(bench: Bench) {
+async fn a_commit_is_whole_or_nothing(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let topic = format!("{}-topic", bench.prefix);
     let (input, output) = (bench.queue("$P-one"), bench.queue("$P-two"));
@@ -129,7 +129,7 @@ pub async fn a_commit_is_whole_or_nothing(bench: Bench) {
 }
 
 /// A delivery that was given back belongs to somebody else: a late commit of it must not publish.
-pub async fn a_commit_of_what_was_given_back_does_nothing(bench: Bench) {
+async fn a_commit_of_what_was_given_back_does_nothing(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     put(&broker, message(&format!("{}-topic", bench.prefix), "a.b", "in", "x")).await;
     let mut subscription = broker.subscribe(&bench.queue("$P-one"), 10, "t").await.expect("the queue is there");
@@ -140,4 +140,12 @@ pub async fn a_commit_of_what_was_given_back_does_nothing(bench: Bench) {
     assert!(!broker.is_atomic() || matches!(error, Error::Lost(_)), "{error}");
     assert!(drain(&broker, &bench.queue("$P-two"), 0).await.is_empty());
     assert_eq!(drain(&broker, &bench.queue("$P-one"), 1).await.len(), 1);
+}
+
+on_both_brokers! {
+    delayed_messages_come_in_time_and_survive_a_reopened_broker,
+    urgent_messages_go_first,
+    settled_events_are_known_for_a_while,
+    a_commit_is_whole_or_nothing,
+    a_commit_of_what_was_given_back_does_nothing,
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use trunkline_support::eventually;
 
 use super::{Mount, handled, of_route, post};
-use crate::bench::{Bench, drain, metric};
+use crate::bench::{Bench, drain, metric, on_both_brokers};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -26,7 +26,7 @@ timeout = "10m"
 /// "At once" on a machine that does other things too; the event in work would take ten minutes.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-async fn second_signal(bench: Bench) {
+async fn a_second_sigterm_ends_at_once_and_the_event_comes_back(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
     let id = post(&daemon, "sleep", 590_000);
     metric(&daemon, &of_route(&bench, "trunkline_messages_in_flight", "sleeper"), |count| count == 1.0).await;
@@ -51,16 +51,6 @@ async fn second_signal(bench: Bench) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn embedded_a_second_sigterm_ends_at_once_and_the_event_comes_back() {
-    second_signal(Bench::embedded()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn amqp_a_second_sigterm_ends_at_once_and_the_event_comes_back() {
-    second_signal(Bench::amqp()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_second_daemon_on_the_same_state_is_refused_and_told_by_whom() {
     let bench = Bench::embedded();
     let first = bench.start(ROUTES).await;
@@ -76,7 +66,7 @@ async fn a_second_daemon_on_the_same_state_is_refused_and_told_by_whom() {
     assert!(third.terminate().await.success(), "the lock ends with its process");
 }
 
-async fn read_only(bench: Bench) {
+async fn a_read_only_state_is_told_precisely(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
     handled(&daemon, "echo", 1).await;
     assert!(daemon.terminate().await.success());
@@ -95,16 +85,6 @@ async fn read_only(bench: Bench) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn embedded_a_read_only_state_is_told_precisely() {
-    read_only(Bench::embedded()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn amqp_a_read_only_state_is_told_precisely() {
-    read_only(Bench::amqp()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn sighup_does_not_end_it() {
     let bench = Bench::embedded();
     let daemon = bench.start(ROUTES).await;
@@ -114,4 +94,9 @@ async fn sighup_does_not_end_it() {
         handled(&daemon, "echo", n).await;
     }
     assert!(daemon.terminate().await.success());
+}
+
+on_both_brokers! {
+    a_second_sigterm_ends_at_once_and_the_event_comes_back,
+    a_read_only_state_is_told_precisely,
 }

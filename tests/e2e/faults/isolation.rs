@@ -9,7 +9,7 @@ use serde_json::Value;
 use trunkline_support::Daemon;
 
 use super::{post, settled};
-use crate::bench::Bench;
+use crate::bench::{Bench, on_both_brokers};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -82,7 +82,7 @@ fn median(mut all: Vec<Duration>) -> Duration {
     all[all.len() / 2]
 }
 
-async fn neighbour(bench: Bench) {
+async fn a_failing_route_leaves_its_neighbours_latency_alone(bench: Bench) {
     let (mut calm, mut loaded) = (Vec::new(), Vec::new());
     let mut failed = 0;
     for _ in 0..ROUNDS {
@@ -113,12 +113,6 @@ async fn neighbour(bench: Bench) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn embedded_a_failing_route_leaves_its_neighbours_latency_alone() {
-    neighbour(Bench::embedded()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn amqp_a_failing_route_leaves_its_neighbours_latency_alone() {
-    neighbour(Bench::amqp()).await;
+on_both_brokers! {
+    a_failing_route_leaves_its_neighbours_latency_alone,
 }

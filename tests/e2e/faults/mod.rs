@@ -27,7 +27,7 @@ use trunkline::broker::{Broker, Next, Receipt, Settlement};
 use trunkline::event::Message;
 use trunkline_support::{Daemon, eventually};
 
-use crate::bench::{Bench, message, metric};
+use crate::bench::{Bench, message, metric, settled};
 
 /// Publishes many events into `$P-events`, `e0` and on, all with one key and one body.
 async fn fill(bench: &Bench, broker: &Broker, key: &str, count: usize, body: &'static str) {
@@ -57,11 +57,6 @@ async fn handled(daemon: &Daemon, kind: &str, data: impl Into<Value>) {
     let id = post(daemon, kind, data);
     let settled = daemon.settled(&id).await;
     assert_eq!(settled["outcome"], "ack", "{settled}");
-}
-
-/// The counter of a route's settled deliveries; the name is without the prefix.
-fn settled(bench: &Bench, route: &str, outcome: &str) -> String {
-    format!("trunkline_messages_settled_total{{route=\"{}-{route}\",outcome=\"{outcome}\"}}", bench.prefix)
 }
 
 /// A gauge or counter that has the label `route` only.
@@ -110,7 +105,7 @@ async fn taken(
         match next {
             Ok(Next::Delivery(delivery)) => {
                 seen.insert(key(&delivery.message));
-                messages.push(delivery.message.clone());
+                messages.push(Message::clone(&delivery.message));
                 delivery.settle(Settlement::Ack(Receipt::of_nothing()));
             }
             Ok(Next::Ended(reason)) => panic!("{reason}"),

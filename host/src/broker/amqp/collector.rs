@@ -152,11 +152,12 @@ pub(super) async fn run(session: Arc<Session>, exchange: ExchangeName, mut jobs:
         ended = collect(&session, &exchange, &mut window, &mut jobs) => ended,
         () = session.over.cancelled() => Err(None),
     };
-    if ended.as_ref().is_err_and(|why| why.as_ref().is_some_and(is_not_found)) {
+    let is_missing = says_missing(&ended);
+    if is_missing {
         session.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(exchange.clone());
     }
     let answer = || match &ended {
-        Err(Some(error)) if is_not_found(error) => Answer::Refused(Refusal::NoExchange(exchange.to_string())),
+        _ if is_missing => Answer::Refused(Refusal::NoExchange(exchange.to_string())),
         Err(Some(error)) => Answer::Lost(error.to_string()),
         Err(None) | Ok(()) => Answer::Lost("the session ended".to_owned()),
     };
@@ -164,7 +165,6 @@ pub(super) async fn run(session: Arc<Session>, exchange: ExchangeName, mut jobs:
     jobs.close();
     while let Some(job) = jobs.recv().await {
         // What waited behind a message for a missing exchange need not find that out for itself.
-        let is_missing = matches!(&ended, Err(Some(error)) if is_not_found(error));
         let _nobody_waits = job.reply.send(if is_missing { answer() } else { Answer::Unsent });
     }
 }
@@ -242,7 +242,7 @@ async fn pump(
                             }
                             window.settle();
                         }
-                        if !ended.as_ref().is_err_and(|why| why.as_ref().is_some_and(is_not_found)) {
+                        if !says_missing(&ended) {
                             window.unsent(tag);
                         }
                         return ended;
@@ -297,7 +297,9 @@ fn returned_identity(returned: &BasicReturnMessage) -> Identity {
     (id, delivery.exchange.as_str().to_owned(), delivery.routing_key.as_str().to_owned())
 }
 
-fn is_not_found(error: &lapin::Error) -> bool {
+/// Whether a channel ended because its exchange is not there.
+fn says_missing(ended: &Result<(), Option<lapin::Error>>) -> bool {
+    let Err(Some(error)) = ended else { return false };
     matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 404)
 }
 

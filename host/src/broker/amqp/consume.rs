@@ -119,7 +119,7 @@ impl Subscription {
         let message = message(exchange, key, &delivery.properties, delivery.data);
         let count = message.properties.headers.int("x-delivery-count").and_then(|count| u32::try_from(count).ok());
         Next::Delivery(Delivery {
-            message,
+            message: Arc::new(message),
             queue: self.queue.clone(),
             redelivered: delivery.redelivered,
             delivery_count: count.unwrap_or(u32::from(delivery.redelivered)),

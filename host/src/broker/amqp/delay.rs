@@ -39,6 +39,9 @@ const DUE: &str = "trunkline.delay.due";
 const PREFETCH: u16 = 200;
 /// How long a message waits on that is due and that nobody takes.
 const AGAIN: Duration = Duration::from_secs(60);
+/// Pause after what failed; doubled up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 const EXCHANGE: &str = "trunkline-delay-exchange";
 const KEY: &str = "trunkline-delay-key";
@@ -98,19 +101,13 @@ fn unwrap(mut message: Message) -> Option<Publication> {
     let exchange = headers.text(EXCHANGE)?.to_owned();
     let key = headers.text(KEY)?.to_owned();
     let accept = headers.get(ACCEPT).is_some_and(|value| *value == true.into());
-    let names = headers.iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
-    for name in names.iter().filter(|name| is_of_the_way(name)) {
+    for name in [EXCHANGE, KEY, ACCEPT] {
         headers.remove(name);
     }
+    headers.remove_brokers();
     message.exchange = ExchangeName::new(exchange).ok()?;
     message.routing_key = RoutingKey::new(key).ok()?;
     Some(Publication::now(message, accept))
-}
-
-fn is_of_the_way(name: &str) -> bool {
-    [EXCHANGE, KEY, ACCEPT, "x-death"].contains(&name)
-        || name.starts_with("x-first-death-")
-        || name.starts_with("x-last-death-")
 }
 
 /// Makes sure that the levels are there and that what comes out of them is published. Once a session.
@@ -202,7 +199,7 @@ fn due_queue() -> QueueName {
 
 /// Publishes what is due, for as long as the session lives.
 async fn relay(session: Arc<Session>, topology: Arc<Topology>) {
-    let mut pause = Duration::from_millis(200);
+    let mut pause = PAUSE_MIN;
     while !session.over.is_cancelled() && session.is_connected() {
         match Subscription::new(&session, &topology, &due_queue(), PREFETCH, DUE).await {
             Ok(subscription) => serve(&session, &topology, subscription).await,
@@ -212,7 +209,7 @@ async fn relay(session: Arc<Session>, topology: Arc<Topology>) {
             () = tokio::time::sleep(pause) => {}
             () = session.over.cancelled() => return,
         }
-        pause = (pause * 2).min(Duration::from_secs(5));
+        pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
@@ -231,11 +228,12 @@ async fn serve(session: &Arc<Session>, topology: &Arc<Topology>, mut subscriptio
 }
 
 async fn pass_on(session: &Arc<Session>, topology: &Arc<Topology>, delivery: Delivery) {
-    let Some(publication) = unwrap(delivery.message.clone()) else {
+    let Some(publication) = unwrap(Message::clone(&delivery.message)) else {
         tracing::error!(queue = DUE, "a message that is not of Trunkline; it is left where it is");
         return;
     };
     let mut next = publication.clone();
+    let mut pause = PAUSE_MIN;
     loop {
         match publish::publish(session, topology, vec![next]).await {
             Ok(receipt) => return delivery.settle(Settlement::Ack(receipt)),
@@ -243,6 +241,9 @@ async fn pass_on(session: &Arc<Session>, topology: &Arc<Topology>, delivery: Del
                 let reason = refused.first().map(|(_, refusal)| refusal.to_string()).unwrap_or_default();
                 tracing::error!(reason, "a delayed message is due and is not taken; it is tried again");
                 next = Publication { delay: Some(AGAIN), ..publication.clone() };
+                // Also the levels may refuse it, and this is no place to try without end.
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
             }
             // The session is over: the broker delivers it again.
             Err(Error::Lost(_) | Error::Queue { .. } | Error::Unusable(_)) => return,

@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::{Database, ReadableDatabase};
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::broker::marks::{self, Counts};
 use crate::broker::{Error, Known, Mark};
+use crate::event::now_ms;
 
 const BATCH_MAX: usize = 1024;
 /// redb's page cache.
@@ -120,8 +120,4 @@ fn write_all(database: &Database, mut counts: Counts, waiting: &mpsc::Receiver<(
             }
         }
     }
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

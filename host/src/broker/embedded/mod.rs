@@ -27,11 +27,11 @@ use tokio::sync::{oneshot, watch};
 
 use super::{DELAY_MAX, Delivery, Error, Fate, Known, Mark, Publication, QueueDepth, Receipt, Refusal, Status};
 use crate::config::{self, Topology};
-use crate::event::QueueName;
+use crate::event::{QueueName, millis, now_ms};
 use lock::Lock;
 use queue::Queue;
 use routing::Routing;
-use shared::{Command, Shared, Work, now_ms};
+use shared::{Command, Shared, Work};
 use store::{Delayed, Store};
 
 /// An open embedded broker.
@@ -158,7 +158,7 @@ impl Embedded {
                     let Publication { message, accept_unroutable, .. } = publication;
                     match delay.filter(|delay| !delay.is_zero()) {
                         Some(delay) => {
-                            let due = now_ms() + u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                            let due = now_ms() + millis(delay);
                             work.delayed.push((due, Delayed { accept_unroutable, message }));
                         }
                         None => work.routed.push((Arc::new(message), queues)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::store::{Record, SEQUENCE_BITS, Store};
 use crate::config;
-use crate::event::{Message, QueueName};
+use crate::event::{Message, QueueName, millis};
 
 /// Messages that are read ahead.
 const WINDOW_MAX: usize = 256;
@@ -247,7 +247,7 @@ impl Queue {
 /// The earlier of the queue's TTL and the message's own.
 pub(super) fn expiry(ttl: Option<Duration>, record: &Record) -> Option<u64> {
     let own = record.message.properties.expiration.as_ref().and_then(|text| text.parse::<u64>().ok());
-    let queue = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+    let queue = ttl.map(millis);
     let shorter = own.into_iter().chain(queue).min()?;
     Some(record.published_ms.saturating_add(shorter))
 }

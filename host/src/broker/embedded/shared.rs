@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
@@ -12,7 +11,7 @@ use super::queue::{Entry, Queue};
 use super::routing::Routing;
 use super::store::{Delayed, Store};
 use crate::broker::{Error, Mark, Refusal, Status};
-use crate::event::{Message, QueueName};
+use crate::event::{Message, QueueName, now_ms};
 
 /// Publishes that wait for the writer; the next one waits for a place.
 const PUBLISHES_WAITING_MAX: usize = 4096;
@@ -168,8 +167,4 @@ pub(super) fn refused_by_full_queue(messages: &Routed, full: &BTreeSet<usize>) -
         (!queues.is_disjoint(full)).then_some((index, Refusal::Nacked))
     };
     messages.iter().enumerate().filter_map(hits).collect()
-}
-
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

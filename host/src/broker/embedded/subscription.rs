@@ -8,9 +8,6 @@ use tokio::sync::{Notify, oneshot};
 use super::shared::{Change, Command, Shared};
 use crate::broker::{self, Delivery, Error, Next};
 
-/// What a message that may have ended the last run counts at least: nobody knows how often it was handed out.
-const SUSPECT_COUNT: u32 = 2;
-
 /// A consumer of one queue.
 pub struct Subscription {
     shared: Arc<Shared>,
@@ -159,7 +156,7 @@ impl Subscription {
                 self.shared.wake();
                 return Ok(Taken::GivenUp);
             }
-            delivery_count = delivery_count.max(SUSPECT_COUNT);
+            delivery_count = delivery_count.max(broker::SUSPECT_DELIVERIES);
             entry.record.count += 1;
         }
         queue.hold(entry.clone(), self.holder.number);
@@ -176,7 +173,7 @@ impl Subscription {
             holder: self.holder.clone(),
         };
         let delivery = Delivery {
-            message: (*entry.record.message).clone(),
+            message: entry.record.message.clone(),
             queue: name,
             redelivered: entry.redelivered,
             delivery_count,

@@ -11,11 +11,11 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::dead_letter::dead_letter;
 use super::queue::Entry;
-use super::shared::{Change, Command, Core, Routed, Shared, Work, now_ms, refused_by_full_queue};
+use super::shared::{Change, Command, Core, Routed, Shared, Work, refused_by_full_queue};
 use super::store::{Batch, Record};
 use crate::broker::Error;
 use crate::config::Overflow;
-use crate::event::Message;
+use crate::event::{Message, now_ms};
 use crate::telemetry;
 
 /// Messages that share one transaction.

@@ -77,7 +77,7 @@ impl Core {
         }
         match input {
             Input::Arrived(ticket, facts) => self.arrived(ticket, facts, now),
-            Input::Looked(ticket, known) => self.looked(ticket, known),
+            Input::Looked(ticket, known) => self.looked(ticket, known, now),
             Input::Invoked(ticket, outcome) => self.invoked(ticket, outcome, now),
             Input::Published(ticket, result) => self.published(ticket, result, now),
             Input::Marked(ticket) => self.acknowledge(ticket, now),
@@ -202,14 +202,14 @@ impl Core {
         }
     }
 
-    fn looked(&mut self, ticket: Ticket, known: Known) {
+    fn looked(&mut self, ticket: Ticket, known: Known, now: Duration) {
         let Some(job) = self.jobs.get_mut(&ticket) else { return };
         match known {
             Known::No => {
                 job.phase = Phase::Running;
                 self.actions.push(Action::Invoke(ticket));
             }
-            Known::Same => self.finish(ticket, Settled::Repeat),
+            Known::Same => self.finish(ticket, Settled::Repeat, now),
             Known::Other => {
                 let error = "another event with the same id and other content was settled before (id conflict)";
                 self.publish(ticket, Plan::Copy(Decision::dead_letter(crate::event::Reason::Invalid, error)));
@@ -236,13 +236,13 @@ impl Core {
         }
         self.publish(ticket, plan);
         if Bug::AckBeforeConfirm.is_planted() {
-            self.finish(ticket, Settled::Emitted);
+            self.finish(ticket, Settled::Emitted, now);
         }
     }
 
     fn leave(&mut self, ticket: Ticket, why: &str) {
         if Bug::DropOnReconnect.is_planted() {
-            return self.finish(ticket, Settled::Emitted);
+            return self.finish(ticket, Settled::Emitted, Duration::ZERO);
         }
         self.actions.push(Action::Leave(ticket, why.to_owned()));
         self.end(ticket);
@@ -279,29 +279,20 @@ impl Core {
             return;
         }
         // Lanes are remembered: what is parked in the broker is still parked.
-        let over: Vec<Ticket> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| {
-                Some(job.facts.session) != session && matches!(job.phase, Phase::Waiting | Phase::Paused { .. })
-            })
-            .map(|(ticket, _)| *ticket)
-            .collect();
-        for ticket in over {
-            self.leave(ticket, "its session is over");
-        }
+        self.leave_all("its session is over", |job| {
+            Some(job.facts.session) != session && matches!(job.phase, Phase::Waiting | Phase::Paused { .. })
+        });
     }
 
     fn drain(&mut self) {
         self.draining = true;
-        let waiting: Vec<Ticket> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| matches!(job.phase, Phase::Waiting))
-            .map(|(ticket, _)| *ticket)
-            .collect();
-        for ticket in waiting {
-            self.leave(ticket, "the daemon stops");
+        self.leave_all("the daemon stops", |job| matches!(job.phase, Phase::Waiting));
+    }
+
+    fn leave_all(&mut self, why: &str, is_meant: impl Fn(&Job) -> bool) {
+        let meant: Vec<Ticket> = self.jobs.iter().filter(|(_, job)| is_meant(job)).map(|(ticket, _)| *ticket).collect();
+        for ticket in meant {
+            self.leave(ticket, why);
         }
     }
 

@@ -80,12 +80,11 @@ impl Core {
     pub(super) fn acknowledge(&mut self, ticket: Ticket, now: Duration) {
         let Some(job) = self.jobs.get_mut(&ticket) else { return };
         let Some(outcome) = job.outcome.take() else { return };
-        self.note_order(ticket, &outcome, now);
-        self.finish(ticket, outcome);
+        self.finish(ticket, outcome, now);
     }
 
     /// What is retried or parked comes back, and what follows it with its key waits for it.
-    pub(super) fn note_order(&mut self, ticket: Ticket, outcome: &Settled, now: Duration) {
+    fn note_order(&mut self, ticket: Ticket, outcome: &Settled, now: Duration) {
         let Some(job) = self.jobs.get(&ticket) else { return };
         let Some(lane) = &job.facts.lane else { return };
         match outcome {
@@ -97,13 +96,8 @@ impl Core {
         }
     }
 
-    pub(super) fn finish(&mut self, ticket: Ticket, settled: Settled) {
-        if settled == Settled::Repeat
-            && let Some(job) = self.jobs.get(&ticket)
-            && let Some(lane) = &job.facts.lane
-        {
-            self.lanes.settle(lane, &job.facts.id);
-        }
+    pub(super) fn finish(&mut self, ticket: Ticket, settled: Settled, now: Duration) {
+        self.note_order(ticket, &settled, now);
         let in_transaction = self.rules.atomic && settled != Settled::Repeat;
         let done = if in_transaction { Action::Settled(ticket, settled) } else { Action::Ack(ticket, settled) };
         self.actions.push(done);

@@ -1,0 +1,63 @@
+//! The messages of a plan. No clock and no chance in here: the simulator builds them with the same code.
+
+use std::time::Duration;
+
+use super::copies::{self, Seen, Wait};
+use super::core::Plan;
+use super::decide::Decision;
+use crate::broker::Publication;
+use crate::codec::header;
+use crate::config::{DeadLetter, Retry, RetryStep};
+use crate::event::{Message, QueueName, millis};
+
+/// Where an event is parked on a route that has no retries, which never parks any.
+static PARK: RetryStep = RetryStep { delay: Duration::from_secs(1), spread: Duration::ZERO, queues: Vec::new() };
+
+/// Where the copies of a route go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Places<'a> {
+    /// The queue that retries come back to.
+    pub(crate) source: &'a QueueName,
+    pub(crate) retry: &'a Retry,
+    pub(crate) dead_letter: &'a DeadLetter,
+    /// With `order-by` everything waits in one queue, so that it comes back in order.
+    pub(crate) is_ordered: bool,
+}
+
+/// What is copied, and what is known of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) message: &'a Message,
+    pub(crate) seen: &'a Seen,
+    pub(crate) emissions: &'a [Publication],
+}
+
+/// When it is made, in milliseconds since the Unix epoch, and how much of the jitter is taken, from 0 to 1.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now_ms: u64,
+    pub(crate) luck: f64,
+}
+
+/// What is published for a plan.
+pub(crate) fn messages(plan: &Plan, from: Source<'_>, places: Places<'_>, moment: Moment) -> Vec<Publication> {
+    let Source { message, seen, emissions } = from;
+    let first = places.retry.steps.first();
+    match plan {
+        Plan::Emissions => emissions.to_vec(),
+        Plan::Copy(Decision::Retry { step, error }) => {
+            let due_ms = places.is_ordered.then(|| moment.now_ms.saturating_add(millis(step.delay)));
+            let held = first.filter(|_| places.is_ordered).unwrap_or(step);
+            let wait = Wait { source: places.source, step: held, due_ms, luck: moment.luck };
+            vec![copies::retry(message, seen, &wait, error)]
+        }
+        Plan::Copy(Decision::DeadLetter { reason, error }) => {
+            vec![copies::dead_letter(message, seen, places.dead_letter, *reason, error)]
+        }
+        Plan::Park => {
+            let due_ms = message.properties.headers.int(header::DUE).and_then(|ms| u64::try_from(ms).ok());
+            let wait = Wait { source: places.source, step: first.unwrap_or(&PARK), due_ms, luck: 0.0 };
+            vec![copies::park(message, seen, &wait)]
+        }
+    }
+}
