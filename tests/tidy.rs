@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use trunkline::event::Reason;
 
 /// The total order of the modules: each may import those before it that it names, so there are no circles.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("event", &[]),
     ("telemetry", &["event"]),
     ("config", &["event"]),
@@ -14,14 +14,15 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("plugin", &["event", "telemetry", "config"]),
     ("broker", &["event", "telemetry", "config"]),
     ("route", &["event", "telemetry", "config", "codec", "plugin", "broker"]),
+    ("reload", &["event", "telemetry", "config", "plugin"]),
     ("simulation", &["event", "config", "codec", "broker", "route"]),
     ("admin", &["event", "telemetry", "config"]),
-    ("daemon", &["event", "telemetry", "config", "codec", "plugin", "broker", "route", "admin"]),
+    ("daemon", &["event", "telemetry", "config", "codec", "plugin", "broker", "route", "reload", "admin"]),
     ("main", &["config", "telemetry", "daemon", "admin"]),
 ];
 
 /// Outside crates that only one module may name.
-const OWNERS: [(&str, &str); 9] = [
+const OWNERS: [(&str, &str); 10] = [
     ("metrics", "telemetry"),
     ("metrics_exporter_prometheus", "telemetry"),
     ("toml", "config"),
@@ -30,6 +31,7 @@ const OWNERS: [(&str, &str); 9] = [
     ("lapin", "broker"),
     ("redb", "broker"),
     ("axum", "admin"),
+    ("notify", "reload"),
     ("clap", "main"),
 ];
 

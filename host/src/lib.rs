@@ -9,6 +9,7 @@ pub mod config;
 pub mod daemon;
 pub mod event;
 pub mod plugin;
+pub mod reload;
 pub mod route;
 #[cfg(test)]
 mod simulation;

@@ -46,7 +46,9 @@ fn run(arguments: &cli::Run) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let ended = runtime.block_on(daemon::run(loaded.config, exposition, arguments.grace));
+    let start =
+        daemon::Start { sources: arguments.paths.sources(), config: loaded.config, exposition, grace: arguments.grace };
+    let ended = runtime.block_on(daemon::run(start));
     // What still runs is of no use: a hard stop does not wait for a compiler or a guest.
     runtime.shutdown_background();
     match ended {

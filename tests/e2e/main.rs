@@ -8,5 +8,6 @@ mod delivery;
 mod faults;
 mod foreign;
 mod guests;
+mod reload;
 mod ten_thousand;
 mod tls;

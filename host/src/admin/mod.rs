@@ -1,4 +1,4 @@
-//! The HTTP listener: publishing, health, metrics.
+//! The HTTP listener: publishing, reloading, health, metrics.
 //!
 //! Promises: 202 only after the broker's confirm; every error is an RFC 9457 problem document with a code of ours;
 //! health and metrics answer whatever the broker does, and never show a secret. Knows no broker: what it needs of the
@@ -6,10 +6,12 @@
 
 mod auth;
 mod events;
+mod generation;
 mod health;
 mod problem;
 
 pub use events::{Accepted, PublishRequest};
+pub use generation::{GenerationView, PluginView, ReloadView, Reloaded};
 pub use health::{BrokerHealth, Health, RouteHealth};
 pub use problem::{Problem, explain};
 
@@ -39,6 +41,10 @@ pub trait Backend: Send + Sync + 'static {
     fn publish(&self, request: PublishRequest) -> Boxed<'_, Result<Accepted, Problem>>;
     /// How the daemon is.
     fn health(&self) -> Health;
+    /// What runs.
+    fn generation(&self) -> GenerationView;
+    /// Reads the files again, and swaps if they are good.
+    fn reload(&self) -> Boxed<'_, Result<Reloaded, Problem>>;
     /// The text of `/metrics`.
     fn metrics(&self) -> String;
 }
@@ -67,6 +73,8 @@ pub async fn serve(
 fn router(shared: Shared, max_body_bytes: usize) -> Router {
     let api = Router::new()
         .route("/api/v1/events", post(events::publish))
+        .route("/api/v1/generation", get(generation::show))
+        .route("/api/v1/reload", post(generation::reload))
         .layer(middleware::from_fn_with_state(shared.clone(), auth::require_token))
         .layer(DefaultBodyLimit::max(max_body_bytes));
     Router::new()

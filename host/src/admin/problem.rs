@@ -13,12 +13,14 @@ pub struct Problem {
     status: u16,
     detail: String,
     code: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<serde_json::Value>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
 
 /// Code, title, and the paragraph of `explain`.
-const CODES: [(&str, &str, &str); 9] = [
+const CODES: [(&str, &str, &str); 10] = [
     (
         "TL400",
         "bad request",
@@ -31,6 +33,11 @@ const CODES: [(&str, &str, &str); 9] = [
     ),
     ("TL404", "not found", "There is nothing at this path."),
     ("TL405", "method not allowed", "The path exists, but not for this method."),
+    (
+        "TL409",
+        "reload refused",
+        "The files as they are cannot be taken over, and what ran runs on. `errors` has every reason; `trunkline check` tells the same without a daemon.",
+    ),
     ("TL413", "too large", "The request body is larger than `[http] max-body`."),
     (
         "TL415",
@@ -59,13 +66,14 @@ pub fn explain(code: &str) -> Option<&'static str> {
 impl Problem {
     fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let wanted = format!("TL{}", status.as_u16());
-        let (code, title, _) = CODES.into_iter().find(|(code, _, _)| *code == wanted).unwrap_or(CODES[8]);
+        let (code, title, _) = CODES.into_iter().find(|(code, _, _)| *code == wanted).unwrap_or(CODES[9]);
         Self {
             r#type: format!("urn:trunkline:problem:{code}"),
             title,
             status: status.as_u16(),
             detail: detail.into(),
             code,
+            errors: Vec::new(),
             retry_after_s: None,
         }
     }
@@ -112,6 +120,12 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     }
 
+    /// 409: what runs stays, for these reasons.
+    #[must_use]
+    pub fn refused(detail: impl Into<String>, errors: Vec<serde_json::Value>) -> Self {
+        Self { errors, ..Self::new(StatusCode::CONFLICT, detail) }
+    }
+
     /// 503: not now.
     #[must_use]
     pub fn unavailable(detail: impl Into<String>) -> Self {
@@ -153,6 +167,7 @@ mod tests {
             Problem::unsupported_media_type(),
             Problem::unpublishable("d"),
             Problem::unavailable("d"),
+            Problem::refused("d", Vec::new()),
         ];
         for problem in problems {
             assert_eq!(problem.code, format!("TL{}", problem.status), "{problem:?}");

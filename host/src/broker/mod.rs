@@ -186,6 +186,28 @@ impl Broker {
         }
     }
 
+    /// Makes what a topology has and the present one has not, and changes nothing that runs. Gives what the broker refuses,
+    /// as sentences; with none [`Broker::adopt`] may follow. A broker that is away refuses nothing.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the session or the store went away meanwhile.
+    pub async fn prepare(&self, topology: &Arc<Topology>) -> Result<Vec<String>, Error> {
+        match self {
+            Self::Amqp(broker) => broker.prepare(topology).await,
+            Self::Embedded(broker) => broker.prepare(topology).await,
+        }
+    }
+
+    /// Takes a prepared topology for the present one. Bindings between what both name and the new one has not are taken
+    /// away, after the new ones are there: an event between is delivered to both rather than to nobody. Queues are never
+    /// deleted.
+    pub async fn adopt(&self, topology: Arc<Topology>) {
+        match self {
+            Self::Amqp(broker) => broker.adopt(topology).await,
+            Self::Embedded(broker) => broker.adopt(&topology),
+        }
+    }
+
     /// Publishes all, and returns when every one is confirmed. An empty list gives a receipt at once.
     ///
     /// # Errors

@@ -9,10 +9,14 @@ use super::checked_routes::{DeadLetter, EventType, Route};
 use crate::event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, RoutingKey};
 
 /// Everything that `routes.toml`, the environment and the flags say, checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
+    /// That file, those it includes, and the directories that they are looked for in. Absolute.
+    pub files: Vec<PathBuf>,
+    /// sha-256 over the texts of all files, lower-case hexadecimal.
+    pub digest: String,
     /// Where the state of the daemon lives (embedded broker, compile cache). Absolute.
     pub state_dir: PathBuf,
     /// The broker.
@@ -32,7 +36,7 @@ pub struct Config {
 }
 
 /// Which broker, and how it is reached.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Broker {
     /// Ours, in `state_dir`.
     Embedded,
@@ -93,7 +97,7 @@ fn redact(url: &str) -> String {
 }
 
 /// The HTTP listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// Address.
     pub listen: SocketAddr,
@@ -128,7 +132,7 @@ impl std::fmt::Debug for Token {
 }
 
 /// What is declared on the broker, in the order exchanges, queues, bindings.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Topology {
     /// Declare what is missing, or only look whether it is there.
     pub mode: TopologyMode,

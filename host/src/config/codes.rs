@@ -66,6 +66,7 @@ codes! {
     HalfBroker "TL036" "Some of RABBITMQ_PORT, RABBITMQ_USER and RABBITMQ_VHOST or `tls` in [broker] are set, but neither RABBITMQ_HOST nor RABBITMQ_URL nor a `url` in the file says where the broker is, so the embedded one is used. A warning only.";
     TlsFile "TL037" "A file of `tls` in [broker] cannot be read, or is not PEM. `ca` holds the certificates of those who may have signed the broker's, `cert` our own certificate with those between it and its CA, `key` its private key, unencrypted (PKCS#8, PKCS#1 or SEC 1). A relative path begins at the directory of routes.toml. The files are read again for every session, so renewed ones need no restart.";
     QuorumPriority "TL038" "Priorities are a thing of classic queues: RabbitMQ refuses a quorum queue with `max-priority` before 4.0 and knows two levels only after. With `type` not given, `max-priority` makes the queue a classic one.";
+    Include "TL039" "`include` names further files with routes, queues, exchanges, plugins and event types, as paths from the directory of routes.toml; the last part may hold *, as in \"routes.d/*.toml\". Everything else (broker, http, defaults, directories) stands in routes.toml itself. A name is defined in one file only: two definitions are never merged.";
 }
 
 impl Code {

@@ -5,13 +5,13 @@
 
 use std::fmt::Write as _;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
 use super::codes::Code;
+use super::files::{File, Files};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -203,14 +203,18 @@ impl Findings {
         self.found.last_mut().expect("one was just pushed")
     }
 
-    /// The diagnostics in the order of the file; those without a line first.
-    pub(super) fn finish(mut self, file: &Path, source: &str) -> Vec<Diagnostic> {
-        let lines = Lines::new(source);
-        let broken = self.broken.iter().map(|span| lines.position(span.start).0).collect::<Vec<_>>();
+    /// The diagnostics in the order of the files; those without a line first.
+    pub(super) fn finish(mut self, files: &Files) -> Vec<Diagnostic> {
+        let sources = files.iter().map(|file| Source::new(file, &self.secrets)).collect::<Vec<_>>();
+        let line = |byte: usize| {
+            let number = files.number(byte);
+            (number, sources.get(number).map_or(0, |source| source.position(byte).0))
+        };
+        let broken = self.broken.iter().map(|span| line(span.start)).collect::<Vec<_>>();
         // A broken line takes its key with it: what then seems to be missing or unknown is not worth telling.
         self.found.retain(|finding| match &finding.place {
             _ if broken.is_empty() || finding.code == Code::Syntax => true,
-            Some(Place::File(span)) => !finding.code.is_absence() && !broken.contains(&lines.position(span.start).0),
+            Some(Place::File(span)) => !finding.code.is_absence() && !broken.contains(&line(span.start)),
             Some(Place::Variable(_) | Place::Flag(_)) | None => !finding.code.is_absence(),
         });
         self.found.sort_by_key(|finding| match &finding.place {
@@ -225,19 +229,34 @@ impl Findings {
             told.push(once);
             is_new
         });
-        let source = Arc::<str>::from(mask(source, &self.secrets));
-        let file = file.display().to_string();
-        self.found.into_iter().map(|finding| finding.into_diagnostic(&file, &source, &lines)).collect()
+        self.found.into_iter().map(|finding| finding.into_diagnostic(files, &sources)).collect()
     }
 }
 
 impl Finding {
-    fn into_diagnostic(self, file: &str, source: &Arc<str>, lines: &Lines<'_>) -> Diagnostic {
-        let (mut file, mut position, mut excerpt, mut message) = (file.to_owned(), None, None, self.message);
+    fn into_diagnostic(self, files: &Files, sources: &[Source<'_>]) -> Diagnostic {
+        let mut file = sources.first().map(|source| source.name.clone()).unwrap_or_default();
+        let (mut position, mut excerpt, mut message, mut help) = (None, None, self.message, self.help);
         match self.place {
             Some(Place::File(span)) => {
-                position = Some(lines.position(span.start));
-                excerpt = Some(Excerpt { source: Arc::clone(source), span, label: self.label, also: self.also });
+                let number = files.number(span.start);
+                if let Some(source) = sources.get(number) {
+                    source.name.clone_into(&mut file);
+                    position = Some(source.position(span.start));
+                    let also = self.also.filter(|(other, label)| {
+                        let elsewhere = files.number(other.start);
+                        if let Some(source) = sources.get(elsewhere).filter(|_| elsewhere != number) {
+                            // An excerpt shows one file.
+                            let (line, _) = source.position(other.start);
+                            let there = format!("{label}: {}:{line}", source.name);
+                            help = Some(help.take().map_or_else(|| there.clone(), |help| format!("{help}; {there}")));
+                        }
+                        elsewhere == number
+                    });
+                    let also = also.map(|(other, label)| (source.within(&other), label));
+                    let text = Arc::clone(&source.text);
+                    excerpt = Some(Excerpt { source: text, span: source.within(&span), label: self.label, also });
+                }
             }
             Some(Place::Variable(name)) => {
                 "environment".clone_into(&mut file);
@@ -256,9 +275,39 @@ impl Finding {
             file,
             line: position.map(|(line, _)| line),
             column: position.map(|(_, column)| column),
-            help: self.help,
+            help,
             excerpt,
         }
+    }
+}
+
+/// A file as it may be shown.
+struct Source<'f> {
+    name: String,
+    start: usize,
+    text: Arc<str>,
+    lines: Lines<'f>,
+}
+
+impl<'f> Source<'f> {
+    fn new(file: &'f File, secrets: &[Range<usize>]) -> Self {
+        let within = |span: &Range<usize>| span.start.saturating_sub(file.start)..span.end.saturating_sub(file.start);
+        let secrets = secrets.iter().filter(|span| span.start >= file.start).map(within).collect::<Vec<_>>();
+        Self {
+            name: file.path.display().to_string(),
+            start: file.start,
+            text: mask(&file.text, &secrets).into(),
+            lines: Lines::new(&file.text),
+        }
+    }
+
+    fn position(&self, byte: usize) -> (usize, usize) {
+        self.lines.position(byte.saturating_sub(self.start))
+    }
+
+    fn within(&self, span: &Range<usize>) -> Range<usize> {
+        let clip = |byte: usize| byte.saturating_sub(self.start).min(self.text.len());
+        clip(span.start)..clip(span.end)
     }
 }
 

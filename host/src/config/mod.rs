@@ -21,6 +21,8 @@ mod defaults;
 mod derive;
 mod diagnostics;
 mod environment;
+mod files;
+mod include;
 pub mod pem;
 mod state;
 #[cfg(test)]
@@ -42,6 +44,7 @@ use std::path::{Path, PathBuf};
 use codes::Code;
 use defaults::Defaults;
 use diagnostics::{Findings, Place};
+use files::{File, Files};
 use walk::{Context, Table};
 
 /// Where a configuration comes from. Flags go over the environment, that over the file, that over the defaults.
@@ -85,6 +88,8 @@ pub struct Loaded {
 pub struct Rejected {
     /// All that is wrong with it, and the warnings, in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
+    /// The files that it was read from, as [`Config::files`].
+    pub files: Vec<PathBuf>,
     missing: bool,
 }
 
@@ -136,31 +141,47 @@ pub fn load(sources: &Sources) -> Result<Loaded, Rejected> {
             let code = if missing { Code::NoFile } else { Code::Syntax };
             let finding = findings.error_anywhere(code, format!("cannot read {file}: {error}"));
             finding.help(if missing { "name the routes file with --config FILE" } else { "save it as UTF-8" });
-            Err(Rejected { diagnostics: findings.finish(&sources.file, ""), missing })
+            let files = Files::new(&sources.file, String::new());
+            Err(Rejected { diagnostics: findings.finish(&files), files: vec![sources.file.clone()], missing })
         }
     }
 }
 
-/// Checks the text of the file.
+/// Checks the text of the file, and of those that it includes.
 fn check(source: &str, sources: &Sources) -> Result<Loaded, Rejected> {
-    let (table, errors) = toml::de::DeTable::parse_recoverable(source);
+    let mut files = Files::new(&sources.file, source.to_owned());
     let mut cx = Context { findings: Findings::default(), environment: &sources.environment };
-    for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        cx.findings.syntax(span, error.message());
+    let mut top = parse(&mut cx, source).into_inner();
+    let found = include::read(&mut cx, &Table::top(&top), &sources.directory(), &mut files);
+    let padded = files.iter().skip(1).map(File::padded).collect::<Vec<_>>();
+    for text in &padded {
+        let included = parse(&mut cx, text).into_inner();
+        include::merge(&mut cx, &mut top, included);
     }
-    let config = read(&mut cx, &Table::top(table.get_ref()), source, sources);
-    let diagnostics = cx.findings.finish(&sources.file, source);
+    let first = std::path::absolute(&sources.file).unwrap_or_else(|_| sources.file.clone());
+    let all: Vec<PathBuf> = std::iter::once(first).chain(found.files).chain(found.directories).collect();
+    let config = read(&mut cx, &Table::top(&top), source, sources);
+    let diagnostics = cx.findings.finish(&files);
     match config.filter(|_| diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning)) {
-        Some(config) => Ok(Loaded { config, warnings: diagnostics }),
-        None => Err(Rejected { diagnostics, missing: false }),
+        Some(config) => {
+            Ok(Loaded { config: Config { files: all, digest: files.digest(), ..config }, warnings: diagnostics })
+        }
+        None => Err(Rejected { diagnostics, files: all, missing: false }),
     }
+}
+
+fn parse<'t>(cx: &mut Context<'_>, text: &'t str) -> toml::Spanned<toml::de::DeTable<'t>> {
+    let (table, errors) = toml::de::DeTable::parse_recoverable(text);
+    for error in errors {
+        cx.findings.syntax(error.span().unwrap_or(0..0), error.message());
+    }
+    table
 }
 
 /// Reads the tables in the order in which they need each other. `None` only after an error was reported.
 fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) -> Option<Config> {
     const TABLES: [&str; 8] = ["broker", "http", "defaults", "exchanges", "queues", "plugins", "routes", "event-types"];
-    top.check_keys(cx, &[TABLES.as_slice(), &["plugin-dir", "state-dir"]].concat(), &["include", "hooks"]);
+    top.check_keys(cx, &[TABLES.as_slice(), &["plugin-dir", "state-dir", "include"]].concat(), &["hooks"]);
     if ["queues", "routes", "event-types"].iter().all(|key| !top.has(key)) {
         cx.findings
             .warning(Code::Nothing, &Place::File(0..0), "there is no route, no queue and no event type")
@@ -196,6 +217,9 @@ fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) 
     };
     Some(Config {
         file: sources.file.clone(),
+        // Filled in by the caller, who has the files.
+        files: Vec::new(),
+        digest: String::new(),
         state_dir: state_dir?,
         broker: broker.broker,
         http,

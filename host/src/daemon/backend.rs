@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::control::{Answer, By, Request};
 use super::publish;
 use crate::admin::{Accepted, Backend, Boxed, BrokerHealth, Health, Problem, PublishRequest, RouteHealth};
+use crate::admin::{GenerationView, PluginView, ReloadView, Reloaded};
 use crate::broker::{Broker, Status};
 use crate::config::Config;
 use crate::event::PluginName;
+use crate::reload::{Generation, Installed};
 use crate::telemetry::{self, Exposition};
 
 const STARTING: u8 = 0;
@@ -18,24 +22,37 @@ const RUNNING: u8 = 1;
 const DRAINING: u8 = 2;
 
 pub(super) struct State {
-    config: Arc<Config>,
+    generation: ArcSwap<Generation>,
+    requests: mpsc::Sender<Request>,
+    reloads: Mutex<Reloads>,
     broker: Broker,
     status: watch::Receiver<Status>,
     exposition: Exposition,
     phase: AtomicU8,
-    /// Digest, or why the plugin does not run.
-    plugins: Mutex<BTreeMap<PluginName, Result<String, String>>>,
+}
+
+/// What became of reloads.
+#[derive(Default)]
+struct Reloads {
+    last: Option<ReloadView>,
+    refused: Option<ReloadView>,
 }
 
 impl State {
-    pub(super) fn new(config: Arc<Config>, broker: Broker, exposition: Exposition) -> Self {
+    pub(super) fn new(
+        config: Arc<Config>,
+        broker: Broker,
+        exposition: Exposition,
+        requests: mpsc::Sender<Request>,
+    ) -> Self {
         Self {
-            config,
+            generation: ArcSwap::from_pointee(Generation::none(config)),
+            requests,
+            reloads: Mutex::default(),
             status: broker.status(),
             broker,
             exposition,
             phase: AtomicU8::new(STARTING),
-            plugins: Mutex::default(),
         }
     }
 
@@ -47,16 +64,29 @@ impl State {
         self.phase.store(DRAINING, Ordering::Relaxed);
     }
 
-    pub(super) fn plugin_loaded(&self, name: &PluginName, digest: &str) {
-        self.set_plugin(name, Ok(digest.to_owned()));
+    /// What runs.
+    pub(super) fn generation(&self) -> Arc<Generation> {
+        self.generation.load_full()
     }
 
-    pub(super) fn plugin_refused(&self, name: &PluginName, error: String) {
-        self.set_plugin(name, Err(error));
+    pub(super) fn install(&self, generation: Arc<Generation>) {
+        self.generation.store(generation);
     }
 
-    fn set_plugin(&self, name: &PluginName, state: Result<String, String>) {
-        self.plugins.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), state);
+    /// Remembers how a reload ended.
+    pub(super) fn reloaded(&self, by: By, answer: &Answer) {
+        let (result, errors) = match answer {
+            Ok((_, true)) => ("swapped", Vec::new()),
+            Ok((_, false)) => ("unchanged", Vec::new()),
+            Err(refused) => ("refused", refused.faults.iter().map(|fault| serde_json::json!(fault)).collect()),
+        };
+        let at = jiff::Timestamp::now().to_string();
+        let view = ReloadView { at, by: by.as_str(), result, errors };
+        let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        if answer.is_err() {
+            reloads.refused = Some(view.clone());
+        }
+        reloads.last = Some(view);
     }
 
     pub(super) fn upkeep(&self) {
@@ -64,22 +94,55 @@ impl State {
     }
 
     fn routes(&self) -> BTreeMap<String, RouteHealth> {
-        let plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.generation.load();
         let health = |plugin: &PluginName| {
-            let (digest, error) = match plugins.get(plugin) {
-                Some(Ok(digest)) => (Some(digest.clone()), None),
+            let (digest, error) = match generation.plugins.get(plugin).map(|installed| &installed.state) {
+                Some(Ok(ready)) => (Some(ready.digest.to_string()), None),
                 Some(Err(error)) => (None, Some(error.clone())),
                 None => (None, Some("its plugin is being loaded".to_owned())),
             };
             RouteHealth { plugin: plugin.to_string(), digest, error }
         };
-        self.config.routes.iter().map(|(name, route)| (name.to_string(), health(&route.plugin))).collect()
+        let routes = generation.config.routes.iter();
+        routes.map(|(name, route)| (name.to_string(), health(&route.plugin))).collect()
+    }
+
+    async fn ask(&self) -> Result<Answer, Problem> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || Problem::unavailable("the daemon stops");
+        self.requests.send(Request { by: By::Api, reply: Some(reply) }).await.map_err(|_gone| stopping())?;
+        answer.await.map_err(|_gone| stopping())
+    }
+}
+
+fn view(generation: &Generation) -> GenerationView {
+    let plugin = |installed: &Installed| match &installed.state {
+        Ok(ready) => PluginView {
+            state: if installed.orphaned { "orphaned" } else { "ready" },
+            digest: Some(ready.digest.to_string()),
+            version: ready.descriptor.as_ref().map(|descriptor| descriptor.version.clone()),
+            error: None,
+        },
+        Err(error) => PluginView { state: "refused", digest: None, version: None, error: Some(error.clone()) },
+    };
+    let plugins = generation.plugins.iter().map(|(name, installed)| (name.to_string(), plugin(installed)));
+    let routes = generation.config.routes.iter();
+    GenerationView {
+        number: generation.number,
+        since: generation.since.clone(),
+        config: generation.config.digest.clone(),
+        files: generation.config.files.iter().map(|file| file.display().to_string()).collect(),
+        plugins: plugins.collect(),
+        routes: routes.map(|(name, route)| (name.to_string(), route.plugin.to_string())).collect(),
+        last_reload: None,
+        last_refusal: None,
     }
 }
 
 impl Backend for State {
     fn publish(&self, request: PublishRequest) -> Boxed<'_, Result<Accepted, Problem>> {
-        Box::pin(publish::publish(&self.config, &self.broker, request))
+        let generation = self.generation();
+        Box::pin(async move { publish::publish(&generation.config, &self.broker, request).await })
     }
 
     fn health(&self) -> Health {
@@ -99,7 +162,7 @@ impl Backend for State {
             version: env!("CARGO_PKG_VERSION"),
             ready: status.connected && phase == RUNNING,
             broker: BrokerHealth {
-                broker: self.config.broker.display(),
+                broker: self.generation.load().config.broker.display(),
                 connected: status.connected,
                 blocked: status.blocked,
                 session: status.session,
@@ -108,6 +171,27 @@ impl Backend for State {
             },
             routes,
         }
+    }
+
+    fn generation(&self) -> GenerationView {
+        let reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last_reload, last_refusal) = (reloads.last.clone(), reloads.refused.clone());
+        GenerationView { last_reload, last_refusal, ..view(&self.generation.load()) }
+    }
+
+    fn reload(&self) -> Boxed<'_, Result<Reloaded, Problem>> {
+        Box::pin(async move {
+            match self.ask().await? {
+                Ok((generation, is_new)) => {
+                    let result = if is_new { "swapped" } else { "unchanged" };
+                    Ok(Reloaded { result, generation: generation.number })
+                }
+                Err(refused) => {
+                    let errors = refused.faults.iter().map(|fault| serde_json::json!(fault)).collect();
+                    Err(Problem::refused(refused.to_string(), errors))
+                }
+            }
+        })
     }
 
     fn metrics(&self) -> String {

@@ -1,18 +1,21 @@
 //! Wiring: owns the broker, the engine, the route tasks and the listener, and the phases of a shutdown.
 //!
 //! Start: listen, open the broker, load plugins, run routes; a plugin that cannot run holds only its own routes down.
+//! Then `control` owns what changes: prepare a whole generation beside the one that runs, swap, or keep what runs.
 //! Stop: routes drain, what is unfinished at the deadline is left to the broker, then the listener and the broker end.
 
 mod backend;
+mod control;
 mod publish;
+mod routes;
+mod signals;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -21,13 +24,18 @@ use crate::admin;
 pub use crate::broker::amqp::is_fit_to_log;
 
 use crate::broker::Broker;
-use crate::config::Config;
+use crate::config::{Config, Sources};
 use crate::event::PluginName;
 use crate::plugin::{self, Engine, Ready};
-use crate::route::{Route, Stop};
-use crate::telemetry::{self, Exposition};
+use crate::reload::{Inputs, Preparer, Watch};
+use crate::telemetry::Exposition;
 use backend::State;
+use control::Control;
+use routes::Routes;
+use signals::Signals;
 
+/// Requests for a reload that wait to be heard; they become one anyway.
+const REQUESTS_MAX: usize = 64;
 /// How often histograms are folded and gauges of the store refreshed.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// What the listener and the broker get to end, after the routes.
@@ -44,19 +52,35 @@ pub enum End {
     Hard,
 }
 
+/// What a run begins with.
+pub struct Start {
+    /// Where the configuration comes from, for reloads.
+    pub sources: Sources,
+    /// What it was at first.
+    pub config: Config,
+    /// The metrics.
+    pub exposition: Exposition,
+    /// How long to finish what is in work after a signal.
+    pub grace: Duration,
+}
+
 /// Runs until a signal.
 ///
 /// # Errors
 /// What keeps the daemon from starting at all: the listener, the store, the engine.
-pub async fn run(config: Config, exposition: Exposition, grace: Duration) -> anyhow::Result<End> {
+pub async fn run(start: Start) -> anyhow::Result<End> {
+    let Start { sources, config, exposition, grace } = start;
     let mut signals = Signals::new()?;
     let listener = TcpListener::bind(config.http.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.http.listen))?;
     let config = Arc::new(config);
+    // Before anything is read: what changes from here on is noticed.
+    let watch = Watch::new(Inputs::of(&config));
     let topology = Arc::new(config.topology.clone());
     let broker = Broker::open(&config.broker, topology, &config.state_dir).await?;
-    let state = Arc::new(State::new(config.clone(), broker.clone(), exposition));
+    let (requests, asked) = mpsc::channel(REQUESTS_MAX);
+    let state = Arc::new(State::new(config.clone(), broker.clone(), exposition, requests));
 
     let http_stop = CancellationToken::new();
     let mut http = JoinSet::new();
@@ -69,27 +93,30 @@ pub async fn run(config: Config, exposition: Exposition, grace: Duration) -> any
     let mut upkeep = JoinSet::new();
     upkeep.spawn(keep_up(state.clone()));
 
-    let stop = Stop::default();
-    let mut routes = start_routes(&config, &state, &broker, &stop).await?;
+    let preparer = Preparer::new(start_engine(&config)?);
+    let mut control = Control::new(sources, state.clone(), broker.clone(), preparer, asked, watch);
+    control.start().await;
     state.started();
-    info!(routes = routes.len(), "started");
+    info!(routes = control.routes.len(), "started");
 
-    signals.wait_for_stop().await;
+    control.run(&mut signals).await;
     info!(grace_s = grace.as_secs(), "stopping: routes take nothing new and finish what is in work");
     state.draining();
-    stop.drain.cancel();
-    let end = drain(&mut routes, &stop, &mut signals, grace).await;
+    control.routes.drain();
+    let end = drain(&mut control.routes, &mut signals, grace).await;
     if end == End::Hard {
         return Ok(end);
     }
     http_stop.cancel();
+    // Who still waits for a reload is told that there will be none.
+    drop(control);
     let closing = async {
         while http.join_next().await.is_some() {}
         broker.close(CLOSE_WITHIN).await;
     };
     tokio::select! {
         () = closing => Ok(end),
-        () = signals.wait_for_stop() => Ok(End::Hard),
+        () = signals.stop() => Ok(End::Hard),
         () = tokio::time::sleep(CLOSE_WITHIN * 2) => Ok(End::Overdue),
     }
 }
@@ -111,49 +138,21 @@ fn start_engine(config: &Config) -> anyhow::Result<Engine> {
     Ok(Engine::new(&config.state_dir.join("compiled"))?)
 }
 
-async fn start_routes(config: &Config, state: &State, broker: &Broker, stop: &Stop) -> anyhow::Result<JoinSet<()>> {
-    let engine = start_engine(config)?;
-    let mut ready: BTreeMap<PluginName, Ready> = BTreeMap::new();
-    for (name, result) in plugin::load(&engine, &config.plugins).await {
-        match result {
-            Ok(plugin) => {
-                telemetry::plugin_loaded(&name, &plugin.digest, plugin.cached, plugin.took);
-                state.plugin_loaded(&name, &plugin.digest);
-                ready.insert(name, plugin);
-            }
-            Err(error) => {
-                telemetry::plugin_refused(&name, &error.to_string());
-                state.plugin_refused(&name, error.to_string());
-            }
-        }
-    }
-    let mut routes = JoinSet::new();
-    for (name, settings) in &config.routes {
-        let plugin = ready.get(&settings.plugin).cloned();
-        if let Some(route) = plugin.and_then(|plugin| Route::new(name, config, plugin, broker.clone())) {
-            routes.spawn(route.run(stop.clone()));
-        }
-    }
-    Ok(routes)
-}
-
-async fn drain(routes: &mut JoinSet<()>, stop: &Stop, signals: &mut Signals, grace: Duration) -> End {
+async fn drain(routes: &mut Routes, signals: &mut Signals, grace: Duration) -> End {
     let deadline = tokio::time::sleep(grace);
     tokio::pin!(deadline);
     let mut end = End::Drained;
     loop {
         tokio::select! {
             biased;
-            () = signals.wait_for_stop() => return End::Hard,
+            () = signals.stop() => return End::Hard,
             () = &mut deadline, if end == End::Drained => {
                 warn!("the grace time is over: what is unfinished is left to the broker");
-                stop.now.cancel();
+                routes.leave();
                 end = End::Overdue;
             }
-            ended = routes.join_next() => match ended {
-                None => return end,
-                Some(Ok(())) => {}
-                Some(Err(error)) => warn!(%error, "a route ended badly"),
+            more = routes.next_end() => if !more {
+                return end;
             },
         }
     }
@@ -164,32 +163,5 @@ async fn keep_up(state: Arc<State>) {
     loop {
         every.tick().await;
         state.upkeep();
-    }
-}
-
-/// SIGTERM and SIGINT stop; SIGHUP will reload once reloading exists, and must not end the daemon until then.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn wait_for_stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => warn!("SIGHUP: this version does not reload; restart it for new routes"),
-            }
-        }
     }
 }

@@ -212,7 +212,11 @@ pub async fn load(
     tasks.join_all().await.into_iter().collect()
 }
 
-async fn load_one(engine: &Engine, name: &PluginName, plugin: &config::Plugin) -> Result<Ready, Error> {
+/// Loads one plugin, off the async threads.
+///
+/// # Errors
+/// Why it cannot run.
+pub async fn load_one(engine: &Engine, name: &PluginName, plugin: &config::Plugin) -> Result<Ready, Error> {
     let started = Instant::now();
     let linked = {
         let (engine, file, digest) = (engine.clone(), plugin.file.clone(), plugin.digest.clone());
@@ -224,6 +228,14 @@ async fn load_one(engine: &Engine, name: &PluginName, plugin: &config::Plugin) -
     let mut ready = linked.ready(engine, name, plugin).await?;
     ready.took = started.elapsed();
     Ok(ready)
+}
+
+/// The digest of a file as it is now, as [`Ready::digest`].
+///
+/// # Errors
+/// When it cannot be read, or is too large.
+pub fn digest_of(file: &Path) -> Result<String, Error> {
+    Ok(hex(&Sha256::digest(read_bounded(file)?)))
 }
 
 fn read_bounded(file: &Path) -> Result<Vec<u8>, Error> {

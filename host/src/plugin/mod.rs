@@ -10,8 +10,10 @@ mod engine;
 mod host;
 mod invoke;
 mod load;
+mod slot;
 mod stdio;
 
 pub use engine::Engine;
 pub use invoke::Invocation;
-pub use load::{Compiled, Descriptor, Error, Linked, Ready, load};
+pub use load::{Compiled, Descriptor, Error, Linked, Ready, digest_of, load, load_one};
+pub use slot::Slot;

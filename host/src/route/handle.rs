@@ -12,6 +12,7 @@ use super::{Route, emit, order, plan};
 use crate::broker::{Delivery, Error, Fate, Mark, Publication, Receipt};
 use crate::codec::{self, header};
 use crate::event::{Emission, Event, Failure, Message, Outcome, Reason, now_ms};
+use crate::plugin::Ready;
 
 /// One delivery in work, with all that is known of it.
 pub(super) struct Item {
@@ -35,6 +36,8 @@ pub(super) struct Item {
 pub(super) struct Called {
     pub(super) result: Result<Vec<Publication>, Failure>,
     pub(super) log: String,
+    /// What ran: it may be another than when the delivery came.
+    pub(super) digest: Arc<str>,
 }
 
 impl Route {
@@ -101,34 +104,41 @@ impl Route {
             attempt: attempt.max(1),
             now: jiff::Timestamp::now().to_string(),
             route: self.name.to_string(),
-            plugin: self.plugin.name.to_string(),
-            digest: self.plugin.digest.to_string(),
+            plugin: self.settings.plugin.to_string(),
+            digest: self.plugin.current().digest.to_string(),
             log: String::new(),
         }
     }
 
     /// Runs the plugin on an event, and makes messages of what it emits.
     pub(super) async fn call(self: Arc<Self>, event: Arc<Event>, now: String) -> Called {
-        let invocation = self.plugin.invoke(&event).await;
+        let plugin = self.plugin.current();
+        let invocation = plugin.invoke(&event).await;
         let failure = match &invocation.outcome {
             Outcome::Emitted(_) => None,
             Outcome::Failed(failure) => Some(failure),
         };
         self.metrics.invoked(&event.id, failure, invocation.took, invocation.memory_bytes);
         let result = match invocation.outcome {
-            Outcome::Emitted(emissions) => self.publications(&now, &event, &emissions),
+            Outcome::Emitted(emissions) => self.publications(&plugin, &now, &event, &emissions),
             Outcome::Failed(failure) => Err(failure),
         };
-        Called { result, log: invocation.log }
+        Called { result, log: invocation.log, digest: plugin.digest.clone() }
     }
 
-    fn publications(&self, now: &str, event: &Event, emissions: &[Emission]) -> Result<Vec<Publication>, Failure> {
+    fn publications(
+        &self,
+        plugin: &Ready,
+        now: &str,
+        event: &Event,
+        emissions: &[Emission],
+    ) -> Result<Vec<Publication>, Failure> {
         let context = emit::Context {
             route: &self.name,
             emit: &self.settings.emit,
             codec: self.codec_out,
-            plugin: self.plugin.name.as_str(),
-            digest: &self.plugin.digest,
+            plugin: plugin.name.as_str(),
+            digest: &plugin.digest,
             now,
             now_seconds: now_ms() / 1000,
         };

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{Broker, Status};
 use crate::config::{self, Codec};
 use crate::event::RouteName;
-use crate::plugin::Ready;
+use crate::plugin::Slot;
 use crate::telemetry;
 
 /// Bodies that a route holds at a time, whatever its prefetch says.
@@ -42,7 +42,7 @@ pub struct Route {
     prefetch: u16,
     codec_in: Codec,
     codec_out: Codec,
-    plugin: Ready,
+    plugin: Slot,
     broker: Broker,
     status: watch::Receiver<Status>,
     metrics: telemetry::Route,
@@ -59,9 +59,9 @@ pub struct Stop {
 }
 
 impl Route {
-    /// Puts a route together from checked configuration, a plugin that can run, and a broker.
+    /// Puts a route together from checked configuration, the place of a plugin that can run, and a broker.
     #[must_use]
-    pub fn new(name: &RouteName, config: &config::Config, plugin: Ready, broker: Broker) -> Option<Arc<Self>> {
+    pub fn new(name: &RouteName, config: &config::Config, plugin: Slot, broker: Broker) -> Option<Arc<Self>> {
         let settings = config.routes.get(name)?.clone();
         let queue = config.topology.queues.get(&settings.queue)?;
         let exchange = &settings.emit.exchange;

@@ -116,9 +116,10 @@ impl Work {
     fn done(&mut self, ticket: Ticket, done: Done) {
         let input = match done {
             Done::Looked(known) => Input::Looked(ticket, known),
-            Done::Called(Called { result, log }) => {
+            Done::Called(Called { result, log, digest }) => {
                 let Some(item) = self.items.get_mut(&ticket) else { return };
                 item.seen.log = log;
+                item.seen.digest = digest.to_string();
                 Input::Invoked(ticket, result.map(|emissions| item.emissions = emissions))
             }
             Done::Published(result) => {

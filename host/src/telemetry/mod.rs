@@ -65,7 +65,46 @@ pub fn plugin_loaded(plugin: &PluginName, digest: &str, cached: bool, took: Dura
 pub fn plugin_refused(plugin: &PluginName, error: &str) {
     counter!("trunkline_plugin_loads_total", "plugin" => plugin.to_string(), "result" => "refused", "cache" => "miss")
         .increment(1);
-    error!(%plugin, error, "plugin refused; its routes stay down until it is mended and the daemon restarted");
+    error!(%plugin, error, "plugin refused");
+}
+
+/// The file of a plugin is gone; what was loaded runs on.
+pub fn plugin_orphaned(plugin: &PluginName, file: &std::path::Path) {
+    warn!(%plugin, file = %file.display(), "the file is gone; the plugin runs on from memory until the daemon ends");
+}
+
+/// A generation runs.
+pub fn generation_adopted(number: u64, config_digest: &str, by: &str, took: Duration) {
+    reloaded("swapped");
+    gauge!("trunkline_config_info", "hash" => config_digest.to_owned()).set(1.0);
+    #[expect(clippy::cast_precision_loss, reason = "counts of reloads are exact below 2^52")]
+    gauge!("trunkline_generation").set(number as f64);
+    info!(generation = number, config = config_digest, by, took_ms = took.as_millis(), "generation runs");
+}
+
+/// The generation before this one is over.
+pub fn generation_left(config_digest: &str) {
+    gauge!("trunkline_config_info", "hash" => config_digest.to_owned()).set(0.0);
+}
+
+/// A reload found nothing new.
+pub fn reload_unchanged(number: u64, by: &str) {
+    reloaded("unchanged");
+    info!(generation = number, by, "reload: nothing changed");
+}
+
+/// A reload was refused; what ran runs on.
+pub fn reload_refused(number: u64, by: &str, reasons: &str) {
+    counter!("trunkline_config_reloads_total", "result" => "refused").increment(1);
+    gauge!("trunkline_config_last_reload_successful").set(0.0);
+    error!(generation = number, by, reasons, "reload refused; what ran runs on");
+}
+
+fn reloaded(result: &'static str) {
+    counter!("trunkline_config_reloads_total", "result" => result).increment(1);
+    gauge!("trunkline_config_last_reload_successful").set(1.0);
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    gauge!("trunkline_config_last_reload_success_timestamp_seconds").set(now.as_secs_f64());
 }
 
 /// A route consumes its queue.

@@ -13,6 +13,7 @@ mod delay;
 mod ledger;
 mod logs;
 mod publish;
+mod reshape;
 mod session;
 mod supervisor;
 mod topology;
@@ -24,12 +25,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Known, Mark, Publication, Receipt, Status};
-use crate::config::{Tls, Topology};
+use crate::config::{Binding, Tls, Topology};
 use crate::event::QueueName;
 use connect::Endpoint;
 use ledger::Ledger;
@@ -40,7 +42,10 @@ const SESSION_WITHIN: Duration = Duration::from_secs(5);
 
 /// A RabbitMQ, reached or not.
 pub struct Amqp {
-    topology: Arc<Topology>,
+    /// What is declared, in this session and in the next ones.
+    topology: ArcSwap<Topology>,
+    /// Bindings of earlier topologies that are still to be taken away.
+    unbinds: Mutex<Vec<Binding>>,
     status: watch::Sender<Status>,
     session: watch::Sender<Option<Arc<Session>>>,
     ledger: Ledger,
@@ -56,7 +61,8 @@ impl Amqp {
     pub fn open(url: &str, tls: &Tls, topology: Arc<Topology>, state_dir: &Path) -> Result<Arc<Self>, Error> {
         let endpoint = Endpoint::new(url, tls.clone())?;
         let amqp = Arc::new(Self {
-            topology,
+            topology: ArcSwap::new(topology),
+            unbinds: Mutex::default(),
             status: watch::Sender::new(Status::default()),
             session: watch::Sender::new(None),
             ledger: Ledger::new(state_dir),
@@ -80,7 +86,7 @@ impl Amqp {
     /// As there.
     pub async fn publish(&self, publications: Vec<Publication>) -> Result<Receipt, Error> {
         let session = self.session_soon().await?;
-        publish::publish(&session, &self.topology, publications).await
+        publish::publish(&session, &self.topology.load_full(), publications).await
     }
 
     /// Whether an event was settled within its window.
@@ -102,7 +108,7 @@ impl Amqp {
     /// As there.
     pub async fn subscribe(&self, queue: &QueueName, prefetch: u16, tag: &str) -> Result<Subscription, Error> {
         let session = self.session_soon().await?;
-        Subscription::new(&session, &self.topology, queue, prefetch, tag).await
+        Subscription::new(&session, &self.topology.load_full(), queue, prefetch, tag).await
     }
 
     async fn session_soon(&self) -> Result<Arc<Session>, Error> {

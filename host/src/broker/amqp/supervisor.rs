@@ -62,7 +62,7 @@ pub(super) async fn supervise(amqp: Weak<Amqp>, endpoint: Endpoint, stop: Cancel
 
 /// Declares, announces the session, and waits for its end; gives the reason.
 async fn serve(amqp: &Amqp, session: Arc<Session>, stop: &CancellationToken) -> String {
-    let refused = match topology::declare(&session.consume, &amqp.topology).await {
+    let refused = match topology::declare(&session.consume, &amqp.topology.load_full()).await {
         Ok(refused) => refused,
         Err(error) => {
             session.close().await;
@@ -80,7 +80,8 @@ async fn serve(amqp: &Amqp, session: Arc<Session>, stop: &CancellationToken) -> 
         *status = Status { connected: true, session: session.number, refused, ..Status::default() };
     });
     amqp.session.send_replace(Some(session.clone()));
-    session.spawn(delay::resume(session.clone(), amqp.topology.clone()));
+    amqp.unbind(&session).await;
+    session.spawn(delay::resume(session.clone(), amqp.topology.load_full()));
     let reason = watch(amqp, &session, stop).await;
     amqp.session.send_replace(None);
     set(amqp, |status| status.connected = false);

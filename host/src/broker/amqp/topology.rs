@@ -49,6 +49,12 @@ pub(super) async fn declare_one(channel: &Channel, topology: &Topology, queue: &
     Ok(())
 }
 
+/// Takes a binding away; one that is not there is no error.
+pub(super) async fn unbind(channel: &Channel, binding: &Binding) -> Result<(), lapin::Error> {
+    let (key, arguments) = key_and_arguments(binding);
+    channel.queue_unbind(name(binding.queue.as_str()), name(binding.exchange.as_str()), key, arguments).await
+}
+
 /// Whether an error is the broker's refusal of one thing, after which a new channel goes on.
 pub(super) fn is_refusal(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(_))
@@ -139,16 +145,20 @@ fn arguments(settings: &Queue) -> FieldTable {
 }
 
 async fn bind(channel: &Channel, binding: &Binding) -> Result<(), lapin::Error> {
-    let (key, arguments) = match &binding.matches {
+    let (key, arguments) = key_and_arguments(binding);
+    let (queue, exchange) = (name(binding.queue.as_str()), name(binding.exchange.as_str()));
+    channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), arguments).await
+}
+
+fn key_and_arguments(binding: &Binding) -> (ShortString, FieldTable) {
+    match &binding.matches {
         Match::Key(key) => (name(key.as_str()), FieldTable::default()),
         Match::Headers { all, values } => {
             let mut table = to_table(&values.iter().cloned().collect::<Headers>());
             text(&mut table, "x-match", if *all { "all" } else { "any" });
             (ShortString::default(), table)
         }
-    };
-    let (queue, exchange) = (name(binding.queue.as_str()), name(binding.exchange.as_str()));
-    channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), arguments).await
+    }
 }
 
 fn text(table: &mut FieldTable, key: &str, text: &str) {

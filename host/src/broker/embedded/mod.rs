@@ -9,6 +9,7 @@
 mod dead_letter;
 mod lock;
 mod queue;
+mod reshape;
 mod routing;
 mod shared;
 mod store;
@@ -93,7 +94,7 @@ impl Embedded {
     /// # Errors
     /// [`Error::Refused`] and then nothing is stored; [`Error::Lost`] when the store failed.
     pub async fn publish(&self, publications: Vec<Publication>) -> Result<Receipt, Error> {
-        let (work, fates) = self.prepare(publications)?;
+        let (work, fates) = self.compose(publications)?;
         if !work.delayed.is_empty() || work.routed.iter().any(|(_, queues)| !queues.is_empty()) {
             self.shared.publish(work).await?;
         }
@@ -114,7 +115,7 @@ impl Embedded {
             return Err(Box::new((delivery, Error::Lost("the delivery is another broker's".to_owned()))));
         };
         let settles = Some(answer.place());
-        let stored = match self.prepare(publications) {
+        let stored = match self.compose(publications) {
             Ok((work, fates)) => self.shared.publish(Work { settles, mark, ..work }).await.map(|()| fates),
             Err(error) => Err(error),
         };
@@ -145,7 +146,7 @@ impl Embedded {
         self.shared.publish(Work { mark: Some(mark), ..Work::default() }).await
     }
 
-    fn prepare(&self, publications: Vec<Publication>) -> Result<(Work, Vec<Fate>), Error> {
+    fn compose(&self, publications: Vec<Publication>) -> Result<(Work, Vec<Fate>), Error> {
         let mut refused = Vec::new();
         let mut fates = Vec::with_capacity(publications.len());
         let mut work = Work::default();
@@ -172,7 +173,7 @@ impl Embedded {
     fn route(&self, publication: &Publication) -> Result<BTreeSet<usize>, Refusal> {
         let message = &publication.message;
         message.check()?;
-        let queues = self.shared.routing.route(message)?;
+        let queues = self.shared.routing.load().route(message)?;
         if queues.is_empty() && !publication.accept_unroutable {
             let (exchange, key) = (message.exchange.to_string(), message.routing_key.to_string());
             return Err(Refusal::Unroutable { exchange, key });

@@ -2,7 +2,10 @@
 //! backlog stay on disk.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use super::store::{Record, SEQUENCE_BITS, Store};
 use crate::config;
@@ -35,6 +38,8 @@ pub(super) struct Queue {
     pub(super) name: QueueName,
     pub(super) id: u32,
     pub(super) settings: config::Queue,
+    /// There may be something to deliver.
+    pub(super) arrivals: Arc<Notify>,
     /// Sequence number of the next message that is written.
     next: u64,
     /// First position that is in neither `window` nor memory otherwise.
@@ -63,6 +68,7 @@ impl Queue {
             name,
             id: found.id,
             settings,
+            arrivals: Arc::default(),
             next: found.next,
             unread: 0,
             window: VecDeque::new(),
@@ -74,6 +80,14 @@ impl Queue {
             suspect_below: if clean { 0 } else { found.next },
             suspects: if clean { 0 } else { found.messages.min(u64::from(prefetch)) },
         }
+    }
+
+    /// Other settings from now on. The priorities stay those of the messages it holds.
+    pub(super) fn resettle(&mut self, settings: config::Queue) {
+        let is_empty = self.ready == 0 && self.held.is_empty();
+        let max_priority = if is_empty { settings.max_priority } else { self.settings.max_priority };
+        self.may_expire |= settings.ttl.is_some();
+        self.settings = config::Queue { max_priority, ..settings };
     }
 
     pub(super) fn unacknowledged(&self) -> u64 {

@@ -1,4 +1,4 @@
-//! Which queues a message goes to: exchanges and bindings, immutable once the broker is open.
+//! Which queues a message goes to: exchanges and bindings, immutable; another topology is another one.
 
 use std::collections::{BTreeSet, HashMap};
 

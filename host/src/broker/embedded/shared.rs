@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use arc_swap::ArcSwap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::queue::{Entry, Queue};
 use super::routing::Routing;
@@ -73,10 +74,9 @@ pub(super) struct Core {
 
 pub(super) struct Shared {
     pub(super) store: Store,
-    pub(super) routing: Routing,
+    /// Replaced whole when the topology changes.
+    pub(super) routing: ArcSwap<Routing>,
     core: Mutex<Core>,
-    /// One a queue: there may be something to deliver.
-    pub(super) ready: Vec<Notify>,
     pub(super) status: watch::Sender<Status>,
     commands: Sender<Command>,
     is_woken: AtomicBool,
@@ -95,8 +95,7 @@ impl Shared {
         let (commands, receiver) = mpsc::channel();
         let shared = Self {
             store,
-            routing,
-            ready: queues.iter().map(|_| Notify::new()).collect(),
+            routing: ArcSwap::from_pointee(routing),
             core: Mutex::new(Core {
                 queues,
                 pending: Vec::new(),
@@ -158,7 +157,7 @@ impl Shared {
             status.connected = false;
             status.error = Some(reason);
         });
-        self.ready.iter().for_each(Notify::notify_waiters);
+        self.lock().queues.iter().for_each(|queue| queue.arrivals.notify_waiters());
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::broker::marks::{self, Counts};
@@ -162,28 +162,22 @@ impl Store {
     /// Makes the queues that are missing, and tells what every queue of the store holds.
     pub(super) fn queues(&self, wanted: &[QueueName]) -> Result<HashMap<String, Found>, redb::Error> {
         let write = self.database.begin_write()?;
-        let mut found = HashMap::new();
+        let mut found = make_queues(&write, wanted)?;
         {
-            let mut queues = write.open_table(QUEUES)?;
-            let mut last = 0;
-            for entry in queues.iter()? {
-                let (name, id) = entry?;
-                last = last.max(id.value());
-                found.insert(name.value().to_owned(), Found { id: id.value(), ..Found::default() });
-            }
-            for name in wanted {
-                if !found.contains_key(name.as_str()) {
-                    last += 1;
-                    queues.insert(name.as_str(), last)?;
-                    found.insert(name.to_string(), Found { id: last, ..Found::default() });
-                }
-            }
             let messages = write.open_table(MESSAGES)?;
             for queue in found.values_mut() {
                 queue.messages = messages.range((queue.id, 0)..=(queue.id, u64::MAX))?.count() as u64;
                 queue.next = next_sequence(&messages, queue.id)?;
             }
         }
+        write.commit()?;
+        Ok(found)
+    }
+
+    /// Makes queues that are certainly new; gives the ids of all.
+    pub(super) fn add_queues(&self, wanted: &[QueueName]) -> Result<HashMap<String, Found>, redb::Error> {
+        let write = self.database.begin_write()?;
+        let found = make_queues(&write, wanted)?;
         write.commit()?;
         Ok(found)
     }
@@ -289,4 +283,24 @@ fn next_sequence(
         }
     }
     Ok(next)
+}
+
+/// Gives every queue a number, the wanted ones that have none a new one.
+fn make_queues(write: &WriteTransaction, wanted: &[QueueName]) -> Result<HashMap<String, Found>, redb::Error> {
+    let mut queues = write.open_table(QUEUES)?;
+    let mut found = HashMap::new();
+    let mut last = 0;
+    for entry in queues.iter()? {
+        let (name, id) = entry?;
+        last = last.max(id.value());
+        found.insert(name.value().to_owned(), Found { id: id.value(), ..Found::default() });
+    }
+    for name in wanted {
+        if !found.contains_key(name.as_str()) {
+            last += 1;
+            queues.insert(name.as_str(), last)?;
+            found.insert(name.to_string(), Found { id: last, ..Found::default() });
+        }
+    }
+    Ok(found)
 }

@@ -12,6 +12,7 @@ use crate::broker::{self, Delivery, Error, Next};
 pub struct Subscription {
     shared: Arc<Shared>,
     queue: usize,
+    arrivals: Arc<Notify>,
     holder: Arc<Holder>,
     prefetch: u32,
     is_cancelled: bool,
@@ -83,12 +84,16 @@ impl Answer {
 
 impl Subscription {
     pub(super) fn new(shared: Arc<Shared>, queue: usize, prefetch: u16) -> Result<Self, Error> {
-        if let Some(reason) = shared.lock().failed.clone() {
-            return Err(Error::Lost(reason));
-        }
+        let arrivals = {
+            let core = shared.lock();
+            if let Some(reason) = core.failed.clone() {
+                return Err(Error::Lost(reason));
+            }
+            core.queues[queue].arrivals.clone()
+        };
         let holder = Holder { number: shared.new_holder(), unanswered: AtomicU32::new(0), answered: Notify::new() };
         let (holder, prefetch) = (Arc::new(holder), u32::from(prefetch.max(1)));
-        Ok(Self { shared, queue, holder, prefetch, is_cancelled: false, counting: None })
+        Ok(Self { shared, queue, arrivals, holder, prefetch, is_cancelled: false, counting: None })
     }
 
     /// Another prefetch from now on.
@@ -111,7 +116,7 @@ impl Subscription {
                     }
                 }
             }
-            let ready = self.shared.ready[self.queue].notified();
+            let ready = self.arrivals.notified();
             tokio::pin!(ready);
             // From here on no notification is missed, whatever happens before the wait below.
             ready.as_mut().enable();
@@ -218,7 +223,7 @@ impl Drop for Subscription {
                 }
             }
         }
-        self.shared.ready[self.queue].notify_waiters();
+        self.arrivals.notify_waiters();
         self.shared.wake();
     }
 }

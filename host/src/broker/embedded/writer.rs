@@ -185,7 +185,7 @@ impl Writer {
             return;
         };
         let message = dead_letter(&entry.record.message, &target.exchange, &target.key, queue, reason);
-        let routed = self.shared.routing.route(&message).unwrap_or_default();
+        let routed = self.shared.routing.load().route(&message).unwrap_or_default();
         if routed.is_empty() {
             tracing::error!(queue = %queue.name, reason, exchange = %target.exchange, key = %target.key,
                 "the dead-letter target is not there; the message is kept");
@@ -201,7 +201,7 @@ impl Writer {
         plan.delays_changed = true;
         for (due, delayed) in self.shared.store.due(now, GIVE_UP_MAX)? {
             plan.batch.undelays.push(due);
-            let queues = self.shared.routing.route(&delayed.message).unwrap_or_default();
+            let queues = self.shared.routing.load().route(&delayed.message).unwrap_or_default();
             if queues.is_empty() && !delayed.accept_unroutable {
                 let (exchange, key) = (&delayed.message.exchange, &delayed.message.routing_key);
                 tracing::error!(%exchange, %key, "a delayed message is due and has no queue; it is tried again");
@@ -274,8 +274,7 @@ impl Writer {
                 wait = Duration::ZERO;
             }
         }
-        drop(core);
-        touched.into_iter().for_each(|queue| self.shared.ready[queue].notify_waiters());
+        touched.into_iter().for_each(|queue| core.queues[queue].arrivals.notify_waiters());
         Ok(wait)
     }
 
