@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod rollout;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +15,7 @@ pub(crate) mod exit {
     pub(crate) const FAILED: u8 = 1;
     pub(crate) const USAGE: u8 = 64;
     pub(crate) const NO_INPUT: u8 = 66;
+    pub(crate) const UNAVAILABLE: u8 = 69;
     pub(crate) const CONFIG: u8 = 78;
 }
 
@@ -30,6 +33,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Check routes.toml and every plugin it names, without a broker.
     Check(Check),
+    /// Canaries of a running daemon.
+    Rollout(rollout::Rollout),
     /// Say more about a diagnostic code.
     Explain {
         /// A code such as TL012.

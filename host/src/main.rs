@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     ExitCode::from(match cli.command {
         Command::Run(arguments) => run(&arguments),
         Command::Check(arguments) => check(&arguments),
+        Command::Rollout(arguments) => cli::rollout::run(&arguments),
         Command::Explain { code } => explain(&code),
     })
 }

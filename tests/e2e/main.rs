@@ -9,5 +9,6 @@ mod faults;
 mod foreign;
 mod guests;
 mod reload;
+mod rollout;
 mod ten_thousand;
 mod tls;

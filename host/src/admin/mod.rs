@@ -9,11 +9,13 @@ mod events;
 mod generation;
 mod health;
 mod problem;
+mod rollouts;
 
 pub use events::{Accepted, PublishRequest};
 pub use generation::{GenerationView, PluginView, ReloadView, Reloaded};
 pub use health::{BrokerHealth, Health, RouteHealth};
 pub use problem::{Problem, explain};
+pub use rollouts::{RolloutOrder, RolloutView};
 
 use std::future::Future;
 use std::pin::Pin;
@@ -45,6 +47,13 @@ pub trait Backend: Send + Sync + 'static {
     fn generation(&self) -> GenerationView;
     /// Reads the files again, and swaps if they are good.
     fn reload(&self) -> Boxed<'_, Result<Reloaded, Problem>>;
+    /// Every canary.
+    fn rollouts(&self) -> Vec<RolloutView>;
+    /// Ends the trial of a canary.
+    ///
+    /// # Errors
+    /// When the route has none.
+    fn order_rollout(&self, route: &str, order: RolloutOrder) -> Result<RolloutView, Problem>;
     /// The text of `/metrics`.
     fn metrics(&self) -> String;
 }
@@ -75,6 +84,8 @@ fn router(shared: Shared, max_body_bytes: usize) -> Router {
         .route("/api/v1/events", post(events::publish))
         .route("/api/v1/generation", get(generation::show))
         .route("/api/v1/reload", post(generation::reload))
+        .route("/api/v1/rollouts", get(rollouts::list))
+        .route("/api/v1/rollouts/{route}/{order}", post(rollouts::order))
         .layer(middleware::from_fn_with_state(shared.clone(), auth::require_token))
         .layer(DefaultBodyLimit::max(max_body_bytes));
     Router::new()

@@ -96,6 +96,12 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "there is nothing at this path")
     }
 
+    /// 404: the path is known, what it names is not.
+    #[must_use]
+    pub fn not_found_because(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
     /// 405
     #[must_use]
     pub fn method_not_allowed() -> Self {

@@ -62,7 +62,12 @@ fn dedupe(cx: &mut Context<'_>, table: &Table<'_>) -> Option<DedupeWindow> {
 }
 
 fn order_by(cx: &mut Context<'_>, table: &Table<'_>) -> Option<OrderBy> {
-    let text = table.text(cx, "order-by")?;
+    key(cx, table, "order-by")
+}
+
+/// What of an event is its key.
+pub(super) fn key(cx: &mut Context<'_>, table: &Table<'_>, name: &str) -> Option<OrderBy> {
+    let text = table.text(cx, name)?;
     let order = match text.value.as_str() {
         "tenant" => Some(OrderBy::Tenant),
         "user" => Some(OrderBy::User),
@@ -79,7 +84,7 @@ fn order_by(cx: &mut Context<'_>, table: &Table<'_>) -> Option<OrderBy> {
         },
     };
     if order.is_none() {
-        let message = format!("`order-by` is {}, which names nothing of an event", text.shown());
+        let message = format!("`{name}` is {}, which names nothing of an event", text.shown());
         cx.error(Code::UnknownWord, &text.place, message).help(ORDER_HELP);
     }
     order

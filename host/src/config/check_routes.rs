@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::check_flow::FlowKeys;
+use super::check_rollout::RolloutKeys;
 use super::checked_routes::{EventType, Unroutable};
 use super::codes::Code;
 use super::diagnostics::Place;
@@ -23,7 +24,7 @@ const MULTIPLIER: RangeInclusive<f64> = 1.0..=100.0;
 /// The keys that `[defaults]` may have too.
 pub(super) const KEYS: [&str; 9] =
     ["emit", "retry", "concurrency", "max-hops", "max-body", "dedupe", "order-by", "rate", "circuit"];
-pub(super) const LATER: [&str; 5] = ["when", "schema", "tenant", "canary", "shadow"];
+pub(super) const LATER: [&str; 3] = ["when", "schema", "tenant"];
 
 /// What one table says about a route; every key may be absent.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +73,7 @@ pub(super) struct RawRoute {
     pub(super) source: Source,
     pub(super) plugin: PluginName,
     pub(super) keys: RouteKeys,
+    pub(super) rollout: RolloutKeys,
 }
 
 impl RouteKeys {
@@ -152,14 +154,15 @@ impl RetryKeys {
 pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, defaults: &RouteKeys) -> Vec<RawRoute> {
     let mut routes = Vec::new();
     for (name, table) in top.tables(cx, "routes") {
-        table.check_keys(cx, &[KEYS.as_slice(), &["from", "queue", "plugin"]].concat(), &LATER);
+        table.check_keys(cx, &[KEYS.as_slice(), &["from", "queue", "plugin", "canary", "shadow"]].concat(), &LATER);
         table.require(cx, "plugin", "plugin = \"NAME\"");
         let plugin = table.text(cx, "plugin").and_then(|text| text.name(cx, |text| PluginName::new(text)));
         let source = source(cx, &table);
         let keys = RouteKeys::read(cx, &table).or(defaults);
+        let rollout = RolloutKeys::read(cx, &table, plugin.as_ref());
         let known = name.name(cx, |text| RouteName::new(text));
         if let (Some(known), Some(plugin), Some(source)) = (known, plugin, source) {
-            routes.push(RawRoute { name: known, place: name.place, source, plugin, keys });
+            routes.push(RawRoute { name: known, place: name.place, source, plugin, keys, rollout });
         }
     }
     routes

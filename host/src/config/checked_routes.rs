@@ -31,6 +31,10 @@ pub struct Route {
     pub rate: Option<Rate>,
     /// When to stop consuming for a while.
     pub circuit: Option<CircuitBreaker>,
+    /// Another plugin that gets a share of the events.
+    pub canary: Option<Canary>,
+    /// Another plugin that gets copies, and whose answers are only compared.
+    pub shadow: Option<Shadow>,
 }
 
 /// An exchange and a key; the default exchange and a queue's name to address a queue.
@@ -91,6 +95,28 @@ pub struct CircuitBreaker {
     pub window: Duration,
     /// stop consuming for so long.
     pub pause: Duration,
+}
+
+/// `routes.NAME.canary`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canary {
+    /// A key of `plugins`.
+    pub plugin: PluginName,
+    /// Hundredths of a percent of the keys.
+    pub share: u16,
+    /// What a key is; the route's `order-by`, else the event's id, when absent.
+    pub by: Option<OrderBy>,
+    /// Whether it is promoted and rolled back without being told.
+    pub auto: bool,
+}
+
+/// `routes.NAME.shadow`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shadow {
+    /// A key of `plugins`.
+    pub plugin: PluginName,
+    /// Hundredths of a percent of the events.
+    pub share: u16,
 }
 
 /// `routes.NAME.emit`

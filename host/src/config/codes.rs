@@ -67,6 +67,7 @@ codes! {
     TlsFile "TL037" "A file of `tls` in [broker] cannot be read, or is not PEM. `ca` holds the certificates of those who may have signed the broker's, `cert` our own certificate with those between it and its CA, `key` its private key, unencrypted (PKCS#8, PKCS#1 or SEC 1). A relative path begins at the directory of routes.toml. The files are read again for every session, so renewed ones need no restart.";
     QuorumPriority "TL038" "Priorities are a thing of classic queues: RabbitMQ refuses a quorum queue with `max-priority` before 4.0 and knows two levels only after. With `type` not given, `max-priority` makes the queue a classic one.";
     Include "TL039" "`include` names further files with routes, queues, exchanges, plugins and event types, as paths from the directory of routes.toml; the last part may hold *, as in \"routes.d/*.toml\". Everything else (broker, http, defaults, directories) stands in routes.toml itself. A name is defined in one file only: two definitions are never merged.";
+    SamePlugin "TL040" "`canary` and `shadow` of a route name another plugin than `plugin` does: the same one would be compared with itself. To try another build of a plugin, give its file a name of its own, for instance callback-task-next.wasm.";
 }
 
 impl Code {

@@ -57,6 +57,8 @@ pub(super) fn routes(
             order_by: raw.keys.flow.order_by,
             rate: raw.keys.flow.rate,
             circuit: raw.keys.flow.circuit,
+            canary: raw.rollout.canary,
+            shadow: raw.rollout.shadow,
         };
         routes.insert(raw.name, route);
     }

@@ -11,6 +11,7 @@ mod check_flow;
 mod check_http;
 mod check_plugins;
 mod check_queues;
+mod check_rollout;
 mod check_routes;
 mod check_tls;
 mod checked;
@@ -203,7 +204,7 @@ fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) 
     let raw = check_routes::read(cx, top, &route_defaults);
     let event_types = check_routes::read_event_types(cx, top);
 
-    let plugins = plugins.used(cx, raw.iter().map(|route| route.plugin.clone()));
+    let plugins = plugins.used(cx, raw.iter().flat_map(|route| route.rollout.plugins().chain([route.plugin.clone()])));
     let places = raw.iter().map(|route| (route.name.clone(), route.place.clone())).collect();
     let mut derived = topology::derive(cx, &exchanges, queues, &raw, &queue_defaults);
     let native_delay = matches!(broker.broker, Broker::Embedded);

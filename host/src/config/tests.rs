@@ -11,6 +11,7 @@ use crate::event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, 
 mod corpus;
 mod good;
 mod precedence;
+mod rollout;
 mod tls;
 
 /// Sources for a file of that name, with a home and nothing else around.

@@ -10,11 +10,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::control::{Answer, By, Request};
 use super::publish;
 use crate::admin::{Accepted, Backend, Boxed, BrokerHealth, Health, Problem, PublishRequest, RouteHealth};
-use crate::admin::{GenerationView, PluginView, ReloadView, Reloaded};
+use crate::admin::{GenerationView, PluginView, ReloadView, Reloaded, RolloutOrder, RolloutView};
 use crate::broker::{Broker, Status};
 use crate::config::Config;
-use crate::event::PluginName;
+use crate::event::{PluginName, RouteName};
 use crate::reload::{Generation, Installed};
+use crate::route::{Phase, Rollouts, Trial};
 use crate::telemetry::{self, Exposition};
 
 const STARTING: u8 = 0;
@@ -25,6 +26,7 @@ pub(super) struct State {
     generation: ArcSwap<Generation>,
     requests: mpsc::Sender<Request>,
     reloads: Mutex<Reloads>,
+    rollouts: Arc<Rollouts>,
     broker: Broker,
     status: watch::Receiver<Status>,
     exposition: Exposition,
@@ -46,6 +48,7 @@ impl State {
         requests: mpsc::Sender<Request>,
     ) -> Self {
         Self {
+            rollouts: Arc::new(Rollouts::open(&config.state_dir)),
             generation: ArcSwap::from_pointee(Generation::none(config)),
             requests,
             reloads: Mutex::default(),
@@ -73,6 +76,11 @@ impl State {
         self.generation.store(generation);
     }
 
+    /// The trials of canaries.
+    pub(super) fn rollouts(&self) -> Arc<Rollouts> {
+        self.rollouts.clone()
+    }
+
     /// Remembers how a reload ended.
     pub(super) fn reloaded(&self, by: By, answer: &Answer) {
         let (result, errors) = match answer {
@@ -91,6 +99,7 @@ impl State {
 
     pub(super) fn upkeep(&self) {
         self.exposition.upkeep();
+        self.rollouts.save();
     }
 
     fn routes(&self) -> BTreeMap<String, RouteHealth> {
@@ -192,6 +201,39 @@ impl Backend for State {
                 }
             }
         })
+    }
+
+    fn rollouts(&self) -> Vec<RolloutView> {
+        let generation = self.generation();
+        let canary = |name: &RouteName| generation.config.routes.get(name).and_then(|route| route.canary.clone());
+        let trials = self.rollouts.all(|name| canary(name).is_some());
+        let view = |(name, trial): (RouteName, Trial)| {
+            let canary = canary(&name)?;
+            let stable = generation.config.routes.get(&name)?.plugin.to_string();
+            Some(RolloutView {
+                route: name.to_string(),
+                stable,
+                canary: canary.plugin.to_string(),
+                percent: f64::from(canary.share) / 100.0,
+                auto: canary.auto,
+                trial: serde_json::json!(trial),
+            })
+        };
+        trials.into_iter().filter_map(view).collect()
+    }
+
+    fn order_rollout(&self, route: &str, order: RolloutOrder) -> Result<RolloutView, Problem> {
+        let none = || Problem::not_found_because(format!("route {route:?} has no canary, or it got no event yet"));
+        let name = RouteName::new(route).map_err(|_| none())?;
+        let (phase, reason) = match order {
+            RolloutOrder::Promote => (Phase::Promoted, "by order"),
+            RolloutOrder::Abort => (Phase::RolledBack, "by order"),
+        };
+        let is_known = Backend::rollouts(self).iter().any(|known| known.route == route);
+        if !is_known || self.rollouts.order(&name, phase, reason).is_none() {
+            return Err(none());
+        }
+        Backend::rollouts(self).into_iter().find(|known| known.route == route).ok_or_else(none)
     }
 
     fn metrics(&self) -> String {

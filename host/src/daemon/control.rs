@@ -82,7 +82,8 @@ impl Control {
         requests: mpsc::Receiver<Request>,
         watch: Watch,
     ) -> Self {
-        let (routes, preparer) = (Routes::new(broker.clone()), Arc::new(preparer));
+        let routes = Routes::new(broker.clone(), state.rollouts());
+        let preparer = Arc::new(preparer);
         Self { sources, state, broker, preparer, routes, requests, watch, preparing: JoinSet::new(), next: None }
     }
 

@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::event::{PluginName, RouteName};
 use crate::plugin::Slot;
 use crate::reload::Generation;
-use crate::route::{Route, Stop};
+use crate::route::{Plugins, Rollouts, Route, Stop};
 
 /// What a route that is changed or removed gets to finish what is in work; then it is left to the broker.
 const FINISH_WITHIN: Duration = Duration::from_secs(30);
@@ -37,6 +37,7 @@ struct Running {
 pub(super) struct Routes {
     broker: Broker,
     slots: BTreeMap<PluginName, Slot>,
+    rollouts: Arc<Rollouts>,
     running: BTreeMap<RouteName, Running>,
     tasks: JoinSet<()>,
     names: HashMap<Id, RouteName>,
@@ -52,9 +53,10 @@ impl Shape {
 }
 
 impl Routes {
-    pub(super) fn new(broker: Broker) -> Self {
+    pub(super) fn new(broker: Broker, rollouts: Arc<Rollouts>) -> Self {
         Self {
             broker,
+            rollouts,
             slots: BTreeMap::new(),
             running: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -98,10 +100,15 @@ impl Routes {
     /// Starts a route unless it runs; one that is about to end is started when it has.
     fn start(&mut self, generation: &Generation, name: &RouteName) {
         let Some(settings) = wanted(generation, name).filter(|_| !self.running.contains_key(name)) else { return };
-        let slot = self.slots.get(&settings.plugin).cloned();
-        let Some(route) = slot.and_then(|slot| Route::new(name, &generation.config, slot, self.broker.clone())) else {
-            return;
+        let Some(stable) = self.slots.get(&settings.plugin).cloned() else { return };
+        let beside = |plugin: Option<&PluginName>| plugin.and_then(|plugin| self.slots.get(plugin)).cloned();
+        let plugins = Plugins {
+            stable,
+            canary: beside(settings.canary.as_ref().map(|canary| &canary.plugin)),
+            shadow: beside(settings.shadow.as_ref().map(|shadow| &shadow.plugin)),
         };
+        let route = Route::new(name, &generation.config, plugins, &self.rollouts, self.broker.clone());
+        let Some(route) = route else { return };
         let stop = Stop::default();
         let task = self.tasks.spawn(route.run(stop.clone()));
         self.names.insert(task.id(), name.clone());

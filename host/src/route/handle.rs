@@ -8,11 +8,10 @@ use sha2::{Digest, Sha256};
 use super::copies::Seen;
 use super::core::{Facts, Plan};
 use super::decide::{self, Decision};
-use super::{Route, emit, order, plan};
+use super::{Route, order, plan};
 use crate::broker::{Delivery, Error, Fate, Mark, Publication, Receipt};
 use crate::codec::{self, header};
-use crate::event::{Emission, Event, Failure, Message, Outcome, Reason, now_ms};
-use crate::plugin::Ready;
+use crate::event::{Event, Message, Reason, now_ms};
 
 /// One delivery in work, with all that is known of it.
 pub(super) struct Item {
@@ -30,14 +29,6 @@ pub(super) struct Item {
     pub(super) receipt: Option<Receipt>,
     /// What became of each emission.
     pub(super) fates: Vec<Fate>,
-}
-
-/// What a plugin's call came to.
-pub(super) struct Called {
-    pub(super) result: Result<Vec<Publication>, Failure>,
-    pub(super) log: String,
-    /// What ran: it may be another than when the delivery came.
-    pub(super) digest: Arc<str>,
 }
 
 impl Route {
@@ -105,44 +96,9 @@ impl Route {
             now: jiff::Timestamp::now().to_string(),
             route: self.name.to_string(),
             plugin: self.settings.plugin.to_string(),
-            digest: self.plugin.current().digest.to_string(),
+            digest: self.stable.slot.current().digest.to_string(),
             log: String::new(),
         }
-    }
-
-    /// Runs the plugin on an event, and makes messages of what it emits.
-    pub(super) async fn call(self: Arc<Self>, event: Arc<Event>, now: String) -> Called {
-        let plugin = self.plugin.current();
-        let invocation = plugin.invoke(&event).await;
-        let failure = match &invocation.outcome {
-            Outcome::Emitted(_) => None,
-            Outcome::Failed(failure) => Some(failure),
-        };
-        self.metrics.invoked(&event.id, failure, invocation.took, invocation.memory_bytes);
-        let result = match invocation.outcome {
-            Outcome::Emitted(emissions) => self.publications(&plugin, &now, &event, &emissions),
-            Outcome::Failed(failure) => Err(failure),
-        };
-        Called { result, log: invocation.log, digest: plugin.digest.clone() }
-    }
-
-    fn publications(
-        &self,
-        plugin: &Ready,
-        now: &str,
-        event: &Event,
-        emissions: &[Emission],
-    ) -> Result<Vec<Publication>, Failure> {
-        let context = emit::Context {
-            route: &self.name,
-            emit: &self.settings.emit,
-            codec: self.codec_out,
-            plugin: plugin.name.as_str(),
-            digest: &plugin.digest,
-            now,
-            now_seconds: now_ms() / 1000,
-        };
-        emit::publications(&context, event, emissions)
     }
 
     /// The messages of a plan.

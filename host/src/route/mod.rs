@@ -5,6 +5,7 @@
 //! case, shutdown and lost sessions included, it is left unanswered, and the broker delivers it again: at least once,
 //! with the same emission ids.
 
+mod call;
 pub(crate) mod copies;
 pub(crate) mod core;
 pub(crate) mod decide;
@@ -12,7 +13,10 @@ pub(crate) mod emit;
 mod handle;
 mod order;
 pub(crate) mod plan;
+mod rollout;
+mod rollouts;
 mod run;
+mod shadow;
 mod work;
 
 use std::collections::HashMap;
@@ -20,13 +24,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Status};
 use crate::config::{self, Codec};
 use crate::event::RouteName;
-use crate::plugin::Slot;
 use crate::telemetry;
+
+pub use call::Plugins;
+use call::{Callee, Canary, Shadow};
+pub use rollout::{Phase, Trial};
+pub use rollouts::Rollouts;
 
 /// Bodies that a route holds at a time, whatever its prefetch says.
 const BYTES_MAX: usize = 128 << 20;
@@ -42,7 +51,10 @@ pub struct Route {
     prefetch: u16,
     codec_in: Codec,
     codec_out: Codec,
-    plugin: Slot,
+    stable: Callee,
+    canary: Option<Canary>,
+    shadow: Option<Shadow>,
+    shadows: Mutex<JoinSet<()>>,
     broker: Broker,
     status: watch::Receiver<Status>,
     metrics: telemetry::Route,
@@ -59,14 +71,22 @@ pub struct Stop {
 }
 
 impl Route {
-    /// Puts a route together from checked configuration, the place of a plugin that can run, and a broker.
+    /// Puts a route together from checked configuration, the places of plugins that can run, and a broker.
     #[must_use]
-    pub fn new(name: &RouteName, config: &config::Config, plugin: Slot, broker: Broker) -> Option<Arc<Self>> {
+    pub fn new(
+        name: &RouteName,
+        config: &config::Config,
+        plugins: Plugins,
+        rollouts: &Arc<Rollouts>,
+        broker: Broker,
+    ) -> Option<Arc<Self>> {
         let settings = config.routes.get(name)?.clone();
         let queue = config.topology.queues.get(&settings.queue)?;
         let exchange = &settings.emit.exchange;
         let codec_out = config.topology.exchanges.get(exchange).map(|exchange| exchange.codec);
         let metrics = telemetry::Route::new(name, &settings.plugin, exchange.as_str(), settings.concurrency);
+        let canary = plugins.canary.zip(settings.canary.clone());
+        let shadow = plugins.shadow.zip(settings.shadow.as_ref());
         Some(Arc::new(Self {
             name: name.clone(),
             // The prefetch counts messages, and a client holds all that came: so many of the largest fit the budget.
@@ -77,7 +97,10 @@ impl Route {
             codec_in: queue.codec,
             // The default exchange has no codec of its own: emissions to a queue look like the route's input.
             codec_out: codec_out.unwrap_or(queue.codec),
-            plugin,
+            stable: Callee::new(name, plugins.stable, telemetry::Variant::Stable),
+            canary: canary.map(|(slot, settings)| Canary::new(name, slot, settings, rollouts.clone())),
+            shadow: shadow.map(|(slot, settings)| Shadow::new(name, slot, settings)),
+            shadows: Mutex::default(),
             status: broker.status(),
             broker,
             metrics,

@@ -9,9 +9,10 @@ use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
 use super::Route;
+use super::call::Called;
 use super::core::{Action, Core, Input, Plan, Settled, Ticket, Unpublished};
 use super::decide::Decision;
-use super::handle::{Called, Item};
+use super::handle::Item;
 use crate::broker::{Delivery, Error, Fate, Known, Publication, Receipt, Settlement, Status};
 use crate::event::Reason;
 use crate::telemetry::{self, EmittedTrace, PublishResult, SettledTrace};
@@ -116,9 +117,10 @@ impl Work {
     fn done(&mut self, ticket: Ticket, done: Done) {
         let input = match done {
             Done::Looked(known) => Input::Looked(ticket, known),
-            Done::Called(Called { result, log, digest }) => {
+            Done::Called(Called { result, log, plugin, digest }) => {
                 let Some(item) = self.items.get_mut(&ticket) else { return };
                 item.seen.log = log;
+                item.seen.plugin = plugin;
                 item.seen.digest = digest.to_string();
                 Input::Invoked(ticket, result.map(|emissions| item.emissions = emissions))
             }

@@ -2,12 +2,16 @@
 //! two cannot drift apart. Labels are closed sets or names from routes.toml, never content. Names and buckets follow
 //! the Prometheus conventions: base units last, `_total` on counters, and counters start at 0 when a route is loaded.
 
+mod calls;
 mod exposition;
 mod limit;
+mod rollout;
 mod route;
 mod trace;
 
+pub use calls::{Calls, Variant};
 pub use exposition::{Exposition, install, refresh_process};
+pub use rollout::{canary_seen, rollout_begun, rollout_ended, shadow_compared, shadow_skipped};
 pub use route::{PublishResult, Route, Settled};
 pub use trace::{EmittedTrace, SettledTrace};
 

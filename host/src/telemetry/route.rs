@@ -6,7 +6,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tracing::{debug, info, warn};
 
 use super::limit::Limit;
-use crate::event::{Failure, PluginName, Reason, RouteName};
+use crate::event::{PluginName, Reason, RouteName};
 
 /// How a delivery was settled, the `outcome` label of `trunkline_messages_settled_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl PublishResult {
     }
 }
 
-/// The metrics of one route and its plugin.
+/// The metrics of one route; those of its plugins' calls are [`Calls`](super::Calls).
 pub struct Route {
     name: RouteName,
     plugin: PluginName,
@@ -79,26 +79,8 @@ pub struct Route {
     published: Vec<(PublishResult, Counter)>,
     publish_duration: Histogram,
     unconfirmed: Gauge,
-    invocations: Vec<(&'static str, Counter)>,
-    invocation_duration: Histogram,
-    memory_peak: Histogram,
-    failures: Limit,
     deaths: Limit,
     stops: Limit,
-}
-
-const OUTCOMES: [&str; 8] = ["ok", "retry", "rejected", "trap", "timeout", "memory", "too-large", "invalid"];
-
-fn outcome_label(failure: &Failure) -> &'static str {
-    match failure {
-        Failure::Retry { .. } => "retry",
-        Failure::Rejected(_) => "rejected",
-        Failure::Trap(_) => "trap",
-        Failure::Timeout(_) => "timeout",
-        Failure::Memory(_) => "memory",
-        Failure::TooLarge(_) => "too-large",
-        Failure::Invalid(_) => "invalid",
-    }
 }
 
 impl Route {
@@ -114,11 +96,6 @@ impl Route {
         let published = |result: PublishResult| {
             let labels = [route(), ("exchange", exchange.to_owned()), ("result", result.as_str().to_owned())];
             (result, zero(counter!("trunkline_events_published_total", &labels)))
-        };
-        let invocations = |outcome: &'static str| {
-            let labels =
-                [("plugin", plugin.to_string()), ("variant", "stable".to_owned()), ("outcome", outcome.to_owned())];
-            (outcome, counter!("trunkline_plugin_invocations_total", &labels))
         };
         let dead_letter = |reason: Reason| {
             let labels = [route(), ("reason", reason.as_str().to_owned())];
@@ -142,12 +119,6 @@ impl Route {
             published: [Confirmed, Unroutable, Nacked, Lost].into_iter().map(published).collect(),
             publish_duration: histogram!("trunkline_publish_duration_seconds", &[route()]),
             unconfirmed: gauge!("trunkline_publish_unconfirmed"),
-            invocations: OUTCOMES.into_iter().map(invocations).collect(),
-            invocation_duration: histogram!(
-                "trunkline_plugin_invocation_duration_seconds", "plugin" => plugin.to_string(), "variant" => "stable"
-            ),
-            memory_peak: histogram!("trunkline_plugin_memory_peak_bytes", "plugin" => plugin.to_string()),
-            failures: Limit::default(),
             deaths: Limit::default(),
             stops: Limit::default(),
         }
@@ -167,21 +138,6 @@ impl Route {
             self.wait.record(waited.as_secs_f64());
         }
         self.in_flight.increment(1.0);
-    }
-
-    /// A plugin's call ended.
-    pub fn invoked(&self, event_id: &str, failure: Option<&Failure>, took: Duration, memory_bytes: u64) {
-        let outcome = failure.map_or("ok", outcome_label);
-        count(&self.invocations, outcome, 1);
-        self.invocation_duration.record(took.as_secs_f64());
-        #[expect(clippy::cast_precision_loss, reason = "memories are far below 2^52 bytes")]
-        self.memory_peak.record(memory_bytes as f64);
-        if let Some(failure) = failure
-            && let Some(left_out) = self.failures.allows()
-        {
-            let (route, plugin) = (&self.name, &self.plugin);
-            warn!(%route, %plugin, event = event_id, outcome, error = failure.text(), left_out, "plugin failed");
-        }
     }
 
     /// A publish of the route begins.
@@ -259,7 +215,7 @@ fn zero(counter: Counter) -> Counter {
     counter
 }
 
-fn count<K: PartialEq>(counters: &[(K, Counter)], key: K, by: u64) {
+pub(super) fn count<K: PartialEq>(counters: &[(K, Counter)], key: K, by: u64) {
     if let Some((_, counter)) = counters.iter().find(|(known, _)| *known == key) {
         counter.increment(by);
     }

@@ -1,4 +1,5 @@
-//! Gives back what it gets, as often as the attribute `emit` says, else once; rejects what has the attribute `poison`.
+//! Gives back what it gets, as often as the attribute `emit` says, else once; rejects what has the attribute `poison`, and
+//! traps on what has the attribute `trap`.
 
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
@@ -8,6 +9,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     if event.attribute("poison").is_some() {
         return Err(Failure::reject("poison"));
     }
+    assert!(event.attribute("trap").is_none(), "trapped, as the attribute says");
     let count = event.attribute("emit").and_then(|text| text.parse().ok()).unwrap_or(1);
     let emission = Emission::bytes("echoed", &event.content_type, event.data.clone());
     Ok(vec![emission; count])

@@ -1,0 +1,187 @@
+//! Calls: the stable plugin, the canary's share of the events, and the copies that a shadow gets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::rollout::{self, Phase, Seen};
+use super::rollouts::Rollouts;
+use super::{Route, emit, order, shadow};
+use crate::broker::Publication;
+use crate::config;
+use crate::event::{Emission, Event, Failure, Outcome, RouteName, now_ms};
+use crate::plugin::{Ready, Slot};
+use crate::telemetry::{self, Variant};
+
+/// Calls of a shadow at a time; what comes beyond is left out.
+const SHADOWS_MAX: usize = 4;
+
+/// The places of a route's plugins.
+pub struct Plugins {
+    /// What runs.
+    pub stable: Slot,
+    /// What gets a share, if it can run.
+    pub canary: Option<Slot>,
+    /// What gets copies, if it can run.
+    pub shadow: Option<Slot>,
+}
+
+/// What a plugin's call came to.
+pub(super) struct Called {
+    pub(super) result: Result<Vec<Publication>, Failure>,
+    pub(super) log: String,
+    /// What ran: it may be another than when the delivery came.
+    pub(super) plugin: String,
+    pub(super) digest: Arc<str>,
+}
+
+/// A plugin of a route, with its series.
+pub(super) struct Callee {
+    pub(super) slot: Slot,
+    calls: telemetry::Calls,
+}
+
+/// The canary of a route.
+pub(super) struct Canary {
+    callee: Callee,
+    settings: config::Canary,
+    rollouts: Arc<Rollouts>,
+}
+
+/// The shadow of a route.
+pub(super) struct Shadow {
+    callee: Arc<Callee>,
+    share: u16,
+    places: Arc<Semaphore>,
+}
+
+/// One call that has ended.
+struct Ran {
+    called: Called,
+    took: Duration,
+    /// As the plugin gave it, when somebody compares.
+    outcome: Option<Outcome>,
+}
+
+impl Callee {
+    pub(super) fn new(route: &RouteName, slot: Slot, variant: Variant) -> Self {
+        let calls = telemetry::Calls::new(route, &slot.current().name, variant);
+        Self { slot, calls }
+    }
+}
+
+impl Canary {
+    pub(super) fn new(route: &RouteName, slot: Slot, settings: config::Canary, rollouts: Arc<Rollouts>) -> Self {
+        Self { callee: Callee::new(route, slot, Variant::Canary), settings, rollouts }
+    }
+}
+
+impl Shadow {
+    pub(super) fn new(route: &RouteName, slot: Slot, settings: &config::Shadow) -> Self {
+        let callee = Arc::new(Callee::new(route, slot, Variant::Shadow));
+        Self { callee, share: settings.share, places: Arc::new(Semaphore::new(SHADOWS_MAX)) }
+    }
+}
+
+impl Route {
+    /// Runs a plugin on an event, and makes messages of what it emits.
+    pub(super) async fn call(self: Arc<Self>, event: Arc<Event>, now: String) -> Called {
+        let Some(canary) = &self.canary else {
+            return self.stable(&self.stable.slot.current(), &event, &now).await.called;
+        };
+        let (stable, candidate) = (self.stable.slot.current(), canary.callee.slot.current());
+        let rollouts = &canary.rollouts;
+        match rollouts.phase(&self.name, &stable.digest, &candidate.digest) {
+            Phase::Promoted => self.try_one(&canary.callee, &candidate, &event, &now, false).await.called,
+            Phase::Trial if self.is_for_canary(canary, &event) => {
+                let tried = self.try_one(&canary.callee, &candidate, &event, &now, false).await;
+                if tried.called.result.is_ok() {
+                    rollouts.note(&self.name, &candidate.digest, Seen::Good(tried.took), canary.settings.auto);
+                    return tried.called;
+                }
+                // A bad canary costs no message: the stable plugin has it at once.
+                let again = self.stable(&stable, &event, &now).await;
+                let seen = if again.called.result.is_ok() { Seen::Bad } else { Seen::Both };
+                rollouts.note(&self.name, &candidate.digest, seen, canary.settings.auto);
+                again.called
+            }
+            Phase::Trial | Phase::RolledBack => {
+                let ran = self.stable(&stable, &event, &now).await;
+                rollouts.stable_took(&self.name, ran.took);
+                ran.called
+            }
+        }
+    }
+
+    fn is_for_canary(&self, canary: &Canary, event: &Event) -> bool {
+        let by = canary.settings.by.as_ref().or(self.settings.order_by.as_ref());
+        let key = by.map_or_else(|| event.id.clone(), |by| order::key(by, event));
+        rollout::is_in_share(self.name.as_str(), &key, canary.settings.share)
+    }
+
+    /// The stable plugin, and the shadow behind it.
+    async fn stable(&self, plugin: &Ready, event: &Arc<Event>, now: &str) -> Ran {
+        let shadow = self.shadow.as_ref().filter(|shadow| rollout::is_in_share("shadow", &event.id, shadow.share));
+        let ran = self.try_one(&self.stable, plugin, event, now, shadow.is_some()).await;
+        if let (Some(shadow), Some(outcome)) = (shadow, &ran.outcome) {
+            self.compare(shadow, event, outcome.clone());
+        }
+        ran
+    }
+
+    async fn try_one(&self, callee: &Callee, plugin: &Ready, event: &Event, now: &str, keeps: bool) -> Ran {
+        let invocation = plugin.invoke(event).await;
+        let failure = match &invocation.outcome {
+            Outcome::Emitted(_) => None,
+            Outcome::Failed(failure) => Some(failure),
+        };
+        callee.calls.ended(&event.id, failure, invocation.took, invocation.memory_bytes);
+        let outcome = keeps.then(|| invocation.outcome.clone());
+        let result = match invocation.outcome {
+            Outcome::Emitted(emissions) => self.publications(plugin, now, event, &emissions),
+            Outcome::Failed(failure) => Err(failure),
+        };
+        let (plugin, digest) = (plugin.name.to_string(), plugin.digest.clone());
+        Ran { called: Called { result, log: invocation.log, plugin, digest }, took: invocation.took, outcome }
+    }
+
+    fn publications(
+        &self,
+        plugin: &Ready,
+        now: &str,
+        event: &Event,
+        emissions: &[Emission],
+    ) -> Result<Vec<Publication>, Failure> {
+        let context = emit::Context {
+            route: &self.name,
+            emit: &self.settings.emit,
+            codec: self.codec_out,
+            plugin: plugin.name.as_str(),
+            digest: &plugin.digest,
+            now,
+            now_seconds: now_ms() / 1000,
+        };
+        emit::publications(&context, event, emissions)
+    }
+
+    /// Runs the shadow on a copy of the event, behind the route's back. Nothing that it gives is published, and nothing waits.
+    fn compare(&self, shadow: &Shadow, event: &Arc<Event>, stable: Outcome) {
+        let Ok(place) = shadow.places.clone().try_acquire_owned() else {
+            return telemetry::shadow_skipped(&self.name);
+        };
+        let (callee, event, route) = (shadow.callee.clone(), event.clone(), self.name.clone());
+        let mut shadows = self.shadows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        while shadows.try_join_next().is_some() {}
+        shadows.spawn(async move {
+            let invocation = callee.slot.current().invoke(&event).await;
+            let failure = match &invocation.outcome {
+                Outcome::Emitted(_) => None,
+                Outcome::Failed(failure) => Some(failure),
+            };
+            callee.calls.ended(&event.id, failure, invocation.took, invocation.memory_bytes);
+            telemetry::shadow_compared(&route, &event.id, &shadow::differences(&stable, &invocation.outcome));
+            drop(place);
+        });
+    }
+}
