@@ -97,7 +97,6 @@ async fn a_good_canary_is_promoted_and_gets_everything() {
         async move { is_promoted.then_some(()) }
     })
     .await;
-    #[expect(clippy::cast_precision_loss, reason = "thousands")]
     metric(&daemon, &settled(&bench, "in", "ack"), |count| count >= f64::from(sent)).await;
     let stable = "trunkline_plugin_invocations_total{plugin=\"echo\",variant=\"stable\",outcome=\"ok\"}";
     let before = daemon.metric(stable);
