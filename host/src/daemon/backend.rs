@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::control::{Answer, By, Request};
 use super::publish;
+use super::request::{Answer, By, Request};
 use crate::admin::{Accepted, Backend, Boxed, BrokerHealth, Health, Problem, PublishRequest, RouteHealth};
 use crate::admin::{GenerationView, PluginView, ReloadView, Reloaded, RolloutOrder, RolloutView};
 use crate::broker::{Broker, Status};

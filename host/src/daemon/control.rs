@@ -10,6 +10,7 @@ use tracing::info;
 
 use super::Signals;
 use super::backend::State;
+use super::request::{Answer, By, Request};
 use super::routes::Routes;
 use super::signals::Signal;
 use crate::broker::Broker;
@@ -19,36 +20,6 @@ use crate::telemetry;
 
 /// What a broker gets to take bindings away; what is left is tried again in the next session.
 const ADOPT_WITHIN: Duration = Duration::from_secs(5);
-
-/// Who asks for a reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum By {
-    /// Files changed.
-    Watch,
-    /// SIGHUP.
-    Signal,
-    /// `POST /api/v1/reload`.
-    Api,
-}
-
-impl By {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Watch => "watch",
-            Self::Signal => "signal",
-            Self::Api => "api",
-        }
-    }
-}
-
-/// What became of a reload: the generation that runs now, and whether it is a new one.
-pub(super) type Answer = Result<(Arc<Generation>, bool), Refused>;
-
-/// A wish to reload.
-pub(super) struct Request {
-    pub(super) by: By,
-    pub(super) reply: Option<oneshot::Sender<Answer>>,
-}
 
 /// A reload that was prepared, and everybody who waits for it.
 struct Prepared {

@@ -7,6 +7,7 @@
 mod backend;
 mod control;
 mod publish;
+mod request;
 mod routes;
 mod signals;
 
