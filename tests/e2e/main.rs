@@ -8,6 +8,7 @@ mod delivery;
 mod faults;
 mod foreign;
 mod guests;
+mod lateness;
 mod reload;
 mod rollout;
 mod ten_thousand;

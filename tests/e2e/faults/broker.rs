@@ -170,5 +170,7 @@ async fn a_queue_with_other_arguments_holds_only_its_own_route_down_and_says_why
     breaker.channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("it is deleted");
     is_up(&bench, &daemon, "first", true).await;
     handled(&daemon, "first", 1).await;
+    let (status, text) = daemon.get("/health");
+    assert_eq!(status, 200, "what is mended is told no more: {text}");
     assert!(daemon.terminate().await.success());
 }

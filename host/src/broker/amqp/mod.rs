@@ -108,7 +108,14 @@ impl Amqp {
     /// As there.
     pub async fn subscribe(&self, queue: &QueueName, prefetch: u16, tag: &str) -> Result<Subscription, Error> {
         let session = self.session_soon().await?;
-        Subscription::new(&session, &self.topology.load_full(), queue, prefetch, tag).await
+        let subscription = Subscription::new(&session, &self.topology.load_full(), queue, prefetch, tag).await?;
+        // It declared the queue again: what stood in the way once is gone.
+        self.status.send_if_modified(|status| {
+            let before = status.refused.len();
+            status.refused.retain(|refusal| !topology::is_about_queue(refusal, queue));
+            status.refused.len() != before
+        });
+        Ok(subscription)
     }
 
     async fn session_soon(&self) -> Result<Arc<Session>, Error> {

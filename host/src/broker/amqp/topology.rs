@@ -23,17 +23,27 @@ pub(super) async fn declare(connection: &Connection, topology: &Topology) -> Res
     }
     for (queue, settings) in &topology.queues {
         let done = declare_queue(&channel, topology.mode, queue, settings).await;
-        channel = note(connection, channel, done, format!("queue {queue}"), &mut refused).await?;
+        channel = note(connection, channel, done, about_queue(queue), &mut refused).await?;
     }
     if topology.mode == TopologyMode::Declare {
         for binding in &topology.bindings {
             let done = bind(&channel, binding).await;
-            let what = format!("binding of queue {} to exchange {}", binding.queue, binding.exchange);
+            let what = format!("{}, binding to exchange {}", about_queue(&binding.queue), binding.exchange);
             channel = note(connection, channel, done, what, &mut refused).await?;
         }
     }
     let _closed = channel.close(200, ShortString::default()).await;
     Ok(refused)
+}
+
+fn about_queue(queue: &QueueName) -> String {
+    format!("queue {queue}")
+}
+
+/// Whether a refusal is of a queue or of one of its bindings.
+pub(super) fn is_about_queue(refusal: &str, queue: &QueueName) -> bool {
+    let rest = refusal.strip_prefix(&about_queue(queue));
+    rest.is_some_and(|rest| rest.starts_with([':', ',']))
 }
 
 /// Declares one queue and its bindings again: it may have been deleted since.
