@@ -16,8 +16,8 @@ use super::engine::Engine;
 use crate::config;
 use crate::event::PluginName;
 
-/// The largest component that is read; ours take some 100 KiB, interpreters of other languages around 10 MiB.
-const COMPONENT_MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// The largest component that is read: C takes some 10 KiB, Rust 100, JavaScript with its interpreter 12 MiB, Python 18.
+const COMPONENT_MAX_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Why a plugin cannot run.
 #[derive(Debug, thiserror::Error)]
