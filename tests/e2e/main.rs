@@ -11,5 +11,6 @@ mod guests;
 mod lateness;
 mod reload;
 mod rollout;
+mod messaging;
 mod ten_thousand;
 mod tls;

@@ -11,20 +11,37 @@ use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::stdio::Tail;
 use crate::config::Limits;
-use crate::event::PluginName;
+use crate::event::{Emission, PluginName};
 
 /// Lines of the log that go into a dead letter, and how much of each.
 const LAST_LINES: usize = 10;
 const LAST_LINE_MAX_BYTES: usize = 256;
 /// Elements of all tables of an instance together.
 const TABLE_ELEMENTS_MAX: usize = 10_000;
+/// Room for the records around the data of an emission.
+const EMISSION_OVERHEAD_BYTES: u64 = 256;
+
+/// A guest left more with the host, call by call, than its answer might hold.
+#[derive(Debug, thiserror::Error)]
+#[error("it gave the host more than limits.output")]
+pub(super) struct OverBudget;
+
+/// What a guest may hand to the host, in bytes: its output and the records around it.
+pub(super) fn budget_bytes(limits: &Limits) -> usize {
+    let overhead = u64::from(limits.emissions_max) * EMISSION_OVERHEAD_BYTES;
+    usize::try_from(limits.output_max_bytes.saturating_add(overhead)).unwrap_or(usize::MAX)
+}
 
 /// The data of a store.
 pub struct Host {
     pub(super) memory: Memory,
     pub(super) log: Log,
     pub(super) config: Arc<WasiConfigVariables>,
-    table: ResourceTable,
+    pub(super) table: ResourceTable,
+    /// What was sent so far, where emissions are made by calls and not by the answer.
+    pub(super) sent: Vec<Emission>,
+    /// What may still be left with the host in that way.
+    pub(super) left_bytes: usize,
     /// Made on first use: its random generators cost more than the whole call of a plugin that needs none.
     wasi: Option<WasiCtx>,
     stderr: Tail,
@@ -44,6 +61,8 @@ impl Host {
             },
             config,
             table: ResourceTable::new(),
+            sent: Vec::new(),
+            left_bytes: budget_bytes(limits),
             wasi: None,
             stderr: Tail::default(),
             stdout: Tail::default(),

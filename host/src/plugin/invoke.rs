@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use wasmtime::{Store, Trap};
 
-use super::host::Host;
+use super::host::{Host, OverBudget, budget_bytes};
 use super::load::{Descriptor, Ready};
 use crate::config::Limits;
 use crate::event::{Emission, Event, Failure, Outcome};
 
-/// Room for the records around the data when an answer is read out of the guest's memory.
-const EMISSION_OVERHEAD_BYTES: u64 = 256;
 /// What is kept of an error text.
 const ERROR_TEXT_MAX_BYTES: usize = 1024;
 
@@ -68,9 +66,7 @@ impl Ready {
         // The guest gives its thread back at every tick; the timeout around the call then ends it.
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
-        let overhead = u64::from(self.limits.emissions_max) * EMISSION_OVERHEAD_BYTES;
-        let fuel = self.limits.output_max_bytes.saturating_add(overhead);
-        store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));
+        store.set_hostcall_fuel(budget_bytes(&self.limits));
         store
     }
 }
@@ -83,7 +79,7 @@ fn explain(error: &wasmtime::Error, store: &Store<Host>, limits: &Limits) -> Fai
     }
     let text = format!("{error:#}");
     // wasmtime has no type for it; the guest `bigmouth` holds this text.
-    if text.contains("fuel allocated for hostcalls has been exhausted") {
+    if error.is::<OverBudget>() || text.contains("fuel allocated for hostcalls has been exhausted") {
         return Failure::TooLarge(format!(
             "the answer is larger than limits.output ({} bytes)",
             limits.output_max_bytes

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use wasmtime::component::Component;
 use wasmtime_wasi_config::WasiConfigVariables;
 
-use super::abi::{self, v0_1};
+use super::abi::{self, Interface, Mismatch};
 use super::engine::Engine;
 use crate::config;
 use crate::event::PluginName;
@@ -57,10 +57,18 @@ pub enum Error {
         found: String,
     },
     /// A component that is no plugin.
-    #[error("a component of another world: it exports {exports}; a plugin exports {}", v0_1::HANDLER)]
+    #[error("a component of another world: it exports {exports}; a plugin exports {}", Interface::V0_1.handler())]
     World {
         /// What it exports.
         exports: String,
+    },
+    /// A component with the handlers of two interfaces.
+    #[error("it exports both {one} and {other}; a plugin exports one handler")]
+    Ambiguous {
+        /// One of them.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
     },
     /// It wants what it does not get.
     #[error("imports that are not granted: {0}")]
@@ -108,7 +116,7 @@ pub struct Compiled {
 
 /// A component whose exports and imports fit.
 pub struct Linked {
-    pre: v0_1::Pre,
+    pre: abi::Pre,
     digest: String,
     cached: bool,
 }
@@ -117,7 +125,7 @@ pub struct Linked {
 #[derive(Clone)]
 pub struct Ready {
     pub(super) engine: Engine,
-    pub(super) pre: v0_1::Pre,
+    pub(super) pre: abi::Pre,
     pub(super) limits: config::Limits,
     pub(super) config: Arc<WasiConfigVariables>,
     /// Its name in routes.toml.
@@ -160,16 +168,18 @@ impl Compiled {
     /// # Errors
     /// When it is no plugin, or wants more than it is granted.
     pub fn link(self, engine: &Engine) -> Result<Linked, Error> {
-        abi::handler_version(&self.component, &engine.engine).map_err(|exports| Error::World {
-            exports: if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") },
+        let interface = abi::interface(&self.component, &engine.engine).map_err(|mismatch| match mismatch {
+            Mismatch::None(exports) if exports.is_empty() => Error::World { exports: "nothing".to_owned() },
+            Mismatch::None(exports) => Error::World { exports: exports.join(", ") },
+            Mismatch::Several(one, other) => Error::Ambiguous { one: one.handler(), other: other.handler() },
         })?;
-        let refused = abi::refused_imports(&self.component, &engine.engine);
+        let refused = abi::refused_imports(&self.component, &engine.engine, interface);
         if !refused.is_empty() {
             return Err(Error::Imports(refused.join("; ")));
         }
         let link_error = |error: wasmtime::Error| Error::Link(format!("{error:#}"));
         let pre = engine.linker.instantiate_pre(&self.component).map_err(link_error)?;
-        let pre = v0_1::Pre::new(pre).map_err(link_error)?;
+        let pre = abi::Pre::new(interface, pre).map_err(link_error)?;
         Ok(Linked { pre, digest: self.digest, cached: self.cached })
     }
 }
