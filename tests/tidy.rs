@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use trunkline::event::Reason;
 
 /// The total order of the modules: each may import those before it that it names, so there are no circles.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("event", &[]),
     ("telemetry", &["event"]),
     ("config", &["event"]),
@@ -18,11 +18,12 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("simulation", &["event", "config", "codec", "broker", "route"]),
     ("admin", &["event", "telemetry", "config"]),
     ("daemon", &["event", "telemetry", "config", "codec", "plugin", "broker", "route", "reload", "admin"]),
-    ("main", &["config", "telemetry", "daemon", "admin"]),
+    ("scaffold", &["event"]),
+    ("main", &["config", "telemetry", "daemon", "admin", "scaffold"]),
 ];
 
 /// Outside crates that only one module may name.
-const OWNERS: [(&str, &str); 10] = [
+const OWNERS: [(&str, &str); 14] = [
     ("metrics", "telemetry"),
     ("metrics_exporter_prometheus", "telemetry"),
     ("toml", "config"),
@@ -32,6 +33,10 @@ const OWNERS: [(&str, &str); 10] = [
     ("redb", "broker"),
     ("axum", "admin"),
     ("notify", "reload"),
+    ("wasi_preview1_component_adapter_provider", "scaffold"),
+    ("wasmparser", "scaffold"),
+    ("wit_component", "scaffold"),
+    ("wit_parser", "scaffold"),
     ("clap", "main"),
 ];
 

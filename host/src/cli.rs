@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trunkline::config::Sources;
+use trunkline::scaffold::Language;
 
 /// Exit codes, of the sysexits family.
 pub(crate) mod exit {
     pub(crate) const OK: u8 = 0;
     pub(crate) const FAILED: u8 = 1;
     pub(crate) const USAGE: u8 = 64;
+    pub(crate) const DATA: u8 = 65;
     pub(crate) const NO_INPUT: u8 = 66;
     pub(crate) const UNAVAILABLE: u8 = 69;
     pub(crate) const CONFIG: u8 = 78;
@@ -40,6 +42,31 @@ pub(crate) enum Command {
         /// A code such as TL012.
         code: String,
     },
+    /// Make a folder with a plugin that builds, with a test and a README.
+    New(New),
+    /// Make a plugin of a core module, such as a C compiler leaves.
+    Wrap {
+        /// The module.
+        module: PathBuf,
+        /// Where the component goes.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct New {
+    /// The plugin's name: lower-case letters, digits and '-'.
+    pub(crate) name: String,
+    /// rust, js, python or c.
+    #[arg(long, value_name = "LANGUAGE")]
+    pub(crate) lang: Language,
+    /// The folder to make; ./NAME without it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+    /// Rust: depend on the SDK in this folder (plugins/sdk of the repository) instead of a copy in the new one.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sdk: Option<PathBuf>,
 }
 
 #[derive(Args)]

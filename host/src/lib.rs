@@ -11,6 +11,7 @@ pub mod event;
 pub mod plugin;
 pub mod reload;
 pub mod route;
+pub mod scaffold;
 #[cfg(test)]
 mod simulation;
 pub mod telemetry;

@@ -3,12 +3,13 @@
 mod cli;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use trunkline::{admin, config, daemon, telemetry};
+use trunkline::{admin, config, daemon, scaffold, telemetry};
 
 use cli::{Cli, Command, LogFormat, Paths, exit};
 
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check(&arguments),
         Command::Rollout(arguments) => cli::rollout::run(&arguments),
         Command::Explain { code } => explain(&code),
+        Command::New(arguments) => new(arguments),
+        Command::Wrap { module, out } => wrap(&module, &out),
     })
 }
 
@@ -97,6 +100,45 @@ fn explain(code: &str) -> u8 {
             eprintln!("error: there is no code {code:?}; codes look like TL012");
             exit::USAGE
         }
+    }
+}
+
+fn new(arguments: cli::New) -> u8 {
+    let cli::New { name, lang, path, sdk } = arguments;
+    let created = match scaffold::create(&scaffold::Request { name, language: lang, path, sdk }) {
+        Ok(created) => created,
+        Err(error @ (scaffold::Error::Name { .. } | scaffold::Error::Sdk(_))) => {
+            eprintln!("error: {error}");
+            return exit::USAGE;
+        }
+        Err(error @ (scaffold::Error::Exists(_) | scaffold::Error::Write { .. })) => return failed(&error),
+    };
+    println!("{} is there. Next:\n\n    cd {}", created.path.display(), created.path.display());
+    for command in &created.next {
+        println!("    {command}");
+    }
+    println!("\nThe component will be {}. How it is run stands in README.md.", created.component);
+    exit::OK
+}
+
+fn wrap(module: &Path, out: &Path) -> u8 {
+    let bytes = match std::fs::read(module) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            eprintln!("error: cannot read {}: {error}", module.display());
+            return exit::NO_INPUT;
+        }
+    };
+    let component = match scaffold::wrap(&bytes) {
+        Ok(component) => component,
+        Err(error) => {
+            eprintln!("error: {}: {error}", module.display());
+            return exit::DATA;
+        }
+    };
+    match std::fs::write(out, component) {
+        Ok(()) => exit::OK,
+        Err(error) => failed(&format!("cannot write {}: {error}", out.display())),
     }
 }
 

@@ -85,6 +85,7 @@ fn python_with(package: &str) -> PathBuf {
 }
 
 fn make_environment(home: &Path) {
+    xtask::languages::ensure_python().expect("a Python for the test");
     run(Command::new("python3").args(["-m", "venv"]).arg(home));
 }
 

@@ -112,7 +112,8 @@ async fn sockets_are_linked_and_every_one_is_denied() {
     let emitted: Vec<Value> = serde_json::from_str(end["emitted"].as_str().expect("a list")).expect("JSON");
     let said: Value = serde_json::from_str(emitted[0]["data"].as_str().expect("a text")).expect("JSON");
     for answer in said[0].as_array().expect("answers") {
-        let is_refusal = !["connected", "listening", "bound", "resolved", "files"].contains(&answer.as_str().expect("a word"));
+        let is_refusal =
+            !["connected", "listening", "bound", "resolved", "files"].contains(&answer.as_str().expect("a word"));
         assert!(is_refusal, "{said}");
     }
     assert_eq!(said[0][0], "PermissionDenied", "{said}");

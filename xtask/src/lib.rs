@@ -1,5 +1,8 @@
-//! The project's commands, and what the tests share with them: building components, finding a RabbitMQ.
+//! The project's commands, and what the tests share with them: building components, finding a RabbitMQ and the
+//! tools of other languages.
 
+pub mod apt;
+pub mod languages;
 pub mod rabbitmq;
 pub mod wasm;
 

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::apt;
+
 const BIN: &str = "/usr/lib/rabbitmq/bin";
 /// Starting takes 5 s on an idle machine, and twice as long under a build.
 const START_WITHIN: Duration = Duration::from_secs(90);
@@ -24,23 +26,11 @@ pub fn ensure() -> Result<()> {
     if std::env::var_os("RABBITMQ_URL").is_some() || server().exists() {
         return Ok(());
     }
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"));
-    let has_apt = Command::new("apt-get").arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !is_root || !has_apt {
-        bail!("no RabbitMQ: set RABBITMQ_URL to a running one, or install the package rabbitmq-server (3.10 or newer)");
-    }
-    println!("installing rabbitmq-server ...");
     let policy = Policy::keep_services_down()?;
-    for arguments in [&["update", "-qq"][..], &["install", "-y", "-qq", "--no-install-recommends", "rabbitmq-server"]] {
-        let status = Command::new("apt-get")
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdout(Stdio::null())
-            .status()?;
-        if !status.success() {
-            bail!("`apt-get {}` failed; install rabbitmq-server by hand or set RABBITMQ_URL", arguments.join(" "));
-        }
-    }
+    apt::install(
+        &["rabbitmq-server"],
+        "no RabbitMQ: set RABBITMQ_URL to a running one, or install the package rabbitmq-server (3.10 or newer)",
+    )?;
     drop(policy);
     Ok(())
 }

@@ -71,7 +71,7 @@ pub fn build(packages: &[&str], out: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// What an outer cargo, or clippy, sets for its own crates.
-fn forget_outer_cargo(cargo: &mut Command) {
+pub(crate) fn forget_outer_cargo(cargo: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         let is_cargos = text.starts_with("CARGO_") && text != "CARGO_HOME";

@@ -20,7 +20,11 @@ fn date(time: &str) -> Option<(u32, u32, u32)> {
         return None;
     }
     let mut parts = date.split('-');
-    let mut part = |digits: usize| parts.next().filter(|part| part.len() == digits)?.parse::<u32>().ok();
+    let mut part = |digits: usize| {
+        // `parse` alone would take a sign.
+        let is_number = |part: &&str| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
+        parts.next().filter(is_number)?.parse::<u32>().ok()
+    };
     let (year, month, day) = (part(4)?, part(2)?, part(2)?);
     let is_date = (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
     is_date.then_some((year, month, day))

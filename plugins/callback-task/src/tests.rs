@@ -34,6 +34,17 @@ fn a_transcript_goes_along_and_a_user_may_be_missing() {
 }
 
 #[test]
+fn texts_may_have_escapes() {
+    let data = br#"{"call_id":"c-\"\u00e9\ud83d\ude80","duration":0,"outcome":"callback_\u0072equested"}"#.to_vec();
+    let event = Event { data, ..testing::event("call.ended", &json!(null)) };
+    let emitted = handle(event).expect("a task");
+    assert_eq!(emitted[0].subject.as_deref(), Some("c-\"é🚀"));
+    let half = br#"{"call_id":"\ud83d","duration":0,"outcome":"completed"}"#.to_vec();
+    let event = Event { data: half, ..testing::event("call.ended", &json!(null)) };
+    assert!(handle(event).is_err(), "half a character is none");
+}
+
+#[test]
 fn what_does_not_fit_is_rejected_by_name() {
     let cases = [
         (json!({ "duration": 1, "outcome": "completed" }), "call_id"),
@@ -41,7 +52,9 @@ fn what_does_not_fit_is_rejected_by_name() {
         (json!({ "call_id": "c", "duration": -1, "outcome": "completed" }), "duration"),
         (json!({ "call_id": "c", "duration": "1", "outcome": "completed" }), "f64"),
         (json!({ "call_id": "c", "duration": 1, "outcome": "lost" }), "lost"),
-        (json!([]), "CallEnded"),
+        (json!([]), "object"),
+        (json!(["c", 1, "callback_requested", null]), "object"),
+        (json!({ "call_id": "c", "duration": 1, "outcome": { "completed": null } }), "map"),
     ];
     for (data, expected) in cases {
         match handle(testing::event("call.ended", &data)) {
@@ -61,6 +74,7 @@ fn tomorrow_by_the_calendar() {
         ("2100-02-28T12:00:00Z", Some("2100-03-01")),
         ("2026-02-30T12:00:00Z", None),
         ("2026-11-21", None),
+        ("+026-11-21T12:00:00Z", None),
         ("yesterday", None),
     ];
     for (time, expected) in cases {

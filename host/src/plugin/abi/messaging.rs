@@ -32,8 +32,7 @@ use crate::plugin::host::{Host, OverBudget};
 /// The export that makes a component one of these.
 pub(in crate::plugin) const HANDLER: &str = "wasi:messaging/incoming-handler@0.2.0-draft";
 /// What such a component may import beside what every plugin may.
-pub(super) const GRANTED: [&str; 2] =
-    ["wasi:messaging/types@0.2.0-draft", "wasi:messaging/producer@0.2.0-draft"];
+pub(super) const GRANTED: [&str; 2] = ["wasi:messaging/types@0.2.0-draft", "wasi:messaging/producer@0.2.0-draft"];
 
 /// What a message costs of the budget beside its content, so that a million empty ones are bounded too.
 const MESSAGE_OVERHEAD_BYTES: usize = 256;
@@ -311,7 +310,8 @@ mod tests {
         let plain = message(&[("region", "eu")]).into_emission("orders.new".to_owned());
         assert_eq!((plain.kind.as_str(), plain.routing_key.as_deref()), ("orders.new", Some("orders.new")));
         assert_eq!(plain.attributes, [("region".to_owned(), "eu".to_owned())]);
-        let sent_on = message(&[("ce-id", "1"), ("ce-type", "order.placed"), ("ce-subject", "o-1"), ("ce-source", "s")]);
+        let sent_on =
+            message(&[("ce-id", "1"), ("ce-type", "order.placed"), ("ce-subject", "o-1"), ("ce-source", "s")]);
         let sent_on = sent_on.into_emission("orders.new".to_owned());
         assert_eq!((sent_on.kind.as_str(), sent_on.subject.as_deref()), ("order.placed", Some("o-1")));
         assert!(sent_on.attributes.is_empty(), "what the host makes itself is left out: {:?}", sent_on.attributes);

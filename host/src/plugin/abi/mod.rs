@@ -40,7 +40,8 @@ impl Interface {
 
     /// The one whose handler is among these exports.
     fn of(exports: &[String]) -> Result<Self, Mismatch> {
-        let mut found = Self::ALL.into_iter().filter(|interface| exports.iter().any(|name| name == interface.handler()));
+        let mut found =
+            Self::ALL.into_iter().filter(|interface| exports.iter().any(|name| name == interface.handler()));
         match (found.next(), found.next()) {
             (Some(interface), None) => Ok(interface),
             (Some(one), Some(other)) => Err(Mismatch::Several(one, other)),

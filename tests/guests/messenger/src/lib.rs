@@ -52,7 +52,8 @@ mod component {
         let metadata = received.metadata().unwrap_or_default();
         let kind = metadata.iter().find(|(name, _)| name == "ce-type").map_or("none", |(_, value)| value.as_str());
         let seen = format!("{} {kind} {}", received.topic().unwrap_or_default(), metadata.len());
-        for (name, value) in [("seen", seen.as_str()), ("ce-subject", "a subject"), ("seen-twice", "1"), ("gone", "1")] {
+        for (name, value) in [("seen", seen.as_str()), ("ce-subject", "a subject"), ("seen-twice", "1"), ("gone", "1")]
+        {
             rich.add_metadata(name, value).map_err(|error| Error::Other(format!("{error:?}")))?;
         }
         rich.remove_metadata("gone");

@@ -1,0 +1,30 @@
+//! What the tests need of the system's packages: installed where root may, named where it may not.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+/// Installs packages of Debian.
+///
+/// # Errors
+/// `otherwise`, when this is not root on a machine with apt-get; or that apt-get failed.
+pub fn install(packages: &[&str], otherwise: &str) -> Result<()> {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"));
+    let has_apt = Command::new("apt-get").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !is_root || !has_apt {
+        bail!("{otherwise}");
+    }
+    println!("installing {} ...", packages.join(" "));
+    let install = [&["install", "-y", "-qq", "--no-install-recommends"], packages].concat();
+    for arguments in [&["update", "-qq"][..], &install] {
+        let status = Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null())
+            .status()?;
+        if !status.success() {
+            bail!("`apt-get {}` failed; {otherwise}", arguments.join(" "));
+        }
+    }
+    Ok(())
+}
