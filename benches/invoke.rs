@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use trunkline::config::{Limits, Plugin};
+use trunkline::config::Plugin;
 use trunkline::event::{Event, Outcome, PluginName};
 use trunkline::plugin::{Engine, load};
 
@@ -23,7 +23,7 @@ async fn measure(file: &std::path::Path) {
     let state = tempfile::tempdir().expect("a directory");
     let engine = Engine::new(&state.path().join("compiled")).expect("the engine starts");
     let name = PluginName::new("callback-task").expect("a name");
-    let plugin = Plugin { file: file.to_owned(), digest: None, config: BTreeMap::new(), limits: Limits::default() };
+    let plugin = Plugin::of(file.to_owned());
     let mut loaded = load(&engine, &BTreeMap::from([(name.clone(), plugin)])).await;
     let ready = loaded.remove(&name).expect("loaded").expect("a plugin");
     println!("loaded in {:?}", ready.took);

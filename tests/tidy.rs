@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use trunkline::event::Reason;
 
 /// The total order of the modules: each may import those before it that it names, so there are no circles.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("event", &[]),
     ("telemetry", &["event"]),
     ("config", &["event"]),
     ("codec", &["event", "config"]),
-    ("plugin", &["event", "telemetry", "config"]),
+    ("state", &["event", "telemetry", "config"]),
+    ("plugin", &["event", "telemetry", "config", "state"]),
     ("broker", &["event", "telemetry", "config"]),
     ("route", &["event", "telemetry", "config", "codec", "plugin", "broker"]),
     ("reload", &["event", "telemetry", "config", "plugin"]),
@@ -22,22 +23,27 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("main", &["config", "telemetry", "daemon", "admin", "scaffold"]),
 ];
 
-/// Outside crates that only one module may name.
-const OWNERS: [(&str, &str); 14] = [
-    ("metrics", "telemetry"),
-    ("metrics_exporter_prometheus", "telemetry"),
-    ("toml", "config"),
-    ("wasmtime", "plugin"),
-    ("wasmtime_wasi", "plugin"),
-    ("lapin", "broker"),
-    ("redb", "broker"),
-    ("axum", "admin"),
-    ("notify", "reload"),
-    ("wasi_preview1_component_adapter_provider", "scaffold"),
-    ("wasmparser", "scaffold"),
-    ("wit_component", "scaffold"),
-    ("wit_parser", "scaffold"),
-    ("clap", "main"),
+/// Outside crates that only these modules may name.
+const OWNERS: [(&str, &[&str]); 19] = [
+    ("metrics", &["telemetry"]),
+    ("metrics_exporter_prometheus", &["telemetry"]),
+    ("toml", &["config"]),
+    ("wasmtime", &["plugin"]),
+    ("wasmtime_wasi", &["plugin"]),
+    ("wasmtime_wasi_http", &["plugin"]),
+    ("hyper", &["plugin"]),
+    ("tokio_rustls", &["plugin"]),
+    ("rustls_native_certs", &["plugin"]),
+    ("minisign_verify", &["plugin"]),
+    ("lapin", &["broker"]),
+    ("redb", &["broker", "state"]),
+    ("axum", &["admin"]),
+    ("notify", &["reload"]),
+    ("wasi_preview1_component_adapter_provider", &["scaffold"]),
+    ("wasmparser", &["scaffold"]),
+    ("wit_component", &["scaffold"]),
+    ("wit_parser", &["scaffold"]),
+    ("clap", &["main"]),
 ];
 
 /// Well before this a file is split by subject.
@@ -122,10 +128,10 @@ fn outside_crates_have_one_owner() {
     let mut bad = Vec::new();
     for file in rust_files(&root().join("host/src")) {
         let (module, text) = (module(&file), std::fs::read_to_string(&file).expect("a file"));
-        for (outside, owner) in OWNERS {
+        for (outside, owners) in OWNERS {
             let names_it = code(&text).iter().any(|line| !words_after(line, &format!("{outside}::")).is_empty());
-            if names_it && module != owner {
-                bad.push(format!("{}: only {owner} may name {outside}", file.display()));
+            if names_it && !owners.contains(&module.as_str()) {
+                bad.push(format!("{}: only {} may name {outside}", file.display(), owners.join(" and ")));
             }
         }
     }

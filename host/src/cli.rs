@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Canaries of a running daemon.
     Rollout(rollout::Rollout),
+    /// Write plugins.lock beside routes.toml: which plugin files may run, and what each may do.
+    Lock(Lock),
     /// Say more about a diagnostic code.
     Explain {
         /// A code such as TL012.
@@ -79,6 +81,15 @@ pub(crate) struct Run {
     /// How log lines look on stderr.
     #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
     pub(crate) log_format: LogFormat,
+}
+
+#[derive(Args)]
+pub(crate) struct Lock {
+    #[command(flatten)]
+    pub(crate) paths: Paths,
+    /// Write nothing; exit with 1 when the lock differs.
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Args)]

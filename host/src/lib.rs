@@ -14,4 +14,5 @@ pub mod route;
 pub mod scaffold;
 #[cfg(test)]
 mod simulation;
+pub mod state;
 pub mod telemetry;

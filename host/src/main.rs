@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run(&arguments),
         Command::Check(arguments) => check(&arguments),
         Command::Rollout(arguments) => cli::rollout::run(&arguments),
+        Command::Lock(arguments) => lock(&arguments),
         Command::Explain { code } => explain(&code),
         Command::New(arguments) => new(arguments),
         Command::Wrap { module, out } => wrap(&module, &out),
@@ -88,6 +89,35 @@ fn check(arguments: &cli::Check) -> u8 {
     let (routes, plugins) = (loaded.config.routes.len(), loaded.config.plugins.len());
     println!("{}: {routes} routes, {plugins} plugins: good", loaded.config.file.display());
     exit::OK
+}
+
+fn lock(arguments: &cli::Lock) -> u8 {
+    let loaded = match load(&arguments.paths) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let file = config::Lock::beside(&loaded.config.file);
+    let (lock, changes) = match daemon::lock_plugins(&loaded.config) {
+        Ok(made) => made,
+        Err(error) => return failed(&*error),
+    };
+    for change in &changes {
+        println!("{change}");
+    }
+    if arguments.check {
+        if changes.is_empty() {
+            return exit::OK;
+        }
+        eprintln!("{} does not fit; run `trunkline lock`", file.display());
+        return exit::FAILED;
+    }
+    match lock.write(&file) {
+        Ok(()) => {
+            println!("{}: {} plugins", file.display(), lock.plugins.len());
+            exit::OK
+        }
+        Err(error) => failed(&error),
+    }
 }
 
 fn explain(code: &str) -> u8 {

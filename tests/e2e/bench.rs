@@ -66,6 +66,13 @@ impl Bench {
         Daemon::start(BINARY, &file, &self.state(), &self.broker).await
     }
 
+    /// With further environment variables.
+    pub async fn start_with(&self, routes: &str, environment: &[(&str, &str)]) -> Daemon {
+        let file = self.write_routes(routes);
+        let started = Daemon::start_with(BINARY, &file, &self.state(), &self.broker, environment).await;
+        started.unwrap_or_else(|ended| panic!("{ended:?}"))
+    }
+
     pub fn config(&self, routes: &str) -> Config {
         let file = self.write_routes(routes);
         let sources = Sources {

@@ -3,13 +3,14 @@
 mod bad_input;
 mod bench;
 mod broker_faults;
+mod capabilities;
 mod conformance;
 mod delivery;
 mod faults;
 mod foreign;
 mod guests;
-mod lateness;
 mod languages;
+mod lateness;
 mod messaging;
 mod reload;
 mod rollout;

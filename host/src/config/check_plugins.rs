@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::check_exchanges::Exchanges;
+use super::check_grants;
 use super::checked::{Limits, Plugin};
 use super::codes::Code;
 use super::diagnostics::Place;
@@ -18,7 +20,9 @@ const EMISSIONS: RangeInclusive<u32> = 0..=100_000;
 const OUTPUT: RangeInclusive<u64> = 1..=1024 * 1024 * 1024;
 const LOG: RangeInclusive<u64> = 0..=16 * 1024 * 1024;
 
-pub(super) const LIMIT_KEYS: [&str; 5] = ["memory", "timeout", "emissions", "output", "log"];
+const HTTP_BODY: RangeInclusive<u64> = 0..=128 * 1024 * 1024;
+
+pub(super) const LIMIT_KEYS: [&str; 6] = ["memory", "timeout", "emissions", "output", "log", "http-body"];
 
 /// What one table says about limits.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,10 +32,11 @@ pub(super) struct LimitKeys {
     emissions: Option<u32>,
     output: Option<u64>,
     log: Option<u64>,
+    http_body: Option<u64>,
 }
 
 impl LimitKeys {
-    /// Reads the five keys of a table, which may have others.
+    /// Reads the keys of a table, which may have others.
     pub(super) fn read(cx: &mut Context<'_>, table: &Table<'_>) -> Self {
         Self {
             memory: table.size(cx, "memory", &MEMORY).map(|at| at.value),
@@ -39,6 +44,7 @@ impl LimitKeys {
             emissions: table.integer(cx, "emissions", EMISSIONS).map(|at| at.value),
             output: table.size(cx, "output", &OUTPUT).map(|at| at.value),
             log: table.size(cx, "log", &LOG).map(|at| at.value),
+            http_body: table.size(cx, "http-body", &HTTP_BODY).map(|at| at.value),
         }
     }
 
@@ -57,6 +63,7 @@ impl LimitKeys {
             emissions: self.emissions.or(other.emissions),
             output: self.output.or(other.output),
             log: self.log.or(other.log),
+            http_body: self.http_body.or(other.http_body),
         }
     }
 
@@ -68,6 +75,7 @@ impl LimitKeys {
             emissions_max: self.emissions.unwrap_or(default.emissions_max),
             output_max_bytes: self.output.unwrap_or(default.output_max_bytes),
             log_max_bytes: self.log.unwrap_or(default.log_max_bytes),
+            http_body_max_bytes: self.http_body.unwrap_or(default.http_body_max_bytes),
         }
     }
 }
@@ -77,26 +85,52 @@ pub(super) struct Plugins {
     described: BTreeMap<PluginName, (Plugin, Place)>,
     directory: PathBuf,
     limits: Limits,
+    signers: Vec<String>,
 }
 
 impl Plugins {
     /// Reads all tables. `directory` is that of routes.toml.
-    pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, directory: &Path, defaults: LimitKeys) -> Self {
+    pub(super) fn read(
+        cx: &mut Context<'_>,
+        top: &Table<'_>,
+        directory: &Path,
+        defaults: LimitKeys,
+        exchanges: &Exchanges,
+    ) -> Self {
+        const KNOWN: [&str; 7] = ["file", "digest", "config", "secrets", "allow", "require-signature", "limits"];
         let plugin_dir = top.text(cx, "plugin-dir").map_or_else(|| "plugins".to_owned(), |text| text.value);
-        let mut plugins =
-            Self { described: BTreeMap::new(), directory: directory.join(plugin_dir), limits: defaults.checked() };
+        let mut plugins = Self {
+            described: BTreeMap::new(),
+            directory: directory.join(plugin_dir),
+            limits: defaults.checked(),
+            signers: check_grants::signers(cx, top).unwrap_or_default(),
+        };
         for (name, table) in top.tables(cx, "plugins") {
-            table.check_keys(cx, &["file", "digest", "config", "limits"], &["secrets", "allow"]);
+            table.check_keys(cx, &KNOWN, &[]);
             let file = table.text(cx, "file").map(|text| directory.join(text.value));
-            let digest = digest(cx, &table);
-            let config = config(cx, &table);
-            let limits = LimitKeys::read_table(cx, &table).or(defaults).checked();
+            let mut plugin = plugins.plain(file.unwrap_or_default());
+            let has_file = table.has("file");
+            plugin.digest = digest(cx, &table);
+            plugin.config = config(cx, &table);
+            plugin.secrets = check_grants::secrets(cx, &table, directory);
+            plugin.allow = check_grants::allow(cx, &table, exchanges);
+            plugin.limits = LimitKeys::read_table(cx, &table).or(defaults).checked();
+            if let Some(signers) = check_grants::signers(cx, &table) {
+                plugin.signers = signers;
+            }
             if let Some(known) = name.name(cx, |text| PluginName::new(text)) {
-                let file = file.unwrap_or_else(|| plugins.file(&known));
-                plugins.described.insert(known, (Plugin { file, digest, config, limits }, name.place));
+                if !has_file {
+                    plugin.file = plugins.file(&known);
+                }
+                plugins.described.insert(known, (plugin, name.place));
             }
         }
         plugins
+    }
+
+    /// A plugin of which nothing is said.
+    fn plain(&self, file: PathBuf) -> Plugin {
+        Plugin { signers: self.signers.clone(), limits: self.limits, ..Plugin::of(file) }
     }
 
     fn file(&self, name: &PluginName) -> PathBuf {
@@ -114,12 +148,8 @@ impl Plugins {
             if used.contains_key(&name) {
                 continue;
             }
-            let plugin = self.described.remove(&name).map(|(plugin, _)| plugin).unwrap_or_else(|| Plugin {
-                file: self.file(&name),
-                digest: None,
-                config: BTreeMap::new(),
-                limits: self.limits,
-            });
+            let described = self.described.remove(&name).map(|(plugin, _)| plugin);
+            let plugin = described.unwrap_or_else(|| self.plain(self.file(&name)));
             used.insert(name, plugin);
         }
         // After an error the route that names it may be the broken one.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::checked_routes::{DeadLetter, EventType, Route};
+use super::grants::{Allow, Secret};
+use super::lock::Entry;
 use crate::event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, RoutingKey};
 
 /// Everything that `routes.toml`, the environment and the flags say, checked.
@@ -284,8 +286,33 @@ pub struct Plugin {
     pub digest: Option<String>,
     /// What the plugin reads through `wasi:config/store`.
     pub config: BTreeMap<String, String>,
+    /// What it reads in the same way and nobody else does, or why that is not there.
+    pub secrets: BTreeMap<String, Result<Secret, String>>,
+    /// What it may do beyond its call.
+    pub allow: Allow,
+    /// Public keys, one of which must have signed the file; none for a file that needs no signature.
+    pub signers: Vec<String>,
+    /// What `plugins.lock` says of it, or why it may not run; none where there is no lock.
+    pub locked: Option<Result<Entry, String>>,
     /// What a call may take.
     pub limits: Limits,
+}
+
+impl Plugin {
+    /// A file of which nothing else is said.
+    #[must_use]
+    pub fn of(file: PathBuf) -> Self {
+        Self {
+            file,
+            digest: None,
+            config: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            allow: Allow::default(),
+            signers: Vec::new(),
+            locked: None,
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// What one call of a plugin may take. No field is unset: who forgets one would hang.
@@ -301,6 +328,8 @@ pub struct Limits {
     pub output_max_bytes: u64,
     /// Log text per event, in bytes.
     pub log_max_bytes: u64,
+    /// Body of a request and of a response over `allow.http`, in bytes.
+    pub http_body_max_bytes: u64,
 }
 
 impl Default for Limits {
@@ -311,6 +340,7 @@ impl Default for Limits {
             emissions_max: 1000,
             output_max_bytes: 8 * 1024 * 1024,
             log_max_bytes: 64 * 1024,
+            http_body_max_bytes: 1024 * 1024,
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn warn(
 }
 
 /// The keys that are known to be published with.
-fn keys(emit: &Emit) -> Vec<String> {
+pub(super) fn keys(emit: &Emit) -> Vec<String> {
     match &emit.types {
         _ if !emit.key.contains("{type}") => vec![emit.key.clone()],
         Some(types) => types.iter().map(|kind| emit.key.replace("{type}", kind)).collect(),

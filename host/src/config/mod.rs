@@ -4,10 +4,12 @@
 //! wrong, and that all mistakes of a file are told at once, each with a stable code, a place and what to write
 //! instead. Knows no broker and no engine: whether a plugin's file is there and good is the loader's to say.
 
+mod address;
 mod check_bindings;
 mod check_broker;
 mod check_exchanges;
 mod check_flow;
+mod check_grants;
 mod check_http;
 mod check_plugins;
 mod check_queues;
@@ -23,7 +25,9 @@ mod derive;
 mod diagnostics;
 mod environment;
 mod files;
+mod grants;
 mod include;
+mod lock;
 pub mod pem;
 mod state;
 #[cfg(test)]
@@ -33,10 +37,13 @@ mod values;
 mod variables;
 mod walk;
 
+pub use address::{Network, is_public};
 pub use checked::*;
 pub use checked_routes::*;
 pub use codes::explain;
 pub use diagnostics::{Diagnostic, Severity, render};
+pub use grants::*;
+pub use lock::{Entry, Lock, Locked};
 
 use std::collections::BTreeMap;
 use std::io;
@@ -182,7 +189,8 @@ fn parse<'t>(cx: &mut Context<'_>, text: &'t str) -> toml::Spanned<toml::de::DeT
 /// Reads the tables in the order in which they need each other. `None` only after an error was reported.
 fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) -> Option<Config> {
     const TABLES: [&str; 8] = ["broker", "http", "defaults", "exchanges", "queues", "plugins", "routes", "event-types"];
-    top.check_keys(cx, &[TABLES.as_slice(), &["plugin-dir", "state-dir", "include"]].concat(), &["hooks"]);
+    const OTHERS: [&str; 5] = ["plugin-dir", "state-dir", "include", "locked", "require-signature"];
+    top.check_keys(cx, &[TABLES.as_slice(), &OTHERS].concat(), &["hooks"]);
     if ["queues", "routes", "event-types"].iter().all(|key| !top.has(key)) {
         cx.findings
             .warning(Code::Nothing, &Place::File(0..0), "there is no route, no queue and no event type")
@@ -199,17 +207,20 @@ fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) 
     queue_defaults.prefetch = queue_defaults.prefetch.or(broker.prefetch.map(|prefetch| prefetch.value));
     let route_defaults = defaults.route(cx, &overlay);
     let limit_defaults = defaults.limits(cx);
-    let plugins = check_plugins::Plugins::read(cx, top, &sources.directory(), limit_defaults);
+    let plugins = check_plugins::Plugins::read(cx, top, &sources.directory(), limit_defaults, &exchanges);
     let queues = check_queues::read(cx, top, &exchanges);
     let raw = check_routes::read(cx, top, &route_defaults);
     let event_types = check_routes::read_event_types(cx, top);
 
-    let plugins = plugins.used(cx, raw.iter().flat_map(|route| route.rollout.plugins().chain([route.plugin.clone()])));
+    let mut plugins =
+        plugins.used(cx, raw.iter().flat_map(|route| route.rollout.plugins().chain([route.plugin.clone()])));
     let places = raw.iter().map(|route| (route.name.clone(), route.place.clone())).collect();
     let mut derived = topology::derive(cx, &exchanges, queues, &raw, &queue_defaults);
     let native_delay = matches!(broker.broker, Broker::Embedded);
     let routes = derive::routes(cx, &exchanges, &mut derived, raw, native_delay);
     cycles::warn(cx, &routes, &derived.bindings, &exchanges.by_name, &places);
+    check_grants::check_emit(cx, &routes, &plugins, &places);
+    lock::apply(&lock::locked(&sources.file, top.boolean(cx, "locked")), &mut plugins);
     let topology = Topology {
         mode: broker.mode,
         exchanges: exchanges.by_name,

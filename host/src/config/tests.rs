@@ -10,6 +10,7 @@ use crate::event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, 
 
 mod corpus;
 mod good;
+mod grants;
 mod precedence;
 mod rollout;
 mod tls;

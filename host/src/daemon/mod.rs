@@ -6,6 +6,7 @@
 
 mod backend;
 mod control;
+mod lock;
 mod publish;
 mod request;
 mod routes;
@@ -23,6 +24,7 @@ use tracing::{info, warn};
 
 use crate::admin;
 pub use crate::broker::amqp::is_fit_to_log;
+pub use lock::lock_plugins;
 
 use crate::broker::Broker;
 use crate::config::{Config, Sources};
@@ -94,7 +96,7 @@ pub async fn run(start: Start) -> anyhow::Result<End> {
     let mut upkeep = JoinSet::new();
     upkeep.spawn(keep_up(state.clone()));
 
-    let preparer = Preparer::new(start_engine(&config)?);
+    let preparer = Preparer::new(start_engine(&config)?.keeping_state(&config.state_dir));
     let mut control = Control::new(sources, state.clone(), broker.clone(), preparer, asked, watch);
     control.start().await;
     state.started();

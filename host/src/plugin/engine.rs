@@ -11,6 +11,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAll
 use super::Error;
 use super::abi;
 use super::cache::Cache;
+use super::grants::Services;
 use super::host::Host;
 
 /// How often a running guest gives its thread back, so that a loop delays others by no more than this.
@@ -37,6 +38,7 @@ pub struct Engine {
     pub(super) linker: Arc<Linker<Host>>,
     pub(super) cache: Arc<Cache>,
     pub(super) slots: Arc<Semaphore>,
+    pub(super) services: Arc<Services>,
 }
 
 impl Engine {
@@ -56,7 +58,14 @@ impl Engine {
             engine,
             linker: Arc::new(linker),
             slots: Arc::new(Semaphore::new(slots)),
+            services: Arc::default(),
         })
+    }
+
+    /// Keeps the state of plugins in `dir`. Without it they are loaded and checked, but cannot keep any.
+    #[must_use]
+    pub fn keeping_state(self, dir: &Path) -> Self {
+        Self { services: Arc::new(Services::new(Some(dir.to_owned()))), ..self }
     }
 }
 

@@ -3,19 +3,26 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
+use super::grants::Grants;
+use super::http;
+use super::redact::Redactor;
 use super::stdio::Tail;
 use crate::config::Limits;
 use crate::event::{Emission, PluginName};
+use crate::state::Space;
 
 /// Lines of the log that go into a dead letter, and how much of each.
 const LAST_LINES: usize = 10;
 const LAST_LINE_MAX_BYTES: usize = 256;
+/// Handles that a guest holds at a time: streams, requests, stores.
+const HANDLES_MAX: usize = 1000;
 /// Elements of all tables of an instance together.
 const TABLE_ELEMENTS_MAX: usize = 10_000;
 /// Room for the records around the data of an emission.
@@ -36,12 +43,21 @@ pub(super) fn budget_bytes(limits: &Limits) -> usize {
 pub struct Host {
     pub(super) memory: Memory,
     pub(super) log: Log,
-    pub(super) config: Arc<WasiConfigVariables>,
+    pub(super) grants: Arc<Grants>,
     pub(super) table: ResourceTable,
     /// What was sent so far, where emissions are made by calls and not by the answer.
     pub(super) sent: Vec<Emission>,
     /// What may still be left with the host in that way.
     pub(super) left_bytes: usize,
+    /// Values that open compare-and-sets hold.
+    pub(super) cas_bytes: usize,
+    /// Only for a plugin with state.
+    tenant: Option<String>,
+    limit: Duration,
+    ends: Instant,
+    /// Made when they are used first; boxed, because most calls carry them empty.
+    http: Option<Box<http::Call>>,
+    space: Option<Box<Space>>,
     /// Made on first use: its random generators cost more than the whole call of a plugin that needs none.
     wasi: Option<WasiCtx>,
     stderr: Tail,
@@ -49,7 +65,15 @@ pub struct Host {
 }
 
 impl Host {
-    pub(super) fn new(plugin: &PluginName, event: &str, limits: &Limits, config: Arc<WasiConfigVariables>) -> Self {
+    pub(super) fn new(
+        plugin: &PluginName,
+        event: &str,
+        tenant: Option<&str>,
+        limits: &Limits,
+        grants: Arc<Grants>,
+    ) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX);
         Self {
             memory: Memory { used_bytes: 0, max_bytes: limits.memory_max_bytes, denied: false },
             log: Log {
@@ -58,11 +82,18 @@ impl Host {
                 left_bytes: usize::try_from(limits.log_max_bytes).unwrap_or(usize::MAX),
                 dropped: 0,
                 last: VecDeque::new(),
+                redactor: grants.redactor.clone(),
             },
-            config,
-            table: ResourceTable::new(),
+            table,
             sent: Vec::new(),
             left_bytes: budget_bytes(limits),
+            cas_bytes: 0,
+            tenant: tenant.filter(|_| grants.kv.is_some()).map(str::to_owned),
+            limit: limits.timeout,
+            ends: Instant::now() + limits.timeout,
+            http: None,
+            space: None,
+            grants,
             wasi: None,
             stderr: Tail::default(),
             stdout: Tail::default(),
@@ -71,13 +102,28 @@ impl Host {
 
     /// The end of what the guest wrote to stderr: a panic's text.
     pub(super) fn stderr_text(&self) -> String {
-        self.stderr.text()
+        self.grants.redactor.clean_end(&self.stderr.text()).into_owned()
+    }
+
+    /// The state of the event's tenant; none where it is not granted.
+    pub(super) fn space(&mut self) -> Option<&mut Space> {
+        if self.space.is_none() {
+            let kept = self.grants.kv.as_ref()?;
+            let space = kept.state.as_ref()?.space(&kept.plugin, self.tenant.as_deref(), kept.quota);
+            self.space = Some(Box::new(space));
+        }
+        self.space.as_deref_mut()
+    }
+
+    /// The state, if this call has used it.
+    pub(super) fn used_space(&mut self) -> Option<&mut Space> {
+        self.space.as_deref_mut()
     }
 
     /// Passes stdout and stderr on to the log and says how many lines were over the budget.
     pub(super) fn finish_log(&mut self) {
         for (level, tail) in [("info", &self.stdout), ("warn", &self.stderr)] {
-            for line in tail.text().lines() {
+            for line in self.grants.redactor.clean_end(&tail.text()).lines() {
                 self.log.write(level, "stdio", line);
             }
         }
@@ -101,6 +147,15 @@ impl WasiView for Host {
             .wasi
             .get_or_insert_with(|| WasiCtx::builder().stdout(self.stdout.clone()).stderr(self.stderr.clone()).build());
         WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let Self { http, grants, log, ends, limit, table, .. } = self;
+        let call =
+            http.get_or_insert_with(|| Box::new(http::Call::new(grants.http.clone(), &log.event, *ends, *limit)));
+        WasiHttpCtxView { ctx: &mut call.context, table, hooks: &mut call.hooks }
     }
 }
 
@@ -136,11 +191,13 @@ pub(super) struct Log {
     dropped: u32,
     /// The last lines, for a dead letter.
     last: VecDeque<String>,
+    redactor: Redactor,
 }
 
 impl Log {
-    /// `level` is a word of wasi:logging.
+    /// Writes a line without its secrets. `level` is a word of wasi:logging.
     pub(super) fn write(&mut self, level: &str, context: &str, message: &str) {
+        let (context, message) = (&*self.redactor.clean(context), &*self.redactor.clean(message));
         let bytes = context.len() + message.len();
         if bytes > self.left_bytes {
             self.dropped += 1;

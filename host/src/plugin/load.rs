@@ -1,6 +1,7 @@
 //! From a file to a plugin that can run, in stages that cannot be skipped: `Compiled`, `Linked`, `Ready`. Only `Ready`
 //! can be called.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,11 +10,12 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 use wasmtime::component::Component;
-use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::abi::{self, Interface, Mismatch};
 use super::engine::Engine;
-use crate::config;
+use super::expect::Expected;
+use super::grants::Grants;
+use crate::config::{self, EmitGrant};
 use crate::event::PluginName;
 
 /// The largest component that is read: C takes some 10 KiB, Rust 100, JavaScript with its interpreter 12 MiB, Python 18.
@@ -47,7 +49,11 @@ pub enum Error {
         what: String,
     },
     /// The configured digest is another.
-    #[error("{} has the sha-256 digest {found}, not the configured {expected}", file.display())]
+    #[error(
+        "{} has the sha-256 digest {found}, not the configured {expected}: what [plugins.NAME] grants belongs to that \
+         digest only; if the new file is the right one, change `digest`",
+        file.display()
+    )]
     Digest {
         /// Which.
         file: PathBuf,
@@ -56,6 +62,31 @@ pub enum Error {
         /// Of the file.
         found: String,
     },
+    /// Not what `plugins.lock` says.
+    #[error("{0}")]
+    Lock(String),
+    /// Not signed as `require-signature` wants it.
+    #[error("{} {problem}", file.display())]
+    Signature {
+        /// Which.
+        file: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A secret is not there.
+    #[error("the secret {name}: {reason}")]
+    Secret {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The plugin keeps state, and the store does not open.
+    #[error("`allow.kv`: {0}")]
+    State(String),
+    /// The plugin may use https, and there is nobody to trust.
+    #[error("`allow.http`: no certificates to trust: {0}")]
+    Tls(String),
     /// A component that is no plugin.
     #[error("a component of another world: it exports {exports}; a plugin exports {}", Interface::V0_1.handler())]
     World {
@@ -111,6 +142,7 @@ pub struct Descriptor {
 pub struct Compiled {
     component: Component,
     digest: String,
+    bytes: u64,
     cached: bool,
 }
 
@@ -127,7 +159,7 @@ pub struct Ready {
     pub(super) engine: Engine,
     pub(super) pre: abi::Pre,
     pub(super) limits: config::Limits,
-    pub(super) config: Arc<WasiConfigVariables>,
+    pub(super) grants: Arc<Grants>,
     /// Its name in routes.toml.
     pub name: PluginName,
     /// sha-256 of the file, lower-case hexadecimal.
@@ -145,42 +177,60 @@ impl Compiled {
     ///
     /// # Errors
     /// When the file is no component or not the expected one.
-    pub fn read(engine: &Engine, file: &Path, digest: Option<&str>) -> Result<Self, Error> {
+    pub fn read(engine: &Engine, file: &Path, expected: &Expected) -> Result<Self, Error> {
         let bytes = read_bounded(file)?;
         check_preamble(file, &bytes)?;
         let found = hex(&Sha256::digest(&bytes));
-        if let Some(expected) = digest
-            && expected != found
-        {
-            return Err(Error::Digest { file: file.to_owned(), expected: expected.to_owned(), found });
-        }
+        expected.check(file, &bytes, &found)?;
+        let length = bytes.len() as u64;
         if let Some(component) = engine.cache.get(&engine.engine, &found) {
-            return Ok(Self { component, digest: found, cached: true });
+            return Ok(Self { component, digest: found, bytes: length, cached: true });
         }
         let component = Component::from_binary(&engine.engine, &bytes)
             .map_err(|error| Error::NotAComponent { file: file.to_owned(), what: format!("{error:#}") })?;
         engine.cache.put(&found, &component);
-        Ok(Self { component, digest: found, cached: false })
+        Ok(Self { component, digest: found, bytes: length, cached: false })
+    }
+
+    /// sha-256 of the file, its length in bytes, and the names of the interfaces that it imports.
+    #[must_use]
+    pub fn facts(&self, engine: &Engine) -> (&str, u64, Vec<String>) {
+        (&self.digest, self.bytes, abi::imports(&self.component, &engine.engine))
     }
 
     /// Checks exports and imports.
     ///
     /// # Errors
     /// When it is no plugin, or wants more than it is granted.
-    pub fn link(self, engine: &Engine) -> Result<Linked, Error> {
+    pub fn link(self, engine: &Engine, allow: &config::Allow) -> Result<Linked, Error> {
         let interface = abi::interface(&self.component, &engine.engine).map_err(|mismatch| match mismatch {
             Mismatch::None(exports) if exports.is_empty() => Error::World { exports: "nothing".to_owned() },
             Mismatch::None(exports) => Error::World { exports: exports.join(", ") },
             Mismatch::Several(one, other) => Error::Ambiguous { one: one.handler(), other: other.handler() },
         })?;
-        let refused = abi::refused_imports(&self.component, &engine.engine, interface);
+        let refused = abi::refused_imports(&self.component, &engine.engine, interface, allow);
         if !refused.is_empty() {
             return Err(Error::Imports(refused.join("; ")));
         }
         let link_error = |error: wasmtime::Error| Error::Link(format!("{error:#}"));
-        let pre = engine.linker.instantiate_pre(&self.component).map_err(link_error)?;
+        let linker = abi::granted(&engine.linker, allow).map_err(link_error)?;
+        let pre = linker.instantiate_pre(&self.component).map_err(link_error)?;
         let pre = abi::Pre::new(interface, pre).map_err(link_error)?;
         Ok(Linked { pre, digest: self.digest, cached: self.cached })
+    }
+}
+
+impl Ready {
+    /// The patterns that its emissions have to fit; none when the route alone decides.
+    #[must_use]
+    pub fn emit(&self) -> Option<&[EmitGrant]> {
+        self.grants.emit.as_deref()
+    }
+
+    /// A text without the plugin's secrets.
+    #[must_use]
+    pub fn clean<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.grants.redactor.clean(text)
     }
 }
 
@@ -190,11 +240,17 @@ impl Linked {
     /// # Errors
     /// When `describe` fails.
     pub async fn ready(self, engine: &Engine, name: &PluginName, plugin: &config::Plugin) -> Result<Ready, Error> {
+        // Opening a store and reading certificates wait for the disk.
+        let grants = {
+            let (name, plugin, services) = (name.clone(), plugin.clone(), engine.services.clone());
+            let making = tokio::task::spawn_blocking(move || Grants::new(&name, &plugin, &services));
+            making.await.map_err(|error| Error::Engine(format!("what is granted cannot be made: {error}")))??
+        };
         let mut ready = Ready {
             engine: engine.clone(),
             pre: self.pre,
             limits: plugin.limits,
-            config: Arc::new(plugin.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),
+            grants: Arc::new(grants),
             name: name.clone(),
             digest: self.digest.into(),
             descriptor: None,
@@ -229,8 +285,9 @@ pub async fn load(
 pub async fn load_one(engine: &Engine, name: &PluginName, plugin: &config::Plugin) -> Result<Ready, Error> {
     let started = Instant::now();
     let linked = {
-        let (engine, file, digest) = (engine.clone(), plugin.file.clone(), plugin.digest.clone());
-        let work = move || Compiled::read(&engine, &file, digest.as_deref())?.link(&engine);
+        let (engine, file, allow) = (engine.clone(), plugin.file.clone(), plugin.allow.clone());
+        let expected = Expected::new(name, plugin);
+        let work = move || Compiled::read(&engine, &file, &expected)?.link(&engine, &allow);
         tokio::task::spawn_blocking(work)
             .await
             .map_err(|error| Error::Engine(format!("the compiler panicked: {error}")))??

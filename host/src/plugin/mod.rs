@@ -7,13 +7,18 @@
 mod abi;
 mod cache;
 mod engine;
+mod expect;
+mod grants;
 mod host;
+mod http;
 mod invoke;
 mod load;
+mod redact;
 mod slot;
 mod stdio;
 
 pub use engine::Engine;
+pub use expect::Expected;
 pub use invoke::Invocation;
 pub use load::{Compiled, Descriptor, Error, Linked, Ready, digest_of, load, load_one};
 pub use slot::Slot;

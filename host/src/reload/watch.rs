@@ -15,7 +15,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use super::facts::Facts;
-use crate::config::Config;
+use crate::config::{Config, Lock};
 
 /// How often the files are looked at without a notification.
 const POLL: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ impl Inputs {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let plugins = config.plugins.values().map(|plugin| plugin.file.clone());
-        Self::new(config.files.iter().cloned().chain(plugins))
+        Self::new(config.files.iter().cloned().chain(plugins).chain([Lock::beside(&config.file)]))
     }
 
     /// These and more.

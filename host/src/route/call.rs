@@ -139,7 +139,10 @@ impl Route {
         callee.calls.ended(&event.id, failure, invocation.took, invocation.memory_bytes);
         let outcome = keeps.then(|| invocation.outcome.clone());
         let result = match invocation.outcome {
-            Outcome::Emitted(emissions) => self.publications(plugin, now, event, &emissions),
+            Outcome::Emitted(emissions) => {
+                // The text may quote what the plugin wrote.
+                self.publications(plugin, now, event, &emissions).map_err(|failure| plugin.redact(failure))
+            }
             Outcome::Failed(failure) => Err(failure),
         };
         let (plugin, digest) = (plugin.name.to_string(), plugin.digest.clone());
@@ -156,6 +159,7 @@ impl Route {
         let context = emit::Context {
             route: &self.name,
             emit: &self.settings.emit,
+            allow: plugin.emit(),
             codec: self.codec_out,
             plugin: plugin.name.as_str(),
             digest: &plugin.digest,

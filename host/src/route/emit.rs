@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::broker::bug::Bug;
 use crate::broker::{DELAY_MAX, Publication};
 use crate::codec::{self, Outgoing, header};
-use crate::config::{Codec, Emit, Unroutable};
+use crate::config::{Codec, Emit, EmitGrant, Unroutable};
 use crate::event::{Emission, Event, Failure, Message, Properties, RouteName, RoutingKey, emission_id};
 
 /// Names of attributes are at most this long.
@@ -16,6 +16,8 @@ const ATTRIBUTE_NAME_MAX_BYTES: usize = 64;
 pub(crate) struct Context<'a> {
     pub(crate) route: &'a RouteName,
     pub(crate) emit: &'a Emit,
+    /// What the plugin may emit to at all; none when only the route's own settings rule.
+    pub(crate) allow: Option<&'a [EmitGrant]>,
     pub(crate) codec: Codec,
     pub(crate) plugin: &'a str,
     pub(crate) digest: &'a str,
@@ -90,6 +92,7 @@ fn message(context: &Context<'_>, event: &Event, index: usize, emission: &Emissi
         Some(key) => key.clone(),
         None => context.emit.key.replace("{type}", &emission.kind),
     };
+    check_grant(context, &key)?;
     let message = Message {
         exchange: context.emit.exchange.clone(),
         routing_key: RoutingKey::new(key).map_err(|error| format!("the routing key {error}"))?,
@@ -126,6 +129,23 @@ fn check(context: &Context<'_>, emission: &Emission) -> Result<(), String> {
         Some((name, _)) => Err(format!("{name:?} is no name for an attribute")),
         None => Ok(()),
     }
+}
+
+/// A plugin cannot publish to another team's keys, whatever the broker would take.
+fn check_grant(context: &Context<'_>, key: &str) -> Result<(), String> {
+    let exchange = &context.emit.exchange;
+    let Some(grants) = context.allow.filter(|grants| !grants.iter().any(|grant| grant.allows(exchange, key))) else {
+        return Ok(());
+    };
+    let listed = grants.iter().filter(|grant| grant.exchange == *exchange).count();
+    let why = if listed == 0 { "no grant names that exchange" } else { "no key of its grants fits" };
+    Err(format!(
+        "plugin {} may not emit to exchange {exchange:?} with the key {key:?} ({why}); `allow.emit = [{{ exchange = \
+         {exchange:?}, keys = [{key:?}] }}]` in [plugins.{}] would grant it",
+        context.plugin,
+        context.plugin,
+        exchange = exchange.as_str(),
+    ))
 }
 
 /// What stands in the interface. Above all, `CC` and `BCC` would make RabbitMQ route to further keys.

@@ -140,6 +140,6 @@ impl Route {
         }
         mentioned.insert(kind.to_owned(), now);
         drop(mentioned);
-        self.metrics.nobody_subscribed(kind);
+        self.metrics.nobody_subscribed(&self.stable.slot.current().clean(kind));
     }
 }

@@ -314,22 +314,27 @@ impl Route {
         }
         let message = &item.message;
         let kind = message.properties.kind.as_deref().unwrap_or(message.routing_key.as_str());
-        let emitted =
-            if settled == telemetry::Settled::Ack { traces(&item.emissions, &item.fates) } else { Vec::new() };
+        let plugin = self.stable.slot.current();
+        let emitted = if settled == telemetry::Settled::Ack {
+            traces(&item.emissions, &item.fates, |text| plugin.clean(text).into_owned())
+        } else {
+            Vec::new()
+        };
         SettledTrace { route: &self.name, event: &item.seen.id, kind, settled, reason }.write(&emitted);
     }
 }
 
-fn traces(emissions: &[Publication], fates: &[Fate]) -> Vec<EmittedTrace> {
+/// What was emitted, for the log: without the plugin's secrets, which it may well send to where they belong.
+fn traces(emissions: &[Publication], fates: &[Fate], clean: impl Fn(&str) -> String) -> Vec<EmittedTrace> {
     let trace = |(fate, publication): (&Fate, &Publication)| {
         let message = &publication.message;
         EmittedTrace {
             id: message.properties.message_id.clone().unwrap_or_default(),
-            r#type: message.properties.kind.clone().unwrap_or_default(),
+            r#type: clean(message.properties.kind.as_deref().unwrap_or_default()),
             exchange: message.exchange.to_string(),
-            routing_key: message.routing_key.to_string(),
+            routing_key: clean(message.routing_key.as_str()),
             routed: *fate == Fate::Routed,
-            data: String::from_utf8_lossy(&message.body).into_owned(),
+            data: clean(&String::from_utf8_lossy(&message.body)),
         }
     };
     fates.iter().zip(emissions).map(trace).collect()

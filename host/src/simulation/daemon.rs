@@ -352,6 +352,7 @@ impl World {
         let context = emit::Context {
             route: &ROUTE,
             emit: &emit,
+            allow: None,
             codec: Codec::Raw,
             plugin: "p",
             digest: "d",

@@ -83,6 +83,8 @@ fn describe() {
         ("trunkline_events_published_total", "Events published, by what the broker said"),
         ("trunkline_retries_scheduled_total", "Events put into a retry queue"),
         ("trunkline_dead_letters_total", "Events put into a dead-letter queue, by reason"),
+        ("trunkline_plugin_host_calls_total", "Calls of granted interfaces by plugins, by outcome"),
+        ("trunkline_state_failures_total", "Times the plugins' state could not be written or opened"),
         ("trunkline_http_requests_total", "HTTP requests answered"),
     ] {
         describe_counter!(name, help);
@@ -107,6 +109,11 @@ fn describe() {
             "trunkline_store_commit_duration_seconds",
             Unit::Seconds,
             "One transaction of the embedded store, fsync included",
+        ),
+        (
+            "trunkline_state_commit_duration_seconds",
+            Unit::Seconds,
+            "One transaction of the plugins' state, fsync included",
         ),
         ("trunkline_store_commit_messages", Unit::Count, "Changes that shared one fsync"),
         ("trunkline_http_request_duration_seconds", Unit::Seconds, "HTTP requests"),

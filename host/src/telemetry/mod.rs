@@ -4,6 +4,7 @@
 
 mod calls;
 mod exposition;
+mod host_calls;
 mod limit;
 mod rollout;
 mod route;
@@ -11,6 +12,7 @@ mod trace;
 
 pub use calls::{Calls, Variant};
 pub use exposition::{Exposition, install, refresh_process};
+pub use host_calls::{HostCalls, HostOutcome};
 pub use rollout::{canary_seen, rollout_begun, rollout_ended, shadow_compared, shadow_skipped};
 pub use route::{PublishResult, Route, Settled};
 pub use trace::{EmittedTrace, SettledTrace};
@@ -54,6 +56,17 @@ pub fn queue_depth(queue: &QueueName, ready: u64, unacknowledged: u64, oldest: O
     }
     let age = oldest.map_or(0.0, |age| age.as_secs_f64());
     gauge!("trunkline_queue_oldest_message_age_seconds", "queue" => queue.to_string()).set(age);
+}
+
+/// One transaction of the plugins' state is on disk.
+pub fn state_committed(duration: Duration) {
+    histogram!("trunkline_state_commit_duration_seconds").record(duration.as_secs_f64());
+}
+
+/// The plugins' state could not be written or opened.
+pub fn state_failed(error: &str) {
+    counter!("trunkline_state_failures_total").increment(1);
+    error!(error, "the state of plugins cannot be written: calls that need it are retried");
 }
 
 /// A plugin is ready to run.

@@ -20,6 +20,10 @@ pub mod config;
 mod emission;
 mod event;
 mod failure;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "kv")]
+pub mod kv;
 pub mod log;
 pub mod testing;
 

@@ -1,4 +1,5 @@
-//! A native harness: events built in a line, log lines and config values kept apart for each test thread.
+//! A native harness: events built in a line; log lines, config values, state and a fake of the network kept apart for
+//! each test thread.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -54,4 +55,110 @@ pub(crate) fn record_log(level: Level, message: &str) {
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn config(key: &str) -> Option<String> {
     CONFIG.with_borrow(|values| values.get(key).cloned())
+}
+
+/// State in memory, one for each test thread.
+#[cfg(all(feature = "kv", not(target_family = "wasm")))]
+pub(crate) mod state {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    use crate::kv::Error;
+
+    thread_local! {
+        static VALUES: RefCell<BTreeMap<String, Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
+        static FAILING: RefCell<Option<String>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn fail(why: Option<&str>) {
+        FAILING.set(why.map(str::to_owned));
+    }
+
+    fn values<T>(work: impl FnOnce(&mut BTreeMap<String, Vec<u8>>) -> Result<T, Error>) -> Result<T, Error> {
+        match FAILING.with_borrow(Clone::clone) {
+            Some(why) => Err(Error(why)),
+            None => VALUES.with_borrow_mut(work),
+        }
+    }
+
+    pub(crate) fn get(key: &str) -> Result<Option<Vec<u8>>, Error> {
+        values(|values| Ok(values.get(key).cloned()))
+    }
+
+    pub(crate) fn set(key: &str, value: &[u8]) -> Result<(), Error> {
+        values(|values| {
+            values.insert(key.to_owned(), value.to_vec());
+            Ok(())
+        })
+    }
+
+    pub(crate) fn delete(key: &str) -> Result<(), Error> {
+        values(|values| {
+            values.remove(key);
+            Ok(())
+        })
+    }
+
+    pub(crate) fn exists(key: &str) -> Result<bool, Error> {
+        values(|values| Ok(values.contains_key(key)))
+    }
+
+    pub(crate) fn keys() -> Result<Vec<String>, Error> {
+        values(|values| Ok(values.keys().cloned().collect()))
+    }
+
+    pub(crate) fn increment(key: &str, by: i64) -> Result<i64, Error> {
+        let before = match get(key)? {
+            None => 0,
+            Some(bytes) => std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(|text| text.parse::<i64>().ok())
+                .ok_or_else(|| Error(format!("{key:?} holds no number")))?,
+        };
+        let after = before.checked_add(by).ok_or_else(|| Error(format!("{key:?} would not fit 64 bits")))?;
+        set(key, after.to_string().as_bytes())?;
+        Ok(after)
+    }
+
+    pub(crate) fn compare_and_set(key: &str, seen: Option<&[u8]>, value: &[u8]) -> Result<bool, Error> {
+        if get(key)?.as_deref() != seen {
+            return Ok(false);
+        }
+        set(key, value)?;
+        Ok(true)
+    }
+}
+
+/// Lets every access to the state fail on this thread, or no more.
+#[cfg(all(feature = "kv", not(target_family = "wasm")))]
+pub fn fail_state(why: Option<&str>) {
+    state::fail(why);
+}
+
+/// Whoever answers requests on this thread.
+#[cfg(all(feature = "http", not(target_family = "wasm")))]
+pub(crate) mod server {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use crate::http::{Error, Request, Response};
+
+    pub(super) type Server = dyn Fn(&Request) -> Result<Response, Error>;
+
+    thread_local! {
+        pub(super) static SERVER: RefCell<Option<Rc<Server>>> = const { RefCell::new(None) };
+    }
+
+    pub(crate) fn send(request: &Request) -> Result<Response, Error> {
+        match SERVER.with_borrow(Clone::clone) {
+            Some(server) => server(request),
+            None => Err(Error::Refused("no fake answers; see `testing::set_http`".to_owned())),
+        }
+    }
+}
+
+/// Answers the requests of this thread.
+#[cfg(all(feature = "http", not(target_family = "wasm")))]
+pub fn set_http(server: impl Fn(&crate::http::Request) -> Result<crate::http::Response, crate::http::Error> + 'static) {
+    server::SERVER.set(Some(std::rc::Rc::new(server)));
 }

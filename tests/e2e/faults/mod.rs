@@ -141,11 +141,11 @@ impl Breaker {
 }
 
 /// A mount point of the test, gone with it. The tests run as root, as in a container of CI.
-struct Mount(PathBuf);
+pub struct Mount(PathBuf);
 
 impl Mount {
     /// A small disk of its own.
-    fn small(at: &Path, megabytes: u32) -> Self {
+    pub fn small(at: &Path, megabytes: u32) -> Self {
         std::fs::create_dir_all(at).expect("a directory");
         mount(&["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"], at);
         Self(at.to_owned())

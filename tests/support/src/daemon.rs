@@ -36,12 +36,30 @@ impl Daemon {
     /// # Panics
     /// When it neither starts nor ends.
     pub async fn start(binary: &str, routes: &Path, state: &Path, broker: &str) -> Result<Self, Ended> {
+        Self::start_with(binary, routes, state, broker, &[]).await
+    }
+
+    /// As [`Daemon::start`], with further environment variables.
+    ///
+    /// # Errors
+    /// How it ended, when it did.
+    ///
+    /// # Panics
+    /// When it neither starts nor ends.
+    pub async fn start_with(
+        binary: &str,
+        routes: &Path,
+        state: &Path,
+        broker: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, Ended> {
         let mut child = Command::new(binary)
             .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--broker", broker, "--config"])
             .arg(routes)
             .arg("--state")
             .arg(state)
             .env("LOG_LEVEL", "info,trunkline::trace=debug")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

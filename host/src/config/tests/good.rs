@@ -270,7 +270,8 @@ fn plugins_limits_and_event_types() {
     assert_eq!(p.config["greeting"], "hello world");
     let timeout = Duration::from_secs(3);
     let memory_max_bytes = 128 * 1024 * 1024;
-    let own = Limits { memory_max_bytes, timeout, emissions_max: 3, output_max_bytes: 1024, log_max_bytes: 0 };
+    let base = Limits { memory_max_bytes, timeout, ..Limits::default() };
+    let own = Limits { emissions_max: 3, output_max_bytes: 1024, log_max_bytes: 0, ..base };
     assert_eq!(p.limits, own);
     assert_eq!(q.file, Path::new("/opt/plugins/q.wasm"));
     assert_eq!(q.limits, Limits { memory_max_bytes: 32 * 1024 * 1024, timeout, ..Limits::default() });

@@ -1,6 +1,7 @@
 //! The interfaces that a plugin may export, one module a version. A component must match exactly one; old plugins go
 //! on working beside new ones.
 
+mod kv;
 pub(super) mod messaging;
 pub(super) mod v0_1;
 
@@ -8,7 +9,9 @@ use wasmtime::Store;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::host::Host;
+use super::http;
 use super::load::Descriptor;
+use crate::config::Allow;
 use crate::event::{Emission, Event, Failure};
 
 /// The interface that a component is called through.
@@ -101,34 +104,86 @@ impl Pre {
 const GRANTED: [&str; 7] =
     ["wasi:cli/", "wasi:clocks/", "wasi:config/store", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
 
-/// Interfaces that exist in the contract but are not granted by this version, with the key that will grant them.
-const GRANTABLE: [(&str, &str); 2] = [("wasi:http/", "allow.http"), ("wasi:keyvalue/", "allow.kv")];
+/// Interfaces that a key grants, with that key and how it is written.
+const GRANTABLE: [(&str, Grant); 5] = [
+    ("wasi:http/outgoing-handler@", Grant::Http),
+    ("wasi:http/types@", Grant::Http),
+    ("wasi:keyvalue/store@", Grant::Kv),
+    ("wasi:keyvalue/atomics@", Grant::Kv),
+    ("wasi:keyvalue/batch@", Grant::Kv),
+];
+
+#[derive(Clone, Copy)]
+enum Grant {
+    Http,
+    Kv,
+}
+
+impl Grant {
+    fn is_given(self, allow: &Allow) -> bool {
+        match self {
+            Self::Http => !allow.http.is_empty(),
+            Self::Kv => allow.kv.is_some(),
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Http => "`allow.http`: write `allow.http = [\"https://HOST\"]`",
+            Self::Kv => "`allow.kv`: write `allow.kv = true`",
+        }
+    }
+}
 
 /// Puts everything that is granted to every plugin into the linker.
 pub(super) fn link_host(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
-    wasmtime_wasi_config::add_to_linker(linker, |host: &mut Host| (&*host.config).into())?;
+    wasmtime_wasi_config::add_to_linker(linker, |host: &mut Host| (&host.grants.config).into())?;
     v0_1::link_logging(linker)?;
     messaging::link(linker)
 }
 
-/// The imports that nobody grants, each with what to do about it.
-pub(super) fn refused_imports(component: &Component, engine: &wasmtime::Engine, interface: Interface) -> Vec<String> {
-    let kind = component.component_type();
-    let names = kind.imports(engine).map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
-    names.iter().filter_map(|name| refusal(name, interface)).collect()
+/// The linker of one plugin: what everybody gets, and what its grants add. Anything else is not there to be called.
+pub(super) fn granted(base: &Linker<Host>, allow: &Allow) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = base.clone();
+    if Grant::Http.is_given(allow) {
+        http::link(&mut linker)?;
+    }
+    if Grant::Kv.is_given(allow) {
+        kv::link(&mut linker)?;
+    }
+    Ok(linker)
 }
 
-fn refusal(name: &str, interface: Interface) -> Option<String> {
+/// The names of what a component imports.
+pub(super) fn imports(component: &Component, engine: &wasmtime::Engine) -> Vec<String> {
+    let kind = component.component_type();
+    let mut names = kind.imports(engine).map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
+    names.sort();
+    names
+}
+
+/// The imports that nobody grants, each with what to do about it.
+pub(super) fn refused_imports(
+    component: &Component,
+    engine: &wasmtime::Engine,
+    interface: Interface,
+    allow: &Allow,
+) -> Vec<String> {
+    imports(component, engine).iter().filter_map(|name| refusal(name, interface, allow)).collect()
+}
+
+fn refusal(name: &str, interface: Interface, allow: &Allow) -> Option<String> {
     let mut granted = GRANTED.iter().chain(interface.granted());
     if name.starts_with("wasi:logging/logging@") || granted.any(|granted| name.starts_with(granted)) {
         return None;
     }
     let grant = GRANTABLE.iter().find(|(prefix, _)| name.starts_with(prefix));
-    Some(match grant {
-        Some((_, key)) => format!("{name} (granted by `{key}`, which this version does not carry out)"),
-        None => format!("{name} (no key grants it)"),
-    })
+    match grant {
+        Some((_, grant)) if grant.is_given(allow) => None,
+        Some((_, grant)) => Some(format!("{name} (granted by {} in [plugins.NAME])", grant.key())),
+        None => Some(format!("{name} (no key grants it)")),
+    }
 }
 
 /// The one interface that a component exports a handler of.
@@ -140,22 +195,27 @@ pub(super) fn interface(component: &Component, engine: &wasmtime::Engine) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Origin;
 
     #[test]
     fn a_plugin_gets_no_network_and_no_state_unasked() {
         for granted in ["wasi:cli/stderr@0.2.6", "wasi:logging/logging@0.1.0-draft", "trunkline:plugin/types@0.1.0"] {
-            assert_eq!(refusal(granted, Interface::V0_1), None, "{granted}");
+            assert_eq!(refusal(granted, Interface::V0_1, &Allow::default()), None, "{granted}");
         }
-        assert_eq!(refusal("wasi:messaging/producer@0.2.0-draft", Interface::Messaging), None);
+        assert_eq!(refusal("wasi:messaging/producer@0.2.0-draft", Interface::Messaging, &Allow::default()), None);
+        let http = Allow { http: vec![Origin::parse("https://a.example").expect("an origin")], ..Allow::default() };
+        assert_eq!(refusal("wasi:http/outgoing-handler@0.2.4", Interface::V0_1, &http), None);
+        assert!(refusal("wasi:keyvalue/store@0.2.0-draft2", Interface::V0_1, &http).is_some(), "one is not the other");
+        assert!(refusal("wasi:http/incoming-handler@0.2.4", Interface::V0_1, &http).is_some());
         for (name, word) in [
             ("wasi:http/outgoing-handler@0.2.4", "allow.http"),
             ("wasi:keyvalue/store@0.2.0-draft2", "allow.kv"),
             ("wasi:messaging/producer@0.2.0-draft", "no key"),
             ("acme:thing/api@1.0.0", "no key"),
         ] {
-            assert!(refusal(name, Interface::V0_1).expect(name).contains(word), "{name}");
+            assert!(refusal(name, Interface::V0_1, &Allow::default()).expect(name).contains(word), "{name}");
         }
-        assert!(refusal("wasi:messaging/request-reply@0.2.0-draft", Interface::Messaging).is_some());
+        assert!(refusal("wasi:messaging/request-reply@0.2.0-draft", Interface::Messaging, &Allow::default()).is_some());
     }
 
     #[test]

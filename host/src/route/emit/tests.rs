@@ -39,6 +39,7 @@ fn build(types: Option<Vec<String>>, emissions: &[Emission]) -> Result<Vec<Publi
     let context = Context {
         route: &RouteName::new("r").expect("valid"),
         emit: &emit,
+        allow: None,
         codec: Codec::Raw,
         plugin: "p",
         digest: "d",

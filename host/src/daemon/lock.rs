@@ -1,0 +1,67 @@
+//! `trunkline lock`: what the plugins of a configuration are, and how that differs from the lock that is there.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::start_engine;
+use crate::config::{Config, Entry, Lock, Locked, Plugin};
+use crate::event::PluginName;
+use crate::plugin::{Compiled, Engine, Expected};
+
+/// The lock as it should be, and a line for each difference to the one beside routes.toml.
+///
+/// # Errors
+/// When a plugin cannot run: then there is nothing to lock.
+pub fn lock_plugins(config: &Config) -> anyhow::Result<(Lock, Vec<String>)> {
+    let engine = start_engine(config)?;
+    let directory = std::path::absolute(&config.file)?.parent().map(Path::to_owned).unwrap_or_default();
+    let entries = config.plugins.iter().map(|(name, plugin)| entry(&engine, &directory, name, plugin));
+    let lock = Lock::new(entries.collect::<anyhow::Result<_>>()?);
+    let old = match Locked::beside(&config.file) {
+        Locked::To(old) => Some(old),
+        Locked::No | Locked::Broken(_) => None,
+    };
+    let changes = changes(old.as_ref(), &lock);
+    Ok((lock, changes))
+}
+
+fn entry(engine: &Engine, directory: &Path, name: &PluginName, plugin: &Plugin) -> anyhow::Result<Entry> {
+    // The digest and the signature hold for a new lock too; only the old lock does not.
+    let expected = Expected::new(name, &Plugin { locked: None, ..plugin.clone() });
+    let compiled = Compiled::read(engine, &plugin.file, &expected).with_context(|| format!("plugin {name}"))?;
+    let (sha256, size, imports) = compiled.facts(engine);
+    let sha256 = sha256.to_owned();
+    compiled.link(engine, &plugin.allow).with_context(|| format!("plugin {name}"))?;
+    let file = plugin.file.strip_prefix(directory).unwrap_or(&plugin.file).display().to_string();
+    Ok(Entry { name: name.clone(), file, sha256, size, imports, allow: plugin.allow.written() })
+}
+
+fn changes(old: Option<&Lock>, new: &Lock) -> Vec<String> {
+    let mut changes = Vec::new();
+    for entry in &new.plugins {
+        let name = &entry.name;
+        let Some(known) = old.and_then(|old| old.find(name)) else {
+            changes.push(format!("{name}: new, sha256 {}", entry.sha256));
+            continue;
+        };
+        if known.sha256 != entry.sha256 {
+            changes.push(format!("{name}: sha256 {} becomes {}", known.sha256, entry.sha256));
+        }
+        if known.allow != entry.allow {
+            changes.push(format!("{name}: grants {:?} become {:?}", known.allow, entry.allow));
+        }
+        for import in entry.imports.iter().filter(|import| !known.imports.contains(import)) {
+            changes.push(format!("{name}: imports {import} now"));
+        }
+        for import in known.imports.iter().filter(|import| !entry.imports.contains(import)) {
+            changes.push(format!("{name}: does not import {import} any more"));
+        }
+        if known.file != entry.file {
+            changes.push(format!("{name}: file {} becomes {}", known.file, entry.file));
+        }
+    }
+    let gone = old.into_iter().flat_map(|old| &old.plugins).filter(|known| new.find(&known.name).is_none());
+    changes.extend(gone.map(|known| format!("{}: not used any more", known.name)));
+    changes
+}

@@ -1,0 +1,159 @@
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const QUOTA: Quota = Quota { bytes: 1 << 20, keys: 10_000 };
+
+fn plugin(name: &str) -> PluginName {
+    PluginName::new(name).expect("a name")
+}
+
+fn set(key: &str, value: &str) -> Change {
+    Change::Set(vec![(key.to_owned(), value.as_bytes().to_vec())])
+}
+
+fn text(value: Option<Vec<u8>>) -> Option<String> {
+    value.map(|value| String::from_utf8(value).expect("text"))
+}
+
+#[tokio::test]
+async fn tenants_and_plugins_are_apart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = State::open(dir.path()).expect("opened");
+    let spaces = [("p", Some("a")), ("p", Some("b")), ("p", None), ("p", Some("")), ("q", Some("a"))];
+    for (number, (name, tenant)) in spaces.iter().enumerate() {
+        let mut space = state.space(&plugin(name), *tenant, QUOTA);
+        assert_eq!(space.get("k"), Ok(None), "{name} {tenant:?} sees no other's");
+        space.change(set("k", &number.to_string())).await.expect("set");
+    }
+    for (number, (name, tenant)) in spaces.iter().enumerate() {
+        let mut space = state.space(&plugin(name), *tenant, QUOTA);
+        assert_eq!(text(space.get("k").expect("read")), Some(number.to_string()));
+        assert_eq!(space.keys(None).expect("read").keys, ["k"]);
+        space.change(Change::Delete(vec!["k".to_owned(), "none".to_owned()])).await.expect("deleted");
+        assert_eq!(space.exists("k"), Ok(false));
+    }
+}
+
+#[tokio::test]
+async fn flushed_is_on_disk_and_a_second_opener_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = State::open(dir.path()).expect("opened");
+    assert!(matches!(State::open(dir.path()), Err(Error::Unavailable(_))), "one daemon a directory");
+    let mut space = state.space(&plugin("p"), None, QUOTA);
+    space.change(set("k", "v")).await.expect("set");
+    space.flush().await.expect("flushed");
+    // As a crash leaves it: a copy of the file while the store is open.
+    let other = tempfile::tempdir().expect("a directory");
+    std::fs::copy(dir.path().join("state.redb"), other.path().join("state.redb")).expect("copied");
+    let copy = State::open(other.path()).expect("opened");
+    assert_eq!(text(copy.space(&plugin("p"), None, QUOTA).get("k").expect("read")), Some("v".to_owned()));
+}
+
+#[tokio::test]
+async fn quotas_hold_and_what_is_refused_leaves_no_trace() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = State::open(dir.path()).expect("opened");
+    let quota = Quota { bytes: 100, keys: 3 };
+    let mut space = state.space(&plugin("p"), None, quota);
+    space.change(set("k", &"v".repeat(90))).await.expect("fits");
+    let both = Change::Set(vec![("k".to_owned(), b"new".to_vec()), ("l".to_owned(), vec![b'x'; 98])]);
+    assert!(matches!(space.change(both).await, Err(Error::Quota(text)) if text == "100 bytes"));
+    assert_eq!(space.get("k").expect("read").map(|value| value.len()), Some(90), "a batch is made whole or not at all");
+    assert_eq!(space.exists("l"), Ok(false));
+    space.change(set("k", "short")).await.expect("smaller");
+    for key in ["l", "m"] {
+        space.change(set(key, "")).await.expect("fits");
+    }
+    assert!(matches!(space.change(set("n", "")).await, Err(Error::Quota(text)) if text == "3 keys"));
+    assert!(matches!(space.change(Change::Increment("n".to_owned(), 1)).await, Err(Error::Quota(_))));
+    space.change(Change::Delete(vec!["l".to_owned()])).await.expect("deleted");
+    space.change(set("n", "")).await.expect("room again");
+    let mut other = state.space(&plugin("p"), Some("t"), quota);
+    other.change(set("k", &"v".repeat(90))).await.expect("each tenant has a quota of its own");
+    let mut tight = state.space(&plugin("p"), Some("t"), Quota { bytes: 10, keys: 3 });
+    tight.change(set("k", &"v".repeat(50))).await.expect("less than before, though over a lowered quota");
+    assert!(matches!(tight.change(set("k", &"v".repeat(60))).await, Err(Error::Quota(_))));
+}
+
+#[tokio::test]
+async fn keys_and_values_have_bounds() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = State::open(dir.path()).expect("opened");
+    let mut space = state.space(&plugin("p"), None, Quota { bytes: 1 << 30, keys: 10 });
+    for change in [
+        set("", "v"),
+        set(&"k".repeat(KEY_MAX_BYTES + 1), "v"),
+        set("k", &"v".repeat(VALUE_MAX_BYTES + 1)),
+        Change::Delete(vec!["k".to_owned(); BATCH_MAX + 1]),
+    ] {
+        assert!(matches!(space.change(change).await, Err(Error::Unfit(_))));
+    }
+    space.change(set("text", "seven")).await.expect("set");
+    assert!(matches!(space.change(Change::Increment("text".to_owned(), 1)).await, Err(Error::Unfit(_))));
+    space.change(set("n", &i64::MAX.to_string())).await.expect("set");
+    assert!(matches!(space.change(Change::Increment("n".to_owned(), 1)).await, Err(Error::Unfit(_))));
+    assert_eq!(space.change(Change::Increment("n".to_owned(), -1)).await, Ok(Answer::Number(i64::MAX - 1)));
+}
+
+#[tokio::test]
+async fn a_swap_needs_the_value_that_was_seen() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = State::open(dir.path()).expect("opened");
+    let mut space = state.space(&plugin("p"), None, QUOTA);
+    let swap = |seen: Option<&str>, value: &str| Change::Swap {
+        key: "k".to_owned(),
+        seen: seen.map(|seen| seen.as_bytes().to_vec()),
+        value: value.as_bytes().to_vec(),
+    };
+    assert_eq!(space.change(swap(Some("x"), "1")).await, Ok(Answer::Other(None)));
+    assert_eq!(space.change(swap(None, "1")).await, Ok(Answer::Done));
+    assert_eq!(space.change(swap(None, "2")).await, Ok(Answer::Other(Some(b"1".to_vec()))));
+    assert_eq!(space.change(swap(Some("1"), "2")).await, Ok(Answer::Done));
+}
+
+#[tokio::test]
+async fn keys_come_in_pages() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = State::open(dir.path()).expect("opened");
+    let mut space = state.space(&plugin("p"), Some("t"), QUOTA);
+    let wanted = (0..2500).map(|number| format!("k{number:05}")).collect::<Vec<_>>();
+    for part in wanted.chunks(BATCH_MAX) {
+        let pairs = part.iter().map(|key| (key.clone(), Vec::new())).collect();
+        space.change(Change::Set(pairs)).await.expect("set");
+    }
+    state.space(&plugin("p"), Some("u"), QUOTA).change(set("other", "")).await.expect("set");
+    let (mut found, mut cursor, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = space.keys(cursor.as_deref()).expect("read");
+        found.extend(page.keys);
+        pages += 1;
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!((found == wanted, pages), (true, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_at_a_time_lose_no_increment() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = State::open(dir.path()).expect("opened");
+    let mut tasks = tokio::task::JoinSet::new();
+    let started = Instant::now();
+    for _ in 0..16 {
+        let state = state.clone();
+        tasks.spawn(async move {
+            for _ in 0..100 {
+                let mut space = state.space(&plugin("p"), None, QUOTA);
+                space.change(Change::Increment("n".to_owned(), 1)).await.expect("added");
+                space.flush().await.expect("flushed");
+            }
+        });
+    }
+    tasks.join_all().await;
+    println!("1600 durable increments, 16 at a time: {:?}", started.elapsed());
+    assert_eq!(text(state.space(&plugin("p"), None, QUOTA).get("n").expect("read")), Some("1600".to_owned()));
+    assert!(started.elapsed() < Duration::from_secs(60));
+}

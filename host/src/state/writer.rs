@@ -1,0 +1,143 @@
+//! The one writer: takes what came, applies it in one transaction, and syncs when somebody waits for the disk.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use redb::{Database, Durability};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Answer, Command, Error, Mark, Shared, gone, table, unavailable};
+use crate::telemetry;
+
+/// Commands of one transaction.
+const TRANSACTION_MAX: usize = 512;
+
+pub(super) fn start(shared: Arc<Shared>, commands: mpsc::Receiver<Command>) -> Result<(), Error> {
+    let file = shared.file.clone();
+    let writer = Writer { shared, commands };
+    let thread = std::thread::Builder::new().name("trunkline-state".to_owned()).spawn(move || writer.run());
+    thread.map(drop).map_err(|error| unavailable(&file, &error))
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<Command>,
+}
+
+type Reply = oneshot::Sender<Result<(Answer, Mark), Error>>;
+
+impl Writer {
+    fn run(mut self) {
+        while let Some(first) = self.commands.blocking_recv() {
+            let mut taken = vec![first];
+            while taken.len() < TRANSACTION_MAX
+                && let Ok(next) = self.commands.try_recv()
+            {
+                taken.push(next);
+            }
+            self.serve(taken);
+        }
+        // Nobody is left who could wait, but a clean end costs no more than this.
+        self.serve(Vec::new());
+    }
+
+    fn serve(&self, taken: Vec<Command>) {
+        let is_end = taken.is_empty();
+        let wants_disk = is_end || taken.iter().any(|command| matches!(command, Command::Flush(_)));
+        let is_dirty = self.shared.applied.load(Ordering::Acquire) > self.shared.durable.load(Ordering::Acquire);
+        let has_changes = taken.iter().any(|command| matches!(command, Command::Change { .. }));
+        let (mut answers, mut flushes) = (Vec::new(), Vec::new());
+        let result = match has_changes || (wants_disk && is_dirty) {
+            true => self.transaction(taken, wants_disk, &mut answers, &mut flushes),
+            false => {
+                flushes.extend(taken.into_iter().filter_map(|command| match command {
+                    Command::Flush(reply) => Some(reply),
+                    Command::Change { .. } => None,
+                }));
+                Ok(self.mark())
+            }
+        };
+        if let Err(error) = &result {
+            self.recover(error);
+        }
+        for (reply, answer) in answers {
+            let answer = match &result {
+                Ok(mark) => answer.map(|answer| (answer, *mark)),
+                Err(error) => Err(error.clone()),
+            };
+            let _gone = reply.send(answer);
+        }
+        for reply in flushes {
+            let _gone = reply.send(result.clone().map(drop));
+        }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { epoch: self.shared.epoch.load(Ordering::Acquire), number: self.shared.applied.load(Ordering::Acquire) }
+    }
+
+    /// Applies everything, or nothing of it. A change that its own rules refuse leaves no trace and stops nobody.
+    fn transaction(
+        &self,
+        taken: Vec<Command>,
+        wants_disk: bool,
+        answers: &mut Vec<(Reply, Result<Answer, Error>)>,
+        flushes: &mut Vec<oneshot::Sender<Result<(), Error>>>,
+    ) -> Result<Mark, Error> {
+        let failed = |error: redb::Error| unavailable(&self.shared.file, &error);
+        let started = Instant::now();
+        let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        let begun = match database.as_ref() {
+            Some(database) => begin(database, wants_disk).map_err(failed),
+            None => Err(gone()),
+        };
+        let mut broken = None;
+        for command in taken {
+            match command {
+                Command::Flush(reply) => flushes.push(reply),
+                Command::Change { space, quota, change, reply } => {
+                    let answer = match &begun {
+                        Ok(write) if broken.is_none() => table::apply(write, &space, quota, &change),
+                        Ok(_) | Err(_) => Err(gone()),
+                    };
+                    if let Err(error @ Error::Unavailable(_)) = &answer {
+                        broken.get_or_insert_with(|| error.clone());
+                    }
+                    answers.push((reply, answer));
+                }
+            }
+        }
+        let write = begun?;
+        if let Some(broken) = broken {
+            return Err(broken);
+        }
+        write.commit().map_err(|error| failed(error.into()))?;
+        drop(database);
+        let number = self.shared.applied.fetch_add(1, Ordering::AcqRel) + 1;
+        if wants_disk {
+            self.shared.durable.store(number, Ordering::Release);
+            telemetry::state_committed(started.elapsed());
+        }
+        Ok(self.mark())
+    }
+
+    /// After an error of the disk redb refuses everything: what is on disk is opened anew.
+    fn recover(&self, error: &Error) {
+        telemetry::state_failed(&error.to_string());
+        self.shared.epoch.fetch_add(1, Ordering::AcqRel);
+        let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        *database = None;
+        match table::open(&self.shared.file) {
+            Ok(opened) => *database = Some(opened),
+            Err(error) => telemetry::state_failed(&error.to_string()),
+        }
+        self.shared.durable.store(self.shared.applied.load(Ordering::Acquire), Ordering::Release);
+    }
+}
+
+fn begin(database: &Database, wants_disk: bool) -> Result<redb::WriteTransaction, redb::Error> {
+    let mut write = database.begin_write()?;
+    write.set_durability(if wants_disk { Durability::Immediate } else { Durability::None })?;
+    Ok(write)
+}

@@ -1,0 +1,119 @@
+//! `plugins.lock`: what may run, by content, with its grants.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::refusal;
+use crate::bench::{BINARY, Bench};
+
+const ROUTES: &str = r#"
+plugin-dir = "plugins"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+[routes.echo]
+from = "echo"
+plugin = "echo"
+[routes.keep]
+from = "keep"
+plugin = "keeper"
+[plugins.keeper]
+allow = { kv = true }
+"#;
+
+/// A custom section, which changes a component's bytes and nothing else.
+const SECTION: [u8; 5] = [0, 3, 1, b'x', 0];
+
+fn bench() -> Bench {
+    let bench = Bench::embedded();
+    std::fs::create_dir(bench.path("plugins")).expect("a directory");
+    for guest in ["echo", "keeper"] {
+        put(&bench.path("plugins").join(format!("{guest}.wasm")), guest);
+    }
+    bench.write_routes(ROUTES);
+    bench
+}
+
+fn put(to: &Path, guest: &str) {
+    std::fs::copy(trunkline_support::guests().join(format!("{guest}.wasm")), to).expect("copied");
+}
+
+fn lock(bench: &Bench, check: bool) -> (Option<i32>, String) {
+    let mut command = Command::new(BINARY);
+    command.arg("lock").args(check.then_some("--check")).arg("--config").arg(bench.path("routes.toml"));
+    let output = command.arg("--state").arg(bench.path("other")).output().expect("runs");
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.code(), printed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_names_what_may_run() {
+    let bench = bench();
+    let (code, text) = lock(&bench, true);
+    assert!(code == Some(1) && text.contains("echo") && text.contains("trunkline lock"), "{code:?} {text}");
+    assert!(!bench.path("plugins.lock").exists(), "--check writes nothing");
+    let (code, text) = lock(&bench, false);
+    assert_eq!(code, Some(0), "{text}");
+    let written = std::fs::read_to_string(bench.path("plugins.lock")).expect("written");
+    for part in
+        ["name = \"keeper\"", "file = \"plugins/keeper.wasm\"", "wasi:keyvalue/store@0.2.0-draft2", "quota = 16777216"]
+    {
+        assert!(written.contains(part), "{part}: {written}");
+    }
+    assert_eq!(lock(&bench, true), (Some(0), lock(&bench, true).1));
+
+    let daemon = bench.start(ROUTES).await;
+    assert_eq!((refusal(&daemon, "echo"), refusal(&daemon, "keep")), (String::new(), String::new()));
+    assert!(daemon.terminate().await.success());
+
+    let mut changed = std::fs::read(bench.path("plugins/echo.wasm")).expect("a file");
+    changed.extend(SECTION);
+    std::fs::write(bench.path("plugins/echo.wasm"), changed).expect("a file");
+    let more = ROUTES.replace("kv = true", "kv = { quota = \"1GiB\" }");
+    let daemon = bench.start(&more).await;
+    let (echo, keep) = (refusal(&daemon, "echo"), refusal(&daemon, "keep"));
+    assert!(
+        echo.contains("plugins.lock grants what plugin echo may do to") && echo.contains("run `trunkline lock`"),
+        "{echo}"
+    );
+    assert!(keep.contains("the grants of plugin keeper differ") && keep.contains("run `trunkline lock`"), "{keep}");
+    assert!(daemon.terminate().await.success());
+    let (code, text) = lock(&bench, true);
+    assert!(code == Some(1) && text.contains("echo: sha256") && text.contains("keeper: grants"), "{text}");
+    assert_eq!(lock(&bench, false).0, Some(0));
+    assert_eq!(lock(&bench, true).0, Some(0));
+
+    let third =
+        more + "[routes.third]\nfrom = \"third\"\nplugin = \"third\"\n[plugins.third]\nfile = \"plugins/echo.wasm\"\n";
+    let daemon = bench.start(&third).await;
+    assert!(refusal(&daemon, "third").contains("plugin third is not in plugins.lock"), "{}", refusal(&daemon, "third"));
+    assert!(daemon.terminate().await.success());
+    let daemon = bench.start(&format!("locked = false\n{third}")).await;
+    assert_eq!(refusal(&daemon, "third"), "", "unlocked on purpose");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locked_wants_a_lock_that_can_be_read() {
+    let bench = bench();
+    let locked = format!("locked = true\n{ROUTES}");
+    let daemon = bench.start(&locked).await;
+    assert!(refusal(&daemon, "echo").contains("plugins.lock is not there; run `trunkline lock`"));
+    assert!(daemon.terminate().await.success());
+    std::fs::write(bench.path("plugins.lock"), "version = 1\nplugin = 7\n").expect("a file");
+    let daemon = bench.start(ROUTES).await;
+    assert!(refusal(&daemon, "keep").contains("plugins.lock cannot be used"), "{}", refusal(&daemon, "keep"));
+    assert_eq!(lock(&bench, false).0, Some(0), "a broken lock is written anew");
+    assert_eq!(lock(&bench, true).0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grants_belong_to_the_digest() {
+    let bench = bench();
+    let digest = "00".repeat(32);
+    let daemon = bench.start(&ROUTES.replace("allow = { kv", &format!("digest = \"{digest}\"\nallow = {{ kv"))).await;
+    let error = refusal(&daemon, "keep");
+    assert!(error.contains("grants belongs to that digest only") && error.contains(&digest), "{error}");
+    // A plugin that cannot be loaded cannot be locked, and then nothing is.
+    let (code, text) = lock(&bench, false);
+    assert!(code == Some(1) && text.contains("keeper"), "{code:?} {text}");
+    assert!(!bench.path("plugins.lock").exists());
+}
