@@ -137,7 +137,7 @@ async fn answers(bench: &Bench, routes: &str, language: &str, cases: &[Case]) ->
 fn fields(message: &Message) -> BTreeMap<String, String> {
     let properties = &message.properties;
     let named = ["trunkline-route", "trunkline-plugin", "trunkline-plugin-digest"];
-    let headers = properties.headers.iter().filter(|(name, _)| !named.contains(&name.as_ref()));
+    let headers = properties.headers.iter().filter(|(name, _)| !named.contains(name));
     let mut fields: BTreeMap<_, _> =
         headers.map(|(name, value)| (format!("header {name}"), format!("{value:?}"))).collect();
     for (name, value) in [

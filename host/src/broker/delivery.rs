@@ -1,0 +1,118 @@
+//! What a consumer gets, and how it is answered: once, and only with a receipt.
+
+use std::sync::Arc;
+
+use super::{Error, Receipt, amqp, embedded};
+use crate::event::{Message, QueueName};
+
+/// What [`Subscription::next`] gives.
+#[derive(Debug)]
+pub enum Next {
+    /// A message to answer.
+    Delivery(Delivery),
+    /// The subscription is over, with the reason; subscribe again when the broker is connected.
+    Ended(String),
+}
+
+/// A consumer of one queue.
+pub enum Subscription {
+    /// On a channel of its own.
+    Amqp(Box<amqp::Subscription>),
+    /// On a queue of ours.
+    Embedded(embedded::Subscription),
+}
+
+impl Subscription {
+    /// The next delivery. Safe to drop while waiting (as an arm of `select!`).
+    pub async fn next(&mut self) -> Next {
+        match self {
+            Self::Amqp(subscription) => subscription.next().await,
+            Self::Embedded(subscription) => subscription.next().await,
+        }
+    }
+
+    /// Changes how many deliveries may be unanswered; what was handed out stays handed out.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the subscription is over.
+    pub async fn resize(&mut self, prefetch: u16) -> Result<(), Error> {
+        match self {
+            Self::Amqp(subscription) => subscription.resize(prefetch).await,
+            Self::Embedded(subscription) => {
+                subscription.resize(prefetch);
+                Ok(())
+            }
+        }
+    }
+
+    /// Stops new deliveries at the broker and gives back those that were not handed out by `next`. What was handed
+    /// out can still be settled. Called before [`Subscription::close`] when draining.
+    pub async fn cancel(&mut self) {
+        match self {
+            Self::Amqp(subscription) => subscription.cancel().await,
+            Self::Embedded(subscription) => subscription.cancel().await,
+        }
+    }
+
+    /// Sends every acknowledgement that is still buffered, waits until the broker has taken them, and gives what is
+    /// unanswered back to the queue.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when acknowledgements may not have arrived: those messages come again.
+    pub async fn close(self) -> Result<(), Error> {
+        match self {
+            Self::Amqp(subscription) => subscription.close().await,
+            Self::Embedded(subscription) => subscription.close().await,
+        }
+    }
+}
+
+/// Deliveries before this one that make a message a suspect: it may be what ended the daemon. The embedded broker counts so
+/// many at least for what was in work when a run ended badly, since nobody knows how often it was handed out.
+pub(super) const SUSPECT_DELIVERIES: u32 = 2;
+
+/// A message to be answered once. Dropped without an answer it stays unacknowledged until its subscription ends.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message.
+    pub message: Arc<Message>,
+    /// The queue it came from.
+    pub queue: QueueName,
+    /// False only when the broker knows that it was never delivered before.
+    pub redelivered: bool,
+    /// Deliveries before this one, as far as the broker counts them.
+    pub delivery_count: u32,
+    pub(super) answer: Answer,
+}
+
+/// The way back.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Amqp(amqp::Answer),
+    Embedded(embedded::Answer),
+}
+
+/// How a delivery is answered. There is no reject: a dead letter is a confirmed publish of ours and then an ack.
+#[derive(Debug)]
+pub enum Settlement {
+    /// Everything that follows from it is confirmed.
+    Ack(Receipt),
+}
+
+impl Delivery {
+    /// Whether it came back so often that it may be what ended a daemon.
+    #[must_use]
+    pub const fn is_suspect(&self) -> bool {
+        self.delivery_count >= SUSPECT_DELIVERIES
+    }
+
+    /// Answers. Acknowledgements are sent in batches; one that belongs to a lost session is dropped, and the broker
+    /// delivers the message again.
+    pub fn settle(self, settlement: Settlement) {
+        let Settlement::Ack(_receipt) = settlement;
+        match self.answer {
+            Answer::Amqp(answer) => answer.ack(),
+            Answer::Embedded(answer) => answer.ack(),
+        }
+    }
+}
