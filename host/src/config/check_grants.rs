@@ -174,7 +174,11 @@ fn secret(cx: &mut Context<'_>, source: &Table<'_>, directory: &Path) -> Option<
                 |value| filled(value).ok_or_else(|| format!("environment variable {name} is empty")),
             ))
         }
-        (None, Some(file)) => Some(read(&directory.join(&file.value))),
+        (None, Some(file)) => {
+            let file = directory.join(&file.value);
+            cx.further.push(file.clone());
+            Some(read(&file))
+        }
         (Some(_), Some(_)) => {
             cx.error(Code::BadSecret, &source.place, format!("{} has both `env` and `file`", source.title))
                 .help("keep one");
@@ -217,6 +221,27 @@ pub(super) fn signers(cx: &mut Context<'_>, table: &Table<'_>) -> Option<Vec<Str
         }
     }
     Some(signers)
+}
+
+/// A shadow runs on copies of events whose effects are another plugin's: it may have none of its own.
+pub(super) fn check_shadows(
+    cx: &mut Context<'_>,
+    routes: &BTreeMap<RouteName, Route>,
+    plugins: &BTreeMap<PluginName, Plugin>,
+    places: &BTreeMap<RouteName, Place>,
+) {
+    for (name, route) in routes {
+        let Some(shadow) = route.shadow.as_ref().map(|shadow| &shadow.plugin) else { continue };
+        let allow = plugins.get(shadow).map(|plugin| &plugin.allow);
+        let acts = allow.is_some_and(|allow| !allow.http.is_empty() || allow.kv.is_some());
+        if let Some(place) = places.get(name).filter(|_| acts) {
+            let message = format!(
+                "the shadow \"{shadow}\" of this route may use http or kv, so copies of events would have effects"
+            );
+            cx.error(Code::ShadowGrants, place, message)
+                .help(format!("remove `http` and `kv` from [plugins.{shadow}]"));
+        }
+    }
 }
 
 /// Tells of routes whose plugin may not emit where they publish to. An exchange that no grant names is an error; a key

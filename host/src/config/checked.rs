@@ -15,7 +15,7 @@ use crate::event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, 
 pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
-    /// That file, those it includes, and the directories that they are looked for in. Absolute.
+    /// That file, those it includes, the directories that they are looked for in, and the files of secrets. Absolute.
     pub files: Vec<PathBuf>,
     /// sha-256 over the texts of all files, lower-case hexadecimal.
     pub digest: String,

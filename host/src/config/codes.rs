@@ -73,6 +73,7 @@ codes! {
     BadSecret "TL043" "A secret of a plugin is { env = \"NAME\" } or { file = \"PATH\" }; the plugin reads it through wasi:config/store under the secret's name, so that name cannot be one of `config` too. A relative path begins at the directory of routes.toml; white space at both ends is taken off. A secret that is not there is no error of the file: it holds the routes of its plugin down, with the reason in the log and in /health.";
     EmitGrant "TL044" "With `emit` in `allow` a plugin may emit only to the exchanges and keys that are listed; everything else is dead-lettered as `invalid`. This route publishes to an exchange that is not listed (an error: nothing it emits could be published), or with a key that is not (a warning, because a plugin may choose another key). Without `emit` in `allow` the route's own `emit` decides.";
     BadSigner "TL045" "`require-signature` lists public keys of minisign, at the top of the file for all plugins or in [plugins.NAME] for one: the second line of a .pub file, 56 characters that begin with RW. A plugin then needs a signature by one of these keys in a file of its name with .minisig after it, made with `minisign -S -m NAME.wasm`.";
+    ShadowGrants "TL046" "A shadow gets copies of events that another plugin handles, and its answers are only compared. With `http` or `kv` in its `allow` each event would have its effects twice, and the answers of the outside would not be those that the first plugin got. Such a plugin is tried as a canary.";
 }
 
 impl Code {

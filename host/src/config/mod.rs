@@ -158,7 +158,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Rejected> {
 /// Checks the text of the file, and of those that it includes.
 fn check(source: &str, sources: &Sources) -> Result<Loaded, Rejected> {
     let mut files = Files::new(&sources.file, source.to_owned());
-    let mut cx = Context { findings: Findings::default(), environment: &sources.environment };
+    let mut cx = Context { findings: Findings::default(), environment: &sources.environment, further: Vec::new() };
     let mut top = parse(&mut cx, source).into_inner();
     let found = include::read(&mut cx, &Table::top(&top), &sources.directory(), &mut files);
     let padded = files.iter().skip(1).map(File::padded).collect::<Vec<_>>();
@@ -167,8 +167,9 @@ fn check(source: &str, sources: &Sources) -> Result<Loaded, Rejected> {
         include::merge(&mut cx, &mut top, included);
     }
     let first = std::path::absolute(&sources.file).unwrap_or_else(|_| sources.file.clone());
-    let all: Vec<PathBuf> = std::iter::once(first).chain(found.files).chain(found.directories).collect();
     let config = read(&mut cx, &Table::top(&top), source, sources);
+    let further = std::mem::take(&mut cx.further);
+    let all: Vec<PathBuf> = std::iter::once(first).chain(found.files).chain(found.directories).chain(further).collect();
     let diagnostics = cx.findings.finish(&files);
     match config.filter(|_| diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning)) {
         Some(config) => {
@@ -220,6 +221,7 @@ fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) 
     let routes = derive::routes(cx, &exchanges, &mut derived, raw, native_delay);
     cycles::warn(cx, &routes, &derived.bindings, &exchanges.by_name, &places);
     check_grants::check_emit(cx, &routes, &plugins, &places);
+    check_grants::check_shadows(cx, &routes, &plugins, &places);
     lock::apply(&lock::locked(&sources.file, top.boolean(cx, "locked")), &mut plugins);
     let topology = Topology {
         mode: broker.mode,

@@ -59,7 +59,8 @@ impl Expected {
 }
 
 /// `NAME.wasm.minisig`
-fn signature_file(file: &Path) -> PathBuf {
+#[must_use]
+pub fn signature_file(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".minisig");
     PathBuf::from(name)

@@ -18,7 +18,7 @@ mod slot;
 mod stdio;
 
 pub use engine::Engine;
-pub use expect::Expected;
+pub use expect::{Expected, signature_file};
 pub use invoke::Invocation;
 pub use load::{Compiled, Descriptor, Error, Linked, Ready, digest_of, load, load_one};
 pub use slot::Slot;

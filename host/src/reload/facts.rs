@@ -1,7 +1,10 @@
 //! What a file looked like, without reading it.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::config;
+use crate::plugin;
 
 /// Two equal ones are the same content, as far as a file system tells. Symbolic links are followed, so a link that is
 /// pointed elsewhere is another file.
@@ -27,4 +30,10 @@ impl Facts {
             changed: (found.ctime(), found.ctime_nsec()),
         })
     }
+}
+
+/// The files that decide whether a plugin runs: its own first, and its signature where one is demanded.
+pub(super) fn files(settings: &config::Plugin) -> Vec<PathBuf> {
+    let signature = (!settings.signers.is_empty()).then(|| plugin::signature_file(&settings.file));
+    std::iter::once(settings.file.clone()).chain(signature).collect()
 }

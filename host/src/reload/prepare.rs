@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-use super::facts::Facts;
+use super::facts::{self, Facts};
 use super::{Fault, Inputs, Refused};
 use crate::config::{self, Config};
 use crate::event::PluginName;
@@ -33,7 +33,8 @@ pub struct Generation {
 #[derive(Clone)]
 pub struct Installed {
     settings: config::Plugin,
-    facts: Option<Facts>,
+    /// Of the component and what belongs to it.
+    facts: Vec<Option<Facts>>,
     /// The plugin, or why it cannot run.
     pub state: Result<Ready, String>,
     /// Its file is gone; it runs on from memory.
@@ -141,15 +142,19 @@ impl Preparer {
         let mut installed = BTreeMap::new();
         for (name, settings) in &config.plugins {
             // Looked at before it is read: a file that changes meanwhile is noticed the next time.
-            let facts = Facts::of(&settings.file);
+            let facts: Vec<Option<Facts>> = facts::files(settings).iter().map(|file| Facts::of(file)).collect();
             let old = before.plugins.get(name).filter(|old| old.settings == *settings);
-            if let Some(kept) = old.and_then(|old| old.kept(name, facts)) {
+            if let Some(kept) = old.and_then(|old| old.kept(name, &facts)) {
                 installed.insert(name.clone(), kept);
                 continue;
             }
             let (engine, name, settings) = (self.engine.clone(), name.clone(), settings.clone());
             let mut known = self.recent(&settings);
             known.extend(old.and_then(|old| old.state.as_ref().ok()).cloned());
+            if !settings.signers.is_empty() {
+                // The same component may have lost its signature.
+                known.clear();
+            }
             tasks.spawn(async move {
                 let state = load(&engine, &name, &settings, known).await;
                 (name, Installed { settings, facts, state, orphaned: false })
@@ -167,11 +172,12 @@ impl Preparer {
 
 impl Installed {
     /// Itself, when its file is as it was, or is gone while the plugin is in memory.
-    fn kept(&self, name: &PluginName, facts: Option<Facts>) -> Option<Self> {
+    fn kept(&self, name: &PluginName, facts: &[Option<Facts>]) -> Option<Self> {
+        let is_gone = facts.first().is_none_or(Option::is_none);
         if facts == self.facts {
-            return Some(Self { orphaned: self.orphaned && facts.is_none(), ..self.clone() });
+            return Some(Self { orphaned: self.orphaned && is_gone, ..self.clone() });
         }
-        if facts.is_none() && self.state.is_ok() {
+        if is_gone && self.state.is_ok() {
             if !self.orphaned {
                 telemetry::plugin_orphaned(name, &self.settings.file);
             }

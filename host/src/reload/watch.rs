@@ -14,7 +14,7 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-use super::facts::Facts;
+use super::facts::{self, Facts};
 use crate::config::{Config, Lock};
 
 /// How often the files are looked at without a notification.
@@ -39,7 +39,7 @@ impl Inputs {
     /// Everything that a configuration is read from and names.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let plugins = config.plugins.values().map(|plugin| plugin.file.clone());
+        let plugins = config.plugins.values().flat_map(facts::files);
         Self::new(config.files.iter().cloned().chain(plugins).chain([Lock::beside(&config.file)]))
     }
 

@@ -264,7 +264,9 @@ mod tests {
             assert!(read("README.md").starts_with("# my-greeter\n"));
             assert!(read("routes.toml").contains("[routes.my-greeter]"));
             for (name, text) in template::files(language, "my-greeter", None) {
-                assert!(!text.contains("{{"), "{language}: {name} has a hole");
+                // A type in a comment of JavaScript has a space behind its braces.
+                let is_hole = |rest: &&str| rest.starts_with(|letter: char| letter.is_alphabetic());
+                assert_eq!(text.split("{{").skip(1).find(is_hole), None, "{language}: {name} has a hole");
             }
             let again = create(&request("other", language, &path));
             assert!(matches!(again, Err(Error::Exists(_))), "{again:?}");

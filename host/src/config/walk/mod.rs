@@ -7,6 +7,7 @@ pub(super) use table::Table;
 
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -20,6 +21,8 @@ use crate::event::NameError;
 pub(super) struct Context<'e> {
     pub(super) findings: Findings,
     pub(super) environment: &'e BTreeMap<String, String>,
+    /// Further files whose content matters, such as those of secrets.
+    pub(super) further: Vec<PathBuf>,
 }
 
 impl Context<'_> {
