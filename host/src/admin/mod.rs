@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -62,6 +62,7 @@ pub trait Backend: Send + Sync + 'static {
 struct Shared {
     backend: Arc<dyn Backend>,
     tokens: Arc<[config::Token]>,
+    max_body_bytes: usize,
 }
 
 /// Serves until `stop`, then answers what is under way and returns.
@@ -74,20 +75,19 @@ pub async fn serve(
     backend: Arc<dyn Backend>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let shared = Shared { backend, tokens: settings.tokens.clone().into() };
-    let router = router(shared, settings.max_body_bytes);
+    let shared = Shared { backend, tokens: settings.tokens.clone().into(), max_body_bytes: settings.max_body_bytes };
+    let router = router(shared);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-fn router(shared: Shared, max_body_bytes: usize) -> Router {
+fn router(shared: Shared) -> Router {
     let api = Router::new()
         .route("/api/v1/events", post(events::publish))
         .route("/api/v1/generation", get(generation::show))
         .route("/api/v1/reload", post(generation::reload))
         .route("/api/v1/rollouts", get(rollouts::list))
         .route("/api/v1/rollouts/{route}/{order}", post(rollouts::order))
-        .layer(middleware::from_fn_with_state(shared.clone(), auth::require_token))
-        .layer(DefaultBodyLimit::max(max_body_bytes));
+        .layer(middleware::from_fn_with_state(shared.clone(), auth::require_token));
     Router::new()
         .merge(api)
         .route("/health", get(health::summary))
