@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trunkline::config::Plugin;
 use trunkline::event::{Event, Outcome, PluginName};
-use trunkline::plugin::{Engine, load};
+use trunkline::plugin::{Compiler, Engine, load};
 
 const WARM_UP: usize = 2_000;
 const CALLS: usize = 50_000;
@@ -21,14 +22,14 @@ fn main() {
 
 async fn measure(file: &std::path::Path) {
     let state = tempfile::tempdir().expect("a directory");
-    let engine = Engine::new(&state.path().join("compiled")).expect("the engine starts");
+    let engine = Engine::new(&state.path().join("compiled"), Compiler::in_process()).expect("the engine starts");
     let name = PluginName::new("callback-task").expect("a name");
     let plugin = Plugin::of(file.to_owned());
     let mut loaded = load(&engine, &BTreeMap::from([(name.clone(), plugin)])).await;
     let ready = loaded.remove(&name).expect("loaded").expect("a plugin");
     println!("loaded in {:?}", ready.took);
     for (case, outcome) in [("a task", "callback_requested"), ("no task", "completed")] {
-        let event = event(outcome);
+        let event = Arc::new(event(outcome));
         for _ in 0..WARM_UP {
             check(&ready.invoke(&event).await.outcome);
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trunkline::config::Sources;
+use trunkline::daemon;
 use trunkline::scaffold::Language;
 
 /// Exit codes, of the sysexits family.
@@ -54,6 +55,19 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// What the daemon runs in a child: stdin to stdout.
+    #[command(name = daemon::COMPILE_VERB, hide = true)]
+    Compile(Compile),
+}
+
+#[derive(Args)]
+pub(crate) struct Compile {
+    /// Processor time that it may take, in seconds.
+    #[arg(long)]
+    pub(crate) cpu_s: u64,
+    /// Memory that it may take, in bytes.
+    #[arg(long)]
+    pub(crate) memory_max_bytes: u64,
 }
 
 #[derive(Args)]

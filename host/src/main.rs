@@ -5,6 +5,7 @@ mod cli;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tracing_subscriber::layer::SubscriberExt;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
         Command::Explain { code } => explain(&code),
         Command::New(arguments) => new(arguments),
         Command::Wrap { module, out } => wrap(&module, &out),
+        Command::Compile(limits) => {
+            daemon::compile_for_parent(Duration::from_secs(limits.cpu_s), limits.memory_max_bytes)
+        }
     })
 }
 
@@ -97,7 +101,11 @@ fn lock(arguments: &cli::Lock) -> u8 {
         Err(code) => return code,
     };
     let file = config::Lock::beside(&loaded.config.file);
-    let (lock, changes) = match daemon::lock_plugins(&loaded.config) {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let (lock, changes) = match runtime.block_on(daemon::lock_plugins(&loaded.config)) {
         Ok(made) => made,
         Err(error) => return failed(&*error),
     };

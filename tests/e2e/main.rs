@@ -11,6 +11,7 @@ mod foreign;
 mod guests;
 mod languages;
 mod lateness;
+mod limits;
 mod messaging;
 mod reload;
 mod rollout;

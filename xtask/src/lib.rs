@@ -4,6 +4,7 @@
 pub mod apt;
 pub mod languages;
 pub mod rabbitmq;
+pub mod strip;
 pub mod wasm;
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::root;
+use crate::strip::strip;
 
 const TARGET: &str = "wasm32-wasip2";
 
@@ -47,7 +48,7 @@ pub fn ensure_target() -> Result<()> {
     }
 }
 
-/// Builds packages of the workspace and puts `NAME.wasm` into a folder, replaced only when it changed.
+/// Builds packages of the workspace and puts `NAME.wasm` and `NAME.debug.wasm` into a folder, replaced only when they changed.
 ///
 /// # Errors
 /// When the build fails.
@@ -84,15 +85,24 @@ pub(crate) fn forget_outer_cargo(cargo: &mut Command) {
     }
 }
 
+/// `NAME.wasm` as it is run, and `NAME.debug.wasm` with file and line for whoever reads a dead letter.
 fn publish(built: &Path, package: &str, out: &Path) -> Result<PathBuf> {
     let from = built.join(format!("{}.wasm", package.replace('-', "_")));
+    let whole = std::fs::read(&from).with_context(|| format!("{} was not built", from.display()))?;
+    let stripped = strip(&whole).with_context(|| format!("{} cannot be stripped", from.display()))?;
+    // First the debug file: whoever watches the folder loads the component when that is there.
+    replace(&out.join(format!("{package}.debug.wasm")), &whole)?;
     let to = out.join(format!("{package}.wasm"));
-    let fresh = std::fs::read(&from).with_context(|| format!("{} was not built", from.display()))?;
-    if std::fs::read(&to).is_ok_and(|old| old == fresh) {
-        return Ok(to);
-    }
-    let temporary = out.join(format!(".{package}.{}.tmp", std::process::id()));
-    std::fs::write(&temporary, fresh)?;
-    std::fs::rename(&temporary, &to)?;
+    replace(&to, &stripped)?;
     Ok(to)
+}
+
+fn replace(to: &Path, fresh: &[u8]) -> Result<()> {
+    if std::fs::read(to).is_ok_and(|old| old == fresh) {
+        return Ok(());
+    }
+    let temporary = to.with_extension(format!("{}.tmp", std::process::id()));
+    std::fs::write(&temporary, fresh)?;
+    std::fs::rename(&temporary, to)?;
+    Ok(())
 }

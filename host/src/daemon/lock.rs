@@ -13,11 +13,14 @@ use crate::plugin::{Compiled, Engine, Expected};
 ///
 /// # Errors
 /// When a plugin cannot run: then there is nothing to lock.
-pub fn lock_plugins(config: &Config) -> anyhow::Result<(Lock, Vec<String>)> {
+pub async fn lock_plugins(config: &Config) -> anyhow::Result<(Lock, Vec<String>)> {
     let engine = start_engine(config)?;
     let directory = std::path::absolute(&config.file)?.parent().map(Path::to_owned).unwrap_or_default();
-    let entries = config.plugins.iter().map(|(name, plugin)| entry(&engine, &directory, name, plugin));
-    let lock = Lock::new(entries.collect::<anyhow::Result<_>>()?);
+    let mut entries = Vec::new();
+    for (name, plugin) in &config.plugins {
+        entries.push(entry(&engine, &directory, name, plugin).await?);
+    }
+    let lock = Lock::new(entries);
     let old = match Locked::beside(&config.file) {
         Locked::To(old) => Some(old),
         Locked::No | Locked::Broken(_) => None,
@@ -26,10 +29,10 @@ pub fn lock_plugins(config: &Config) -> anyhow::Result<(Lock, Vec<String>)> {
     Ok((lock, changes))
 }
 
-fn entry(engine: &Engine, directory: &Path, name: &PluginName, plugin: &Plugin) -> anyhow::Result<Entry> {
+async fn entry(engine: &Engine, directory: &Path, name: &PluginName, plugin: &Plugin) -> anyhow::Result<Entry> {
     // The digest and the signature hold for a new lock too; only the old lock does not.
     let expected = Expected::new(name, &Plugin { locked: None, ..plugin.clone() });
-    let compiled = Compiled::read(engine, &plugin.file, &expected).with_context(|| format!("plugin {name}"))?;
+    let compiled = Compiled::read(engine, &plugin.file, expected).await.with_context(|| format!("plugin {name}"))?;
     let (sha256, size, imports) = compiled.facts(engine);
     let sha256 = sha256.to_owned();
     compiled.link(engine, &plugin.allow).with_context(|| format!("plugin {name}"))?;

@@ -29,7 +29,8 @@ pub use lock::lock_plugins;
 use crate::broker::Broker;
 use crate::config::{Config, Sources};
 use crate::event::PluginName;
-use crate::plugin::{self, Engine, Ready};
+use crate::plugin::{self, Compiler, Engine, Ready};
+pub use crate::plugin::{COMPILE_VERB, compile_for_parent};
 use crate::reload::{Inputs, Preparer, Watch};
 use crate::telemetry::Exposition;
 use backend::State;
@@ -138,7 +139,7 @@ pub async fn check_plugins(config: &Config) -> anyhow::Result<Vec<(PluginName, S
 fn start_engine(config: &Config) -> anyhow::Result<Engine> {
     std::fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("cannot make the state directory {}", config.state_dir.display()))?;
-    Ok(Engine::new(&config.state_dir.join("compiled"))?)
+    Ok(Engine::new(&config.state_dir.join("compiled"), Compiler::in_children())?)
 }
 
 async fn drain(routes: &mut Routes, signals: &mut Signals, grace: Duration) -> End {

@@ -29,8 +29,8 @@ pub enum Failure {
     Trap(String),
     /// The whole call took longer than `limits.timeout`.
     Timeout(Duration),
-    /// The guest wanted more than `limits.memory`, in bytes.
-    Memory(u64),
+    /// The guest wanted more memory, or larger tables, than it may have; the text says which.
+    Memory(String),
     /// The answer is over `limits.emissions` or `limits.output`; the text says which.
     TooLarge(String),
     /// The answer breaks a rule of the wire, such as a routing key of more than 255 bytes.
@@ -66,9 +66,12 @@ impl Failure {
     pub fn text(&self) -> String {
         match self {
             Self::Retry { reason, .. } => reason.clone(),
-            Self::Rejected(text) | Self::Trap(text) | Self::TooLarge(text) | Self::Invalid(text) => text.clone(),
-            Self::Timeout(limit) => format!("ran longer than its limit of {} ms", limit.as_millis()),
-            Self::Memory(limit) => format!("wanted more memory than its limit of {limit} bytes"),
+            Self::Rejected(text)
+            | Self::Trap(text)
+            | Self::Memory(text)
+            | Self::TooLarge(text)
+            | Self::Invalid(text) => text.clone(),
+            Self::Timeout(limit) => format!("ran longer than limits.timeout ({} ms)", limit.as_millis()),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Loading compiled code is as trusting as running a program, so only files that we wrote are read: the directory must
 //! belong to this user and be writable by nobody else, and a file must carry the digest of its own content. Anything
-//! else counts as absent and is compiled again.
+//! else counts as absent and is compiled again. What was never in a file must be a [`Code`], which only `compile` makes.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::Error;
+use super::compile::Code;
 
 const MAGIC: &[u8; 8] = b"TLCWASM1";
 const HEADER_BYTES: usize = MAGIC.len() + 32;
@@ -52,28 +53,39 @@ impl Cache {
             tracing::warn!(digest, "cached code is damaged; compiling again");
             return None;
         }
-        #[expect(unsafe_code, reason = "the one place that trusts compiled code: see the module's rule")]
-        // SAFETY: the file lies in a directory that only this user can write, and its content is what `put` wrote,
-        // byte for byte, as its digest says. wasmtime itself refuses code of another version or configuration.
-        let component = unsafe { Component::deserialize(engine, code) };
-        component.inspect_err(|error| tracing::warn!(digest, "cached code does not fit: {error:#}")).ok()
+        trust(engine, code).inspect_err(|error| tracing::warn!(digest, "cached code does not fit: {error:#}")).ok()
     }
 
     /// Writes compiled code, whole or not at all. Failing is not an error: the next start compiles again.
-    pub(super) fn put(&self, digest: &str, component: &Component) {
-        if let Err(error) = self.write(digest, component) {
+    pub(super) fn put(&self, digest: &str, code: &Code) {
+        if let Err(error) = self.write(digest, code.bytes()) {
             tracing::warn!(digest, "compiled code is not cached: {error:#}");
         }
     }
 
-    fn write(&self, digest: &str, component: &Component) -> wasmtime::Result<()> {
-        let code = component.serialize()?;
+    fn write(&self, digest: &str, code: &[u8]) -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         file.write_all(MAGIC)?;
-        file.write_all(&Sha256::digest(&code))?;
-        file.write_all(&code)?;
+        file.write_all(&Sha256::digest(code))?;
+        file.write_all(code)?;
         file.as_file().sync_data()?;
         file.persist(self.path(digest))?;
         Ok(())
     }
+}
+
+/// The component of code that was just compiled.
+///
+/// # Errors
+/// When the engine of this process is another than the compiler's, or cannot hold so many instances or memories.
+pub(super) fn component(engine: &wasmtime::Engine, code: &Code) -> wasmtime::Result<Component> {
+    trust(engine, code.bytes())
+}
+
+#[expect(unsafe_code, reason = "the one place that trusts compiled code: see the module's rule")]
+fn trust(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes are what a compiler of ours answered over its pipe (a `Code`), or they lie in a directory that
+    // only this user can write and are what `put` wrote of such an answer, byte for byte, as their digest says.
+    // wasmtime itself refuses code of another version or configuration.
+    unsafe { Component::deserialize(engine, code) }
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use super::Error;
 use super::abi;
+use super::background::Background;
 use super::cache::Cache;
+use super::compile::Compiler;
 use super::grants::Services;
 use super::host::Host;
 
@@ -28,7 +30,7 @@ const MEMORY_MAX_BYTES: usize = 4 << 30;
 /// Bytes of a slot that stay mapped for the next instance. With `PAGEMAP_SCAN` only pages that were written are
 /// copied back, so a large figure costs nothing; without it every one of them is.
 const KEEP_RESIDENT_BYTES: usize = 4 << 20;
-const WASM_STACK_MAX_BYTES: usize = 512 << 10;
+pub(super) const WASM_STACK_MAX_BYTES: usize = 512 << 10;
 const HOST_STACK_BYTES: usize = 1 << 20;
 
 /// The process's WebAssembly engine with its linker, code cache and instance slots. Cheap to clone.
@@ -37,17 +39,19 @@ pub struct Engine {
     pub(super) engine: wasmtime::Engine,
     pub(super) linker: Arc<Linker<Host>>,
     pub(super) cache: Arc<Cache>,
+    pub(super) compiler: Arc<Compiler>,
     pub(super) slots: Arc<Semaphore>,
     pub(super) services: Arc<Services>,
+    pub(super) background: Arc<Background>,
 }
 
 impl Engine {
     /// Starts the engine and its ticker thread, which ends when the last clone is dropped. `cache_dir` holds compiled
-    /// code; it is made if it is missing.
+    /// code; it is made if it is missing. `compiler` says where what is not there is compiled.
     ///
     /// # Errors
     /// When the machine lacks something the engine needs, or the cache directory cannot be trusted.
-    pub fn new(cache_dir: &Path) -> Result<Self, Error> {
+    pub fn new(cache_dir: &Path, compiler: Compiler) -> Result<Self, Error> {
         let engine = wasmtime::Engine::new(&config()).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let mut linker = Linker::new(&engine);
         abi::link_host(&mut linker).map_err(|error| Error::Engine(format!("{error:#}")))?;
@@ -55,10 +59,12 @@ impl Engine {
         let slots = usize::try_from(INSTANCES_MAX).unwrap_or(usize::MAX);
         Ok(Self {
             cache: Arc::new(Cache::open(cache_dir, &engine)?),
+            compiler: Arc::new(compiler),
             engine,
             linker: Arc::new(linker),
             slots: Arc::new(Semaphore::new(slots)),
             services: Arc::default(),
+            background: Arc::new(Background::start()?),
         })
     }
 
@@ -70,6 +76,14 @@ impl Engine {
 }
 
 fn config() -> Config {
+    let mut config = config_of_compiler();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+    config
+}
+
+/// What decides on machine code: the same for whoever compiles and for whoever runs it. Without the pool, which
+/// reserves terabytes of addresses that a compiler with a limit does not get.
+pub(super) fn config_of_compiler() -> Config {
     let mut config = Config::new();
     config
         .cranelift_opt_level(OptLevel::Speed)
@@ -82,7 +96,8 @@ fn config() -> Config {
         .max_wasm_stack(WASM_STACK_MAX_BYTES)
         .async_stack_size(HOST_STACK_BYTES)
         .memory_init_cow(true)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        // Frames are resolved by `backtrace`, and no environment variable may change what a dead letter says.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config
 }
 

@@ -24,7 +24,11 @@ const LAST_LINE_MAX_BYTES: usize = 256;
 /// Handles that a guest holds at a time: streams, requests, stores.
 const HANDLES_MAX: usize = 1000;
 /// Elements of all tables of an instance together.
-const TABLE_ELEMENTS_MAX: usize = 10_000;
+pub(super) const TABLE_ELEMENTS_MAX: usize = 10_000;
+/// One call for random bytes is not interrupted.
+const RANDOM_MAX_BYTES: u64 = 1 << 20;
+/// What a line costs of the budget beside its text, so that empty ones do not come for nothing.
+const LINE_BYTES: usize = 32;
 /// Room for the records around the data of an emission.
 const EMISSION_OVERHEAD_BYTES: u64 = 256;
 
@@ -75,7 +79,7 @@ impl Host {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
         Self {
-            memory: Memory { used_bytes: 0, max_bytes: limits.memory_max_bytes, denied: false },
+            memory: Memory { used_bytes: 0, max_bytes: limits.memory_max_bytes, table_elements: 0, denied: None },
             log: Log {
                 plugin: plugin.clone(),
                 event: event.to_owned(),
@@ -143,9 +147,10 @@ impl Log {
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self
-            .wasi
-            .get_or_insert_with(|| WasiCtx::builder().stdout(self.stdout.clone()).stderr(self.stderr.clone()).build());
+        let ctx = self.wasi.get_or_insert_with(|| {
+            let mut wasi = WasiCtx::builder();
+            wasi.stdout(self.stdout.clone()).stderr(self.stderr.clone()).max_random_size(RANDOM_MAX_BYTES).build()
+        });
         WasiCtxView { ctx, table: &mut self.table }
     }
 }
@@ -159,27 +164,41 @@ impl WasiHttpView for Host {
     }
 }
 
-/// Counts the linear memories of an instance together, so that several small ones do not pass where one would not.
+/// Counts the linear memories of an instance together, so that several small ones do not pass where one would not, and
+/// its tables in the same way.
 pub(super) struct Memory {
     pub(super) used_bytes: u64,
     pub(super) max_bytes: u64,
-    /// The guest asked for more than it may have.
-    pub(super) denied: bool,
+    pub(super) table_elements: usize,
+    /// The guest asked for more than it may have, of this.
+    pub(super) denied: Option<Denied>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Denied {
+    Memory,
+    Table,
 }
 
 impl ResourceLimiter for Memory {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let wanted = self.used_bytes + desired.saturating_sub(current) as u64;
         if wanted > self.max_bytes {
-            self.denied = true;
+            self.denied = Some(Denied::Memory);
             return Ok(false);
         }
         self.used_bytes = wanted;
         Ok(true)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.table_elements + desired.saturating_sub(current);
+        if wanted > TABLE_ELEMENTS_MAX {
+            self.denied = Some(Denied::Table);
+            return Ok(false);
+        }
+        self.table_elements = wanted;
+        Ok(true)
     }
 }
 
@@ -198,7 +217,7 @@ impl Log {
     /// Writes a line without its secrets. `level` is a word of wasi:logging.
     pub(super) fn write(&mut self, level: &str, context: &str, message: &str) {
         let (context, message) = (&*self.redactor.clean(context), &*self.redactor.clean(message));
-        let bytes = context.len() + message.len();
+        let bytes = LINE_BYTES + context.len() + message.len();
         if bytes > self.left_bytes {
             self.dropped += 1;
             return;

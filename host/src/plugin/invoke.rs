@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use wasmtime::{Store, Trap};
+use wasmtime::{Store, Trap, WasmBacktrace};
 
+use super::backtrace::{self, Frame};
+use super::descriptor::Descriptor;
+use super::engine::WASM_STACK_MAX_BYTES;
 use super::grants::Grants;
-use super::host::{Host, OverBudget, budget_bytes};
-use super::load::{Descriptor, Ready};
+use super::host::{Denied, Host, OverBudget, TABLE_ELEMENTS_MAX, budget_bytes};
+use super::load::Ready;
 use crate::config::Limits;
 use crate::event::{Emission, Event, Failure, Outcome};
 
@@ -17,6 +20,12 @@ use crate::event::{Emission, Event, Failure, Outcome};
 const KEEP_WITHIN: Duration = Duration::from_secs(10);
 /// What is kept of an error text.
 const ERROR_TEXT_MAX_BYTES: usize = 1024;
+
+/// How much longer than its limit a call may take, before it is ended without its log: a twentieth, and no less than
+/// some ticks.
+const OVERDUE_PART: u32 = 20;
+const OVERDUE_MIN: Duration = Duration::from_millis(30);
+const HOST_PANIC: &str = "the host panicked during the call";
 
 /// What one call gave and took.
 #[derive(Debug)]
@@ -31,19 +40,62 @@ pub struct Invocation {
     pub log: String,
 }
 
+/// The same, as the call itself knows it.
+struct Ended {
+    outcome: Outcome,
+    /// The guest's stack, when it trapped.
+    frames: Vec<Frame>,
+    memory_bytes: u64,
+    log: String,
+}
+
+impl Ended {
+    fn without_a_word(failure: Failure) -> Self {
+        Self { outcome: Outcome::Failed(failure), frames: Vec::new(), memory_bytes: 0, log: String::new() }
+    }
+}
+
 impl Ready {
     /// Runs the plugin on an event. Never fails: whatever happens is an [`Outcome`].
-    pub async fn invoke(&self, event: &Event) -> Invocation {
+    pub async fn invoke(&self, event: &Arc<Event>) -> Invocation {
         let started = Instant::now();
-        let _slot = self.engine.slots.acquire().await;
+        // Never closed, so there is always a slot.
+        let slot = self.engine.slots.clone().acquire_owned().await.ok();
+        let (ready, event) = (self.clone(), event.clone());
+        let call = Box::pin(async move {
+            let _slot = slot;
+            ready.call(&event).await
+        });
+        // The call ends itself in time, with its log. Only where threads are short is it ended from here, without.
+        let limit = self.limits.timeout;
+        let kept = if self.grants.kv.is_some() { KEEP_WITHIN } else { Duration::ZERO };
+        let overdue = limit + (limit / OVERDUE_PART).max(OVERDUE_MIN) + kept;
+        let running = self.engine.background.run(&self.computes, call);
+        let ended = match tokio::time::timeout(overdue, running).await {
+            Ok(ended) => ended.unwrap_or_else(|| Ended::without_a_word(Failure::Trap(HOST_PANIC.to_owned()))),
+            Err(_elapsed) => Ended::without_a_word(Failure::Timeout(limit)),
+        };
+        let Ended { mut outcome, frames, memory_bytes, log } = ended;
+        // After the deadline's end: the first time this reads files.
+        if let Outcome::Failed(Failure::Trap(text)) = &mut outcome {
+            text.push_str(&self.debug.render(frames).await);
+        }
+        Invocation { outcome, took: started.elapsed(), memory_bytes, log }
+    }
+
+    async fn call(&self, event: &Event) -> Ended {
         let mut store = self.store(&event.id, event.tenant.as_deref(), self.grants.clone());
         let call = AssertUnwindSafe(self.pre.handle(&mut store, event)).catch_unwind();
         let answer = tokio::time::timeout(self.limits.timeout, call).await;
+        let mut frames = Vec::new();
         let outcome = match answer {
             Err(_elapsed) => Outcome::Failed(Failure::Timeout(self.limits.timeout)),
             // A panic of the host inside a host call is ours, but it must not take the route with it.
-            Ok(Err(_panic)) => Outcome::Failed(Failure::Trap("the host panicked during the call".to_owned())),
-            Ok(Ok(Err(error))) => Outcome::Failed(explain(&error, &store, &self.limits)),
+            Ok(Err(_panic)) => Outcome::Failed(Failure::Trap(HOST_PANIC.to_owned())),
+            Ok(Ok(Err(error))) => {
+                frames = backtrace::frames(&error);
+                Outcome::Failed(explain(&error, &store, &self.limits))
+            }
             Ok(Ok(Ok(Err(failure)))) => Outcome::Failed(clip_failure(self.redact(failure))),
             Ok(Ok(Ok(Ok(emissions)))) => check_output(emissions, &self.limits),
         };
@@ -51,18 +103,26 @@ impl Ready {
         let outcome = self.redacted(outcome);
         store.data_mut().finish_log();
         let memory_bytes = store.data().memory.used_bytes;
-        let log = store.data_mut().log.last();
-        Invocation { outcome, took: started.elapsed(), memory_bytes, log }
+        Ended { outcome, frames, memory_bytes, log: store.data_mut().log.last() }
     }
 
     /// Calls `describe`, if the plugin has it, under the same limits as an event.
     pub(super) async fn describe(&self) -> Result<Option<Descriptor>, String> {
-        let mut store = self.store("describe", None, Arc::new(Grants::none(&self.name)));
-        match tokio::time::timeout(self.limits.timeout, self.pre.describe(&mut store)).await {
-            Err(_elapsed) => Err(Failure::Timeout(self.limits.timeout).text()),
-            Ok(Err(error)) => Err(explain(&error, &store, &self.limits).text()),
-            Ok(Ok(descriptor)) => Ok(descriptor),
-        }
+        let ready = self.clone();
+        let limit = self.limits.timeout;
+        let call = Box::pin(async move {
+            let mut store = ready.store("describe", None, Arc::new(Grants::none(&ready.name)));
+            match tokio::time::timeout(limit, ready.pre.describe(&mut store)).await {
+                Err(_elapsed) => Err(Failure::Timeout(limit).text()),
+                Ok(Err(error)) => {
+                    let text = explain(&error, &store, &ready.limits).text();
+                    Err(text + &ready.debug.render(backtrace::frames(&error)).await)
+                }
+                Ok(Ok(descriptor)) => descriptor.map(Descriptor::checked).transpose(),
+            }
+        });
+        let described = self.engine.background.run(&self.computes, call).await;
+        described.unwrap_or_else(|| Err(HOST_PANIC.to_owned()))
     }
 
     /// Takes secrets out of what the plugin says of a failure.
@@ -113,21 +173,44 @@ async fn keep(store: &mut Store<Host>, outcome: Outcome) -> Outcome {
 /// Which limit or fault stands behind an error of the engine.
 fn explain(error: &wasmtime::Error, store: &Store<Host>, limits: &Limits) -> Failure {
     let host = store.data();
-    if host.memory.denied {
-        return Failure::Memory(limits.memory_max_bytes);
+    if let Some(denied) = host.memory.denied {
+        return Failure::Memory(match denied {
+            Denied::Memory => format!("wanted more memory than limits.memory ({} bytes)", limits.memory_max_bytes),
+            Denied::Table => format!("wanted more than {TABLE_ELEMENTS_MAX} table elements"),
+        });
     }
     let text = format!("{error:#}");
-    // wasmtime has no type for it; the guest `bigmouth` holds this text.
+    // wasmtime has no type for it; the guests `bigmouth` and `copier` hold this text.
     if error.is::<OverBudget>() || text.contains("fuel allocated for hostcalls has been exhausted") {
-        return Failure::TooLarge(format!(
-            "the answer is larger than limits.output ({} bytes)",
-            limits.output_max_bytes
-        ));
+        let Limits { output_max_bytes: output, emissions_max: emissions, .. } = limits;
+        // What the guest answers is read after it returned; what it hands to a host call, while it runs.
+        let returned = error.downcast_ref::<WasmBacktrace>().is_none_or(|trace| trace.frames().is_empty());
+        return Failure::TooLarge(match returned {
+            true => {
+                format!("the answer is larger than limits.output ({output} bytes) and limits.emissions ({emissions})")
+            }
+            false if error.is::<OverBudget>() => {
+                format!("what it gave the host is larger than limits.output ({output} bytes)")
+            }
+            false => format!("one call of the host copies more than limits.output ({output} bytes)"),
+        });
     }
-    let said = host.stderr_text();
-    let cause = error.downcast_ref::<Trap>().map_or_else(|| error.root_cause().to_string(), Trap::to_string);
+    let said = said(&host.stderr_text());
+    let cause = match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => {
+            format!("{}; a plugin's has {} KiB", Trap::StackOverflow, WASM_STACK_MAX_BYTES >> 10)
+        }
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
     tracing::debug!(target: "trunkline::plugin", "trap: {text}");
     Failure::Trap(clip(if said.is_empty() { cause } else { format!("{said} ({cause})") }))
+}
+
+/// What the guest wrote to stderr, without the advice of Rust's library, which nobody can follow here.
+fn said(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr.lines().filter(|line| !line.starts_with("note: run with `RUST_BACKTRACE")).collect();
+    lines.join("\n")
 }
 
 fn check_output(emissions: Vec<Emission>, limits: &Limits) -> Outcome {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -12,6 +13,10 @@ use tokio::task::JoinSet;
 use wasmtime::component::Component;
 
 use super::abi::{self, Interface, Mismatch};
+use super::cache;
+use super::compile;
+use super::debug::Debug;
+use super::descriptor::Descriptor;
 use super::engine::Engine;
 use super::expect::Expected;
 use super::grants::Grants;
@@ -87,6 +92,15 @@ pub enum Error {
     /// The plugin may use https, and there is nobody to trust.
     #[error("`allow.http`: no certificates to trust: {0}")]
     Tls(String),
+    /// The compiler gave it up.
+    #[error("{} is not compiled: {why}", file.display())]
+    Compile {
+        /// Which.
+        file: PathBuf,
+        /// At which limit, or how it ended.
+        #[source]
+        why: compile::Error,
+    },
     /// A component that is no plugin.
     #[error("a component of another world: it exports {exports}; a plugin exports {}", Interface::V0_1.handler())]
     World {
@@ -123,21 +137,6 @@ pub enum Error {
     Engine(String),
 }
 
-/// What a plugin says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Descriptor {
-    /// Name for people.
-    pub name: String,
-    /// Semantic version.
-    pub version: String,
-    /// One sentence.
-    pub description: String,
-    /// Event types it handles; empty for any.
-    pub takes: Vec<String>,
-    /// Event types it may emit.
-    pub emits: Vec<String>,
-}
-
 /// Machine code of a component.
 pub struct Compiled {
     component: Component,
@@ -160,6 +159,9 @@ pub struct Ready {
     pub(super) pre: abi::Pre,
     pub(super) limits: config::Limits,
     pub(super) grants: Arc<Grants>,
+    /// Whether its calls begin in the background.
+    pub(super) computes: Arc<AtomicBool>,
+    pub(super) debug: Arc<Debug>,
     /// Its name in routes.toml.
     pub name: PluginName,
     /// sha-256 of the file, lower-case hexadecimal.
@@ -172,24 +174,73 @@ pub struct Ready {
     pub took: Duration,
 }
 
-impl Compiled {
-    /// Reads and compiles a file. Takes seconds for a large one: not for an async thread.
-    ///
-    /// # Errors
-    /// When the file is no component or not the expected one.
-    pub fn read(engine: &Engine, file: &Path, expected: &Expected) -> Result<Self, Error> {
+/// A file that may be a plugin, and its code if the cache has it.
+struct Found {
+    bytes: Vec<u8>,
+    digest: String,
+    component: Option<Component>,
+}
+
+impl Found {
+    fn read(engine: &Engine, file: &Path, expected: &Expected) -> Result<Self, Error> {
         let bytes = read_bounded(file)?;
         check_preamble(file, &bytes)?;
-        let found = hex(&Sha256::digest(&bytes));
-        expected.check(file, &bytes, &found)?;
-        let length = bytes.len() as u64;
-        if let Some(component) = engine.cache.get(&engine.engine, &found) {
-            return Ok(Self { component, digest: found, bytes: length, cached: true });
+        let digest = hex(&Sha256::digest(&bytes));
+        expected.check(file, &bytes, &digest)?;
+        let component = engine.cache.get(&engine.engine, &digest);
+        Ok(Self { bytes, digest, component })
+    }
+}
+
+/// Off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::Engine(format!("loading panicked: {error}")))?
+}
+
+impl Compiled {
+    /// Reads a file, and compiles it where the engine says, unless its code is in the cache.
+    ///
+    /// # Errors
+    /// When the file is no component, not the expected one, or too much for the compiler.
+    pub async fn read(engine: &Engine, file: &Path, expected: Expected) -> Result<Self, Error> {
+        let found = {
+            let (engine, file) = (engine.clone(), file.to_owned());
+            blocking(move || Found::read(&engine, &file, &expected)).await?
+        };
+        let length = found.bytes.len() as u64;
+        if let Some(component) = found.component {
+            return Ok(Self { component, digest: found.digest, bytes: length, cached: true });
         }
-        let component = Component::from_binary(&engine.engine, &bytes)
-            .map_err(|error| Error::NotAComponent { file: file.to_owned(), what: format!("{error:#}") })?;
-        engine.cache.put(&found, &component);
-        Ok(Self { component, digest: found, bytes: length, cached: false })
+        let turn = engine.compiler.turn().await;
+        // Whoever was before us may have compiled the same: plugins that differ in their configuration share code.
+        let (digest, cached) = {
+            let engine = engine.clone();
+            blocking(move || {
+                let component = engine.cache.get(&engine.engine, &found.digest);
+                Ok((found.digest, component))
+            })
+            .await?
+        };
+        if let Some(component) = cached {
+            return Ok(Self { component, digest, bytes: length, cached: true });
+        }
+        let code = engine.compiler.compile(&engine.engine, found.bytes).await.map_err(|error| match error {
+            compile::Error::Refused(what) => Error::NotAComponent { file: file.to_owned(), what },
+            why => Error::Compile { file: file.to_owned(), why },
+        })?;
+        let compiled = {
+            let engine = engine.clone();
+            blocking(move || {
+                let component =
+                    cache::component(&engine.engine, &code).map_err(|error| Error::Link(format!("{error:#}")))?;
+                engine.cache.put(&digest, &code);
+                Ok(Self { component, digest, bytes: length, cached: false })
+            })
+            .await
+        };
+        drop(turn);
+        compiled
     }
 
     /// sha-256 of the file, its length in bytes, and the names of the interfaces that it imports.
@@ -251,6 +302,8 @@ impl Linked {
             pre: self.pre,
             limits: plugin.limits,
             grants: Arc::new(grants),
+            computes: Arc::default(),
+            debug: Arc::new(Debug::new(&plugin.file, &self.digest)),
             name: name.clone(),
             digest: self.digest.into(),
             descriptor: None,
@@ -284,13 +337,10 @@ pub async fn load(
 /// Why it cannot run.
 pub async fn load_one(engine: &Engine, name: &PluginName, plugin: &config::Plugin) -> Result<Ready, Error> {
     let started = Instant::now();
+    let compiled = Compiled::read(engine, &plugin.file, Expected::new(name, plugin)).await?;
     let linked = {
-        let (engine, file, allow) = (engine.clone(), plugin.file.clone(), plugin.allow.clone());
-        let expected = Expected::new(name, plugin);
-        let work = move || Compiled::read(&engine, &file, &expected)?.link(&engine, &allow);
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| Error::Engine(format!("the compiler panicked: {error}")))??
+        let (engine, allow) = (engine.clone(), plugin.allow.clone());
+        blocking(move || compiled.link(&engine, &allow)).await?
     };
     let mut ready = linked.ready(engine, name, plugin).await?;
     ready.took = started.elapsed();
@@ -332,6 +382,7 @@ fn check_preamble(file: &Path, bytes: &[u8]) -> Result<(), Error> {
     Err(Error::NotAComponent { file: file.to_owned(), what: what.to_owned() })
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,7 +5,12 @@
 //! [`Outcome`](crate::event::Outcome), never as an error of the host. Does not know brokers, routes or messages.
 
 mod abi;
+mod background;
+mod backtrace;
 mod cache;
+mod compile;
+mod debug;
+mod descriptor;
 mod engine;
 mod expect;
 mod grants;
@@ -17,8 +22,10 @@ mod redact;
 mod slot;
 mod stdio;
 
+pub use compile::{COMPILE_VERB, Compiler, Error as CompileError, compile_for_parent};
+pub use descriptor::Descriptor;
 pub use engine::Engine;
 pub use expect::{Expected, signature_file};
 pub use invoke::Invocation;
-pub use load::{Compiled, Descriptor, Error, Linked, Ready, digest_of, load, load_one};
+pub use load::{Compiled, Error, Linked, Ready, digest_of, load, load_one};
 pub use slot::Slot;

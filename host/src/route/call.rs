@@ -130,7 +130,7 @@ impl Route {
         ran
     }
 
-    async fn try_one(&self, callee: &Callee, plugin: &Ready, event: &Event, now: &str, keeps: bool) -> Ran {
+    async fn try_one(&self, callee: &Callee, plugin: &Ready, event: &Arc<Event>, now: &str, keeps: bool) -> Ran {
         let invocation = plugin.invoke(event).await;
         let failure = match &invocation.outcome {
             Outcome::Emitted(_) => None,

@@ -134,11 +134,11 @@ mod tests {
             (Failure::Trap("t".into()), 1, Ok(1000)),
             (Failure::Trap("t".into()), 4, Err(Reason::Trap)),
             (Failure::Timeout(Duration::from_secs(1)), 4, Err(Reason::Timeout)),
-            (Failure::Memory(1), 4, Err(Reason::Memory)),
+            (Failure::Memory("m".into()), 4, Err(Reason::Memory)),
             (Failure::Rejected("no".into()), 1, Err(Reason::Rejected)),
             (Failure::TooLarge("big".into()), 1, Err(Reason::TooLarge)),
             (Failure::Invalid("bad".into()), 1, Err(Reason::Invalid)),
-            (Failure::Memory(1), 2, Ok(2000)),
+            (Failure::Memory("m".into()), 2, Ok(2000)),
         ];
         for (failure, attempt, expected) in table {
             assert_eq!(short(&after_failure(&failure, attempt, &steps)), expected, "{failure:?} at attempt {attempt}");

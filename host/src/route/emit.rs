@@ -52,7 +52,11 @@ pub(crate) fn publications(
     Ok(publications)
 }
 
+/// What a problem may quote of what the plugin gave, in bytes: it goes into a header.
+const PROBLEM_MAX_BYTES: usize = 1024;
+
 fn invalid(index: usize, problem: &str) -> Failure {
+    let problem = &problem[..problem.floor_char_boundary(PROBLEM_MAX_BYTES)];
     Failure::Invalid(format!("emission {index}: {problem}"))
 }
 

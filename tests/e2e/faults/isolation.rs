@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::Value;
-use trunkline_support::Daemon;
+use trunkline_support::{Daemon, eventually};
 
 use super::{post, settled};
 use crate::bench::{Bench, on_both_brokers};
@@ -31,7 +31,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(10);
 /// Each is called three times, put into two retry queues, and dead-lettered.
 const FAIL_EVERY: Duration = Duration::from_millis(10);
 /// Below this the scheduler of a loaded machine is measured, and not the daemon.
-const FLOOR: Duration = Duration::from_millis(40);
+pub(crate) const FLOOR: Duration = Duration::from_millis(40);
 
 /// Publishes events at a steady pace until the end of the list; gives when each was published.
 fn publish(
@@ -61,23 +61,22 @@ fn settled_at(daemon: &Daemon) -> HashMap<String, Timestamp> {
     acked.map(|line| (line["event"].as_str().expect("an id").to_owned(), at(&line))).collect()
 }
 
-/// From the request to the log line that says that the event is settled.
-async fn p99(daemon: &Daemon) -> Duration {
-    let probes = publish(daemon, "good", PROBE_EVERY, |count| count < PROBES);
-    if let Some((last, _)) = probes.last() {
-        let _settled = daemon.settled(last).await;
-    }
-    for (id, _) in &probes {
-        assert_eq!(daemon.settled(id).await["outcome"], "ack");
-    }
-    let at = settled_at(daemon);
+/// From the request to the log line that says that the event is settled, for events of the route `good`.
+pub(crate) async fn p99(daemon: &Daemon, count: usize) -> Duration {
+    let probes = publish(daemon, "good", PROBE_EVERY, |published| published < count);
+    let at = eventually("every probe's end", || {
+        let at = settled_at(daemon);
+        let all = probes.iter().all(|(id, _)| at.contains_key(id));
+        async move { all.then_some(at) }
+    })
+    .await;
     let took = |(id, sent): &(String, Timestamp)| Duration::try_from(at[id].duration_since(*sent)).unwrap_or_default();
     let mut all: Vec<Duration> = probes.iter().map(took).collect();
     all.sort();
     all[all.len() * 99 / 100]
 }
 
-fn median(mut all: Vec<Duration>) -> Duration {
+pub(crate) fn median(mut all: Vec<Duration>) -> Duration {
     all.sort();
     all[all.len() / 2]
 }
@@ -92,12 +91,13 @@ async fn a_failing_route_leaves_its_neighbours_latency_alone(bench: Bench) {
     for _ in 0..ROUNDS {
         // A daemon of its own for each round: its log, which is searched, stays short.
         let daemon = bench.start(ROUTES).await;
-        let _warm = p99(&daemon).await;
-        calm.push(p99(&daemon).await);
+        let _warm = p99(&daemon, PROBES).await;
+        calm.push(p99(&daemon, PROBES).await);
         let stop = AtomicBool::new(false);
         let measured = std::thread::scope(|scope| {
             let load = scope.spawn(|| publish(&daemon, "bad", FAIL_EVERY, |_| !stop.load(Ordering::Relaxed)).len());
-            let measured = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(p99(&daemon)));
+            let measured =
+                tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(p99(&daemon, PROBES)));
             stop.store(true, Ordering::Relaxed);
             failed += load.join().expect("it publishes");
             measured

@@ -9,7 +9,7 @@ mod backlog;
 mod broker;
 mod full;
 mod host;
-mod isolation;
+pub(crate) mod isolation;
 mod pipes;
 mod poison;
 mod store;

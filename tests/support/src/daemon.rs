@@ -131,6 +131,15 @@ impl Daemon {
         value.unwrap_or_default()
     }
 
+    /// The values of all series of a name together.
+    #[must_use]
+    pub fn sum(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics");
+        let lines = text.lines().filter_map(|line| line.strip_prefix(name));
+        let of_name = lines.filter(|rest| rest.starts_with(['{', ' ']));
+        of_name.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     /// The log line that tells the end of an event.
     pub async fn settled(&self, id: &str) -> Value {
         eventually(&format!("the end of event {id}"), || {

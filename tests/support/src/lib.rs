@@ -2,6 +2,7 @@
 
 pub mod certificates;
 mod daemon;
+pub mod handmade;
 pub mod rabbitmq;
 
 pub use daemon::{Daemon, Ended};

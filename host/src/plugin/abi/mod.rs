@@ -8,9 +8,9 @@ pub(super) mod v0_1;
 use wasmtime::Store;
 use wasmtime::component::{Component, InstancePre, Linker};
 
+use super::descriptor::Descriptor;
 use super::host::Host;
 use super::http;
-use super::load::Descriptor;
 use crate::config::Allow;
 use crate::event::{Emission, Event, Failure};
 

@@ -1,0 +1,89 @@
+//! What others feel while a hostile plugin runs: the latency of a good route beside it, against the same without.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::publish;
+use super::table::{Row, routes, rows};
+use crate::bench::{Bench, metric, settled};
+use crate::faults::isolation::{FLOOR, median, p99};
+
+const GOOD: &str = "[routes.$P-good]\nfrom = \"good\"\nplugin = \"echo\"\n";
+const ROUNDS: usize = 3;
+const PROBES: usize = 200;
+/// More than any of them is done with, so that its route is always full.
+const HOSTILE_EVERY: Duration = Duration::from_millis(20);
+
+/// One of each kind.
+const KINDS: [&str; 14] = [
+    "endless-loop",
+    "memory-fill",
+    "calls-clock",
+    "calls-random-bytes",
+    "calls-nap",
+    "log-flood",
+    "log-flood-huge",
+    "memory-bomb",
+    "table-bomb",
+    "recursion",
+    "answer-list-1-gib",
+    "answer-one-buffer-often",
+    "emissions-a-million",
+    "emit-then-trap",
+];
+
+/// The 99th of a hundred, alone and beside the guest.
+async fn measured(bench: &Bench, row: Row) -> (Duration, Duration) {
+    let (mut calm, mut beside) = (Vec::new(), Vec::new());
+    let (name, data) = (row.name, row.data);
+    let routes = routes(bench, &[row], GOOD);
+    for _ in 0..ROUNDS {
+        // A daemon of its own for each round: its log, which is searched, stays short.
+        let daemon = bench.start(&routes).await;
+        let _warm = p99(&daemon, PROBES / 4).await;
+        calm.push(p99(&daemon, PROBES).await);
+        let stop = AtomicBool::new(false);
+        let (took, published) = std::thread::scope(|scope| {
+            let load = scope.spawn(|| {
+                let mut published = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let _id = publish(&daemon, name, data);
+                    published += 1;
+                    std::thread::sleep(HOSTILE_EVERY);
+                }
+                published
+            });
+            let took = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(p99(&daemon, PROBES)));
+            stop.store(true, Ordering::Relaxed);
+            (took, load.join().expect("it publishes"))
+        });
+        beside.push(took);
+        // All of them end by their limits, however many wait.
+        metric(&daemon, &settled(bench, name, "dead_letter"), |count| count >= f64::from(published)).await;
+        assert!(daemon.terminate().await.success());
+    }
+    (median(calm), median(beside))
+}
+
+async fn others_latency(bench: Bench, kinds: &[&str]) {
+    let mut slow = Vec::new();
+    for row in rows().into_iter().filter(|row| kinds.contains(&row.name)) {
+        let name = row.name;
+        let (calm, beside) = measured(&bench, row).await;
+        println!("{}: {name}: p99 of others {calm:?} alone, {beside:?} beside it", bench.broker);
+        if beside > (calm * 2).max(FLOOR) {
+            slow.push(format!("{name}: {calm:?} alone, {beside:?} beside it"));
+        }
+    }
+    assert!(slow.is_empty(), "{}", slow.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_others_go_on_beside_every_hostile_guest() {
+    others_latency(Bench::embedded(), &KINDS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn amqp_others_go_on_beside_hostile_guests() {
+    others_latency(Bench::amqp(), &["endless-loop", "calls-clock", "memory-bomb", "log-flood"]).await;
+}
