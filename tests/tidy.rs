@@ -40,7 +40,7 @@ const OWNERS: [(&str, &[&str]); 19] = [
     ("axum", &["admin"]),
     ("notify", &["reload"]),
     ("wasi_preview1_component_adapter_provider", &["scaffold"]),
-    ("wasmparser", &["scaffold"]),
+    ("wasmparser", &["scaffold", "plugin"]),
     ("wit_component", &["scaffold"]),
     ("wit_parser", &["scaffold"]),
     ("clap", &["main"]),

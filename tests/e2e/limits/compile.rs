@@ -137,7 +137,7 @@ async fn a_compiler_has_little_and_ends_with_its_parent() {
     let limits = std::fs::read_to_string(proc("limits")).expect("it runs");
     let has = |name: &str, value: &str| limits.lines().any(|line| line.starts_with(name) && line.contains(value));
     assert!(
-        has("Max data size", "1073741824") && has("Max core file size", " 0 ") && has("Max file size", " 0 "),
+        has("Max data size", "536870912") && has("Max core file size", " 0 ") && has("Max file size", " 0 "),
         "{limits}"
     );
     let environment = std::fs::read(proc("environ")).expect("it runs");
