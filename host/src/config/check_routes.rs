@@ -22,9 +22,9 @@ const RETRY_DELAY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duratio
 const MULTIPLIER: RangeInclusive<f64> = 1.0..=100.0;
 
 /// The keys that `[defaults]` may have too.
-pub(super) const KEYS: [&str; 9] =
-    ["emit", "retry", "concurrency", "max-hops", "max-body", "dedupe", "order-by", "rate", "circuit"];
-pub(super) const LATER: [&str; 3] = ["when", "schema", "tenant"];
+pub(super) const KEYS: [&str; 10] =
+    ["emit", "retry", "concurrency", "max-hops", "max-body", "dedupe", "order-by", "rate", "tenant", "circuit"];
+pub(super) const LATER: [&str; 2] = ["when", "schema"];
 
 /// What one table says about a route; every key may be absent.
 #[derive(Debug, Clone, Default)]

@@ -29,6 +29,8 @@ pub struct Route {
     pub order_by: Option<OrderBy>,
     /// Events that may start in a time.
     pub rate: Option<Rate>,
+    /// Whose event it is, and how many events of one may start in a time.
+    pub tenant: Option<Tenant>,
     /// When to stop consuming for a while.
     pub circuit: Option<CircuitBreaker>,
     /// Another plugin that gets a share of the events.
@@ -83,6 +85,15 @@ pub struct Rate {
     pub events: u32,
     /// in so long.
     pub per: Duration,
+}
+
+/// `routes.NAME.tenant`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// What of an event names its tenant.
+    pub by: OrderBy,
+    /// Events of one tenant that may start in a time; what is above waits in the broker.
+    pub rate: Option<Rate>,
 }
 
 /// `routes.NAME.circuit`: after so many passing failures within the window nothing is consumed for the pause; then one

@@ -74,6 +74,7 @@ codes! {
     EmitGrant "TL044" "With `emit` in `allow` a plugin may emit only to the exchanges and keys that are listed; everything else is dead-lettered as `invalid`. This route publishes to an exchange that is not listed (an error: nothing it emits could be published), or with a key that is not (a warning, because a plugin may choose another key). Without `emit` in `allow` the route's own `emit` decides.";
     BadSigner "TL045" "`require-signature` lists public keys of minisign, at the top of the file for all plugins or in [plugins.NAME] for one: the second line of a .pub file, 56 characters that begin with RW. A plugin then needs a signature by one of these keys in a file of its name with .minisig after it, made with `minisign -S -m NAME.wasm`.";
     ShadowGrants "TL046" "A shadow gets copies of events that another plugin handles, and its answers are only compared. With `http` or `kv` in its `allow` each event would have its effects twice, and the answers of the outside would not be those that the first plugin got. Such a plugin is tried as a canary.";
+    OrderedTenants "TL047" "With a `rate` in `tenant`, events of a tenant that sends too many wait in the broker and are overtaken by what comes later, so they cannot run in the order of `order-by` too. `order-by = \"tenant\"` with `rate` keeps the order and lets one tenant's events run one after the other.";
 }
 
 impl Code {

@@ -56,6 +56,7 @@ pub(super) fn routes(
             dedupe: raw.keys.flow.dedupe,
             order_by: raw.keys.flow.order_by,
             rate: raw.keys.flow.rate,
+            tenant: raw.keys.flow.tenant,
             circuit: raw.keys.flow.circuit,
             canary: raw.rollout.canary,
             shadow: raw.rollout.shadow,

@@ -124,6 +124,7 @@ impl Route {
             atomic: self.broker.is_atomic(),
             circuit: self.settings.circuit,
             rate: self.settings.rate,
+            tenant_rate: self.settings.tenant.as_ref().and_then(|tenant| tenant.rate),
         }
     }
 

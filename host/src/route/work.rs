@@ -65,6 +65,7 @@ impl Work {
         let ticket = Ticket(self.last);
         let (mut facts, item) = self.route.receive(delivery, session);
         facts.due = facts.due.map(|left| self.now() + left);
+        facts.turn = facts.turn.map(|left| self.now() + left);
         self.items.insert(ticket, item);
         self.feed(Input::Arrived(ticket, facts));
     }

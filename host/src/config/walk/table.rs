@@ -29,6 +29,7 @@ const HOMES: &[(&[&str], &str)] = &[
             "dedupe",
             "order-by",
             "rate",
+            "tenant",
             "circuit",
         ],
         "[routes.NAME]",
