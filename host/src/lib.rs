@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 pub mod admin;
+pub mod archive;
 pub mod broker;
 pub mod codec;
 pub mod config;

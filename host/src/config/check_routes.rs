@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
+use super::check_archive;
 use super::check_flow::FlowKeys;
 use super::check_rollout::RolloutKeys;
-use super::checked_routes::{EventType, Unroutable};
+use super::checked_routes::{EventType, Handler, Unroutable};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::{At, Context, Table, Text};
@@ -71,9 +73,20 @@ pub(super) struct RawRoute {
     pub(super) name: RouteName,
     pub(super) place: Place,
     pub(super) source: Source,
-    pub(super) plugin: PluginName,
+    pub(super) handler: Handler,
     pub(super) keys: RouteKeys,
     pub(super) rollout: RolloutKeys,
+}
+
+impl RawRoute {
+    /// The plugins that it names.
+    pub(super) fn plugins(&self) -> impl Iterator<Item = PluginName> {
+        let stable = match &self.handler {
+            Handler::Plugin(plugin) => Some(plugin.clone()),
+            Handler::Archive(_) => None,
+        };
+        self.rollout.plugins().chain(stable)
+    }
 }
 
 impl RouteKeys {
@@ -151,21 +164,46 @@ impl RetryKeys {
 }
 
 /// Reads all routes; one that lacks what it needs is reported and left out.
-pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, defaults: &RouteKeys) -> Vec<RawRoute> {
+pub(super) fn read(
+    cx: &mut Context<'_>,
+    top: &Table<'_>,
+    defaults: &RouteKeys,
+    directory: &Path,
+) -> Vec<RawRoute> {
     let mut routes = Vec::new();
     for (name, table) in top.tables(cx, "routes") {
-        table.check_keys(cx, &[KEYS.as_slice(), &["from", "queue", "plugin", "canary", "shadow"]].concat(), &LATER);
-        table.require(cx, "plugin", "plugin = \"NAME\"");
-        let plugin = table.text(cx, "plugin").and_then(|text| text.name(cx, |text| PluginName::new(text)));
+        let own = ["from", "queue", "plugin", "archive", "canary", "shadow"];
+        table.check_keys(cx, &[KEYS.as_slice(), &own].concat(), &LATER);
+        let handler = handler(cx, &table, directory);
+        let plugin = handler.as_ref().and_then(|handler| match handler {
+            Handler::Plugin(plugin) => Some(plugin),
+            Handler::Archive(_) => None,
+        });
         let source = source(cx, &table);
         let keys = RouteKeys::read(cx, &table).or(defaults);
-        let rollout = RolloutKeys::read(cx, &table, plugin.as_ref());
+        let rollout = RolloutKeys::read(cx, &table, plugin);
         let known = name.name(cx, |text| RouteName::new(text));
-        if let (Some(known), Some(plugin), Some(source)) = (known, plugin, source) {
-            routes.push(RawRoute { name: known, place: name.place, source, plugin, keys, rollout });
+        if let (Some(known), Some(handler), Some(source)) = (known, handler, source) {
+            routes.push(RawRoute { name: known, place: name.place, source, handler, keys, rollout });
         }
     }
     routes
+}
+
+/// `plugin` or `archive`.
+fn handler(cx: &mut Context<'_>, table: &Table<'_>, directory: &Path) -> Option<Handler> {
+    if !table.has("archive") {
+        table.require(cx, "plugin", "plugin = \"NAME\"");
+        let plugin = table.text(cx, "plugin").and_then(|text| text.name(cx, |text| PluginName::new(text)));
+        return plugin.map(Handler::Plugin);
+    }
+    for key in ["plugin", "emit", "canary", "shadow"].into_iter().filter(|key| table.has(key)) {
+        let message = format!("{} has `archive`, so `{key}` means nothing", table.title);
+        cx.error(Code::BadArchive, &table.key_place(key), message)
+            .also(&table.key_place("archive"), "because of this")
+            .help("remove one of them");
+    }
+    check_archive::read(cx, table, directory).map(Handler::Archive)
 }
 
 fn source(cx: &mut Context<'_>, table: &Table<'_>) -> Option<Source> {

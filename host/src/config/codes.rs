@@ -75,6 +75,7 @@ codes! {
     BadSigner "TL045" "`require-signature` lists public keys of minisign, at the top of the file for all plugins or in [plugins.NAME] for one: the second line of a .pub file, 56 characters that begin with RW. A plugin then needs a signature by one of these keys in a file of its name with .minisig after it, made with `minisign -S -m NAME.wasm`.";
     ShadowGrants "TL046" "A shadow gets copies of events that another plugin handles, and its answers are only compared. With `http` or `kv` in its `allow` each event would have its effects twice, and the answers of the outside would not be those that the first plugin got. Such a plugin is tried as a canary.";
     OrderedTenants "TL047" "With a `rate` in `tenant`, events of a tenant that sends too many wait in the broker and are overtaken by what comes later, so they cannot run in the order of `order-by` too. `order-by = \"tenant\"` with `rate` keeps the order and lets one tenant's events run one after the other.";
+    BadArchive "TL048" "`archive` of a route is { dir = \"archive\" } for a folder, or { url = \"s3://BUCKET/PREFIX\" } for object storage with S3's protocol; `endpoint`, `region`, `access-key` and `secret-key` ({ env = \"NAME\" } or { file = \"PATH\" }) say where and who, and what is left out comes from the usual AWS_ variables. A route has a `plugin` or an `archive`, and what an archive takes is kept, not published, so `emit`, `canary` and `shadow` mean nothing there.";
 }
 
 impl Code {

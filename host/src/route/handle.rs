@@ -101,8 +101,8 @@ impl Route {
             attempt: attempt.max(1),
             now: jiff::Timestamp::now().to_string(),
             route: self.name.to_string(),
-            plugin: self.settings.plugin.to_string(),
-            digest: self.stable.slot.current().digest.to_string(),
+            plugin: self.settings.runs().to_owned(),
+            digest: self.handler.digest().to_string(),
             log: String::new(),
         }
     }

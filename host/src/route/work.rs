@@ -315,9 +315,8 @@ impl Route {
         }
         let message = &item.message;
         let kind = message.properties.kind.as_deref().unwrap_or(message.routing_key.as_str());
-        let plugin = self.stable.slot.current();
         let emitted = if settled == telemetry::Settled::Ack {
-            traces(&item.emissions, &item.fates, |text| plugin.clean(text).into_owned())
+            traces(&item.emissions, &item.fates, |text| self.handler.clean(text))
         } else {
             Vec::new()
         };

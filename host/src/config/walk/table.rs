@@ -22,6 +22,7 @@ const HOMES: &[(&[&str], &str)] = &[
             "from",
             "queue",
             "plugin",
+            "archive",
             "emit",
             "retry",
             "concurrency",
