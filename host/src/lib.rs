@@ -13,6 +13,7 @@ pub mod plugin;
 pub mod reload;
 pub mod route;
 pub mod scaffold;
+pub mod schema;
 #[cfg(test)]
 mod simulation;
 pub mod state;
