@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::check_archive;
 use super::check_flow::FlowKeys;
 use super::check_rollout::RolloutKeys;
-use super::checked_routes::{EventType, Handler, Unroutable};
+use super::check_schema;
+use super::checked_routes::{EventType, Handler, SchemaRule, Unroutable};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::{At, Context, Table, Text};
@@ -26,7 +27,7 @@ const MULTIPLIER: RangeInclusive<f64> = 1.0..=100.0;
 /// The keys that `[defaults]` may have too.
 pub(super) const KEYS: [&str; 10] =
     ["emit", "retry", "concurrency", "max-hops", "max-body", "dedupe", "order-by", "rate", "tenant", "circuit"];
-pub(super) const LATER: [&str; 2] = ["when", "schema"];
+pub(super) const LATER: [&str; 1] = ["when"];
 
 /// What one table says about a route; every key may be absent.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +77,7 @@ pub(super) struct RawRoute {
     pub(super) handler: Handler,
     pub(super) keys: RouteKeys,
     pub(super) rollout: RolloutKeys,
+    pub(super) schema: Option<SchemaRule>,
 }
 
 impl RawRoute {
@@ -172,7 +174,7 @@ pub(super) fn read(
 ) -> Vec<RawRoute> {
     let mut routes = Vec::new();
     for (name, table) in top.tables(cx, "routes") {
-        let own = ["from", "queue", "plugin", "archive", "canary", "shadow"];
+        let own = ["from", "queue", "plugin", "archive", "schema", "canary", "shadow"];
         table.check_keys(cx, &[KEYS.as_slice(), &own].concat(), &LATER);
         let handler = handler(cx, &table, directory);
         let plugin = handler.as_ref().and_then(|handler| match handler {
@@ -182,9 +184,10 @@ pub(super) fn read(
         let source = source(cx, &table);
         let keys = RouteKeys::read(cx, &table).or(defaults);
         let rollout = RolloutKeys::read(cx, &table, plugin);
+        let schema = check_schema::rule(cx, &table, directory);
         let known = name.name(cx, |text| RouteName::new(text));
         if let (Some(known), Some(handler), Some(source)) = (known, handler, source) {
-            routes.push(RawRoute { name: known, place: name.place, source, handler, keys, rollout });
+            routes.push(RawRoute { name: known, place: name.place, source, handler, keys, rollout, schema });
         }
     }
     routes

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::grants::Secret;
+use crate::schema::Schema;
 use crate::event::{ExchangeName, PluginName, QueueName, RoutingKey};
 
 /// `[routes.NAME]`
@@ -13,6 +14,8 @@ pub struct Route {
     pub queue: QueueName,
     /// What is done with an event.
     pub handler: Handler,
+    /// What the data has to look like.
+    pub schema: Option<SchemaRule>,
     /// Where emissions go.
     pub emit: Emit,
     /// How often and when a failed event is tried again.
@@ -59,6 +62,15 @@ impl Route {
             Handler::Archive(_) => "archive",
         }
     }
+}
+
+/// `routes.NAME.schema`
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaRule {
+    /// Of the data.
+    pub schema: Schema,
+    /// The first number of the event's attribute `version`; any when absent.
+    pub version: Option<u32>,
 }
 
 /// What is done with an event.

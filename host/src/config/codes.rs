@@ -76,6 +76,7 @@ codes! {
     ShadowGrants "TL046" "A shadow gets copies of events that another plugin handles, and its answers are only compared. With `http` or `kv` in its `allow` each event would have its effects twice, and the answers of the outside would not be those that the first plugin got. Such a plugin is tried as a canary.";
     OrderedTenants "TL047" "With a `rate` in `tenant`, events of a tenant that sends too many wait in the broker and are overtaken by what comes later, so they cannot run in the order of `order-by` too. `order-by = \"tenant\"` with `rate` keeps the order and lets one tenant's events run one after the other.";
     BadArchive "TL048" "`archive` of a route is { dir = \"archive\" } for a folder, or { url = \"s3://BUCKET/PREFIX\" } for object storage with S3's protocol; `endpoint`, `region`, `access-key` and `secret-key` ({ env = \"NAME\" } or { file = \"PATH\" }) say where and who, and what is left out comes from the usual AWS_ variables. A route has a `plugin` or an `archive`, and what an archive takes is kept, not published, so `emit`, `canary` and `shadow` mean nothing there.";
+    BadSchema "TL049" "`schema` names a file with a JSON Schema (drafts 4 to 2020-12) of the data of events; a relative path begins at the directory of routes.toml. A `$ref` may name files beside it and below; nothing is fetched over a network. The files are read again with every reload.";
 }
 
 impl Code {

@@ -57,6 +57,7 @@ pub(super) fn routes(
         let route = Route {
             queue,
             handler,
+            schema: raw.schema,
             emit,
             retry,
             dead_letter,

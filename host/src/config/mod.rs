@@ -16,6 +16,7 @@ mod check_plugins;
 mod check_queues;
 mod check_rollout;
 mod check_routes;
+mod check_schema;
 mod check_tls;
 mod checked;
 mod checked_routes;

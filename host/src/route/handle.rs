@@ -88,7 +88,7 @@ impl Route {
         if let Some(tenant) = &self.settings.tenant {
             event.tenant = Some(order::tenant(&tenant.by, &event)?);
         }
-        decide::admit(&event, self.settings.hops_max).map_or(Ok(event), Err)
+        decide::admit(&event, self.settings.hops_max, self.settings.schema.as_ref()).map_or(Ok(event), Err)
     }
 
     fn seen(&self, message: &Message, event: Option<&Event>) -> Seen {

@@ -23,6 +23,7 @@ const HOMES: &[(&[&str], &str)] = &[
             "queue",
             "plugin",
             "archive",
+            "schema",
             "emit",
             "retry",
             "concurrency",
