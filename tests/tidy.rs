@@ -6,25 +6,28 @@ use std::path::{Path, PathBuf};
 use trunkline::event::Reason;
 
 /// The total order of the modules: each may import those before it that it names, so there are no circles.
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("event", &[]),
+    ("schema", &[]),
     ("telemetry", &["event"]),
-    ("config", &["event"]),
+    ("config", &["event", "schema"]),
     ("codec", &["event", "config"]),
     ("state", &["event", "telemetry", "config"]),
+    ("archive", &["event", "telemetry", "config"]),
     ("plugin", &["event", "telemetry", "config", "state"]),
     ("broker", &["event", "telemetry", "config"]),
-    ("route", &["event", "telemetry", "config", "codec", "plugin", "broker"]),
+    ("route", &["event", "telemetry", "config", "codec", "archive", "plugin", "broker"]),
     ("reload", &["event", "telemetry", "config", "plugin"]),
     ("simulation", &["event", "config", "codec", "broker", "route"]),
     ("admin", &["event", "telemetry", "config"]),
-    ("daemon", &["event", "telemetry", "config", "codec", "plugin", "broker", "route", "reload", "admin"]),
+    ("daemon", &["event", "telemetry", "config", "codec", "archive", "plugin", "broker", "route", "reload", "admin"]),
     ("scaffold", &["event"]),
     ("main", &["config", "telemetry", "daemon", "admin", "scaffold"]),
 ];
 
 /// Outside crates that only these modules may name.
-const OWNERS: [(&str, &[&str]); 19] = [
+const OWNERS: [(&str, &[&str]); 22] = [
+    ("jsonschema", &["schema"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("toml", &["config"]),
@@ -32,12 +35,14 @@ const OWNERS: [(&str, &[&str]); 19] = [
     ("wasmtime_wasi", &["plugin"]),
     ("wasmtime_wasi_http", &["plugin"]),
     ("hyper", &["plugin"]),
-    ("tokio_rustls", &["plugin"]),
+    ("tokio_rustls", &["plugin", "archive"]),
     ("rustls_native_certs", &["plugin"]),
     ("minisign_verify", &["plugin"]),
     ("lapin", &["broker"]),
     ("redb", &["broker", "state"]),
     ("axum", &["admin"]),
+    ("object_store", &["archive"]),
+    ("flate2", &["archive"]),
     ("notify", &["reload"]),
     ("wasi_preview1_component_adapter_provider", &["scaffold"]),
     ("wasmparser", &["scaffold", "plugin"]),

@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 pub mod admin;
+pub mod archive;
 pub mod broker;
 pub mod codec;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod plugin;
 pub mod reload;
 pub mod route;
 pub mod scaffold;
+pub mod schema;
 #[cfg(test)]
 mod simulation;
 pub mod state;

@@ -34,5 +34,7 @@ pub const SOURCE_KEY: &str = "trunkline-source-key";
 pub const LOG: &str = "trunkline-log";
 /// On a route with `order-by`: not to be tried before, in milliseconds since the Unix epoch.
 pub const DUE: &str = "trunkline-due";
+/// On a route that limits each tenant: when the event's turn comes, in milliseconds since the Unix epoch.
+pub const TURN: &str = "trunkline-turn";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";

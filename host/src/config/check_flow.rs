@@ -1,9 +1,10 @@
-//! The keys of a route that say when and in which order events run: `dedupe`, `order-by`, `rate`, `circuit`.
+//! The keys of a route that say when and in which order events run: `dedupe`, `order-by`, `rate`,
+//! `tenant`, `circuit`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::checked_routes::{CircuitBreaker, DedupeWindow, OrderBy, Rate};
+use super::checked_routes::{CircuitBreaker, DedupeWindow, OrderBy, Rate, Tenant};
 use super::codes::Code;
 use super::values;
 use super::walk::{Context, Table};
@@ -25,6 +26,7 @@ pub(super) struct FlowKeys {
     pub(super) dedupe: Option<DedupeWindow>,
     pub(super) order_by: Option<OrderBy>,
     pub(super) rate: Option<Rate>,
+    pub(super) tenant: Option<Tenant>,
     pub(super) circuit: Option<CircuitBreaker>,
 }
 
@@ -34,6 +36,7 @@ impl FlowKeys {
             dedupe: dedupe(cx, table),
             order_by: order_by(cx, table),
             rate: rate(cx, table),
+            tenant: tenant(cx, table),
             circuit: circuit(cx, table),
         }
     }
@@ -43,6 +46,7 @@ impl FlowKeys {
             dedupe: self.dedupe.or(defaults.dedupe),
             order_by: self.order_by.or_else(|| defaults.order_by.clone()),
             rate: self.rate.or(defaults.rate),
+            tenant: self.tenant.or_else(|| defaults.tenant.clone()),
             circuit: self.circuit.or(defaults.circuit),
         }
     }
@@ -100,6 +104,24 @@ fn rate(cx: &mut Context<'_>, table: &Table<'_>) -> Option<Rate> {
             None
         }
     }
+}
+
+/// `"data.instance"`, or `{by = "data.instance", rate = "20/s"}`.
+fn tenant(cx: &mut Context<'_>, table: &Table<'_>) -> Option<Tenant> {
+    let value = table.value("tenant")?;
+    let Some(inner) = Table::inline(value, "`tenant`") else {
+        return Some(Tenant { by: key(cx, table, "tenant")?, rate: None });
+    };
+    inner.check_keys(cx, &["by", "rate"], &[]);
+    let by = if inner.has("by") { key(cx, &inner, "by")? } else { OrderBy::Tenant };
+    let tenant = Tenant { by, rate: rate(cx, &inner) };
+    if tenant.rate.is_some() && table.has("order-by") {
+        let message = format!("{} has both `order-by` and a rate for each tenant", table.title);
+        cx.error(Code::OrderedTenants, &inner.key_place("rate"), message)
+            .also(&table.key_place("order-by"), "and this here")
+            .help("keep one of them");
+    }
+    Some(tenant)
 }
 
 fn circuit(cx: &mut Context<'_>, table: &Table<'_>) -> Option<CircuitBreaker> {

@@ -163,7 +163,8 @@ pub(super) fn secrets(
     secrets
 }
 
-fn secret(cx: &mut Context<'_>, source: &Table<'_>, directory: &Path) -> Option<Result<Secret, String>> {
+/// `{env = "NAME"}` or `{file = "PATH"}`.
+pub(super) fn secret(cx: &mut Context<'_>, source: &Table<'_>, directory: &Path) -> Option<Result<Secret, String>> {
     source.check_keys(cx, &["env", "file"], &[]);
     match (source.text(cx, "env"), source.text(cx, "file")) {
         (Some(name), None) => {
@@ -253,9 +254,10 @@ pub(super) fn check_emit(
     places: &BTreeMap<RouteName, Place>,
 ) {
     for (name, route) in routes {
-        let grants = plugins.get(&route.plugin).and_then(|plugin| plugin.allow.emit.as_ref());
+        let Some(plugin) = route.plugin() else { continue };
+        let grants = plugins.get(plugin).and_then(|plugin| plugin.allow.emit.as_ref());
         let (Some(grants), Some(place)) = (grants, places.get(name)) else { continue };
-        let (emit, plugin) = (&route.emit, &route.plugin);
+        let emit = &route.emit;
         let shown = |key: &str| format!("`emit = [{{ exchange = \"{}\", keys = [\"{key}\"] }}]`", emit.exchange);
         if !grants.iter().any(|grant| grant.exchange == emit.exchange) {
             let message = format!("plugin \"{plugin}\" may not emit to exchange \"{}\" of this route", emit.exchange);

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
+use super::check_archive;
 use super::check_flow::FlowKeys;
 use super::check_rollout::RolloutKeys;
-use super::checked_routes::{EventType, Unroutable};
+use super::check_schema;
+use super::checked_routes::{EventType, Handler, SchemaRule, Unroutable};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::{At, Context, Table, Text};
@@ -22,9 +25,9 @@ const RETRY_DELAY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duratio
 const MULTIPLIER: RangeInclusive<f64> = 1.0..=100.0;
 
 /// The keys that `[defaults]` may have too.
-pub(super) const KEYS: [&str; 9] =
-    ["emit", "retry", "concurrency", "max-hops", "max-body", "dedupe", "order-by", "rate", "circuit"];
-pub(super) const LATER: [&str; 3] = ["when", "schema", "tenant"];
+pub(super) const KEYS: [&str; 10] =
+    ["emit", "retry", "concurrency", "max-hops", "max-body", "dedupe", "order-by", "rate", "tenant", "circuit"];
+pub(super) const LATER: [&str; 1] = ["when"];
 
 /// What one table says about a route; every key may be absent.
 #[derive(Debug, Clone, Default)]
@@ -71,9 +74,21 @@ pub(super) struct RawRoute {
     pub(super) name: RouteName,
     pub(super) place: Place,
     pub(super) source: Source,
-    pub(super) plugin: PluginName,
+    pub(super) handler: Handler,
     pub(super) keys: RouteKeys,
     pub(super) rollout: RolloutKeys,
+    pub(super) schema: Option<SchemaRule>,
+}
+
+impl RawRoute {
+    /// The plugins that it names.
+    pub(super) fn plugins(&self) -> impl Iterator<Item = PluginName> {
+        let stable = match &self.handler {
+            Handler::Plugin(plugin) => Some(plugin.clone()),
+            Handler::Archive(_) => None,
+        };
+        self.rollout.plugins().chain(stable)
+    }
 }
 
 impl RouteKeys {
@@ -151,21 +166,47 @@ impl RetryKeys {
 }
 
 /// Reads all routes; one that lacks what it needs is reported and left out.
-pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, defaults: &RouteKeys) -> Vec<RawRoute> {
+pub(super) fn read(
+    cx: &mut Context<'_>,
+    top: &Table<'_>,
+    defaults: &RouteKeys,
+    directory: &Path,
+) -> Vec<RawRoute> {
     let mut routes = Vec::new();
     for (name, table) in top.tables(cx, "routes") {
-        table.check_keys(cx, &[KEYS.as_slice(), &["from", "queue", "plugin", "canary", "shadow"]].concat(), &LATER);
-        table.require(cx, "plugin", "plugin = \"NAME\"");
-        let plugin = table.text(cx, "plugin").and_then(|text| text.name(cx, |text| PluginName::new(text)));
+        let own = ["from", "queue", "plugin", "archive", "schema", "canary", "shadow"];
+        table.check_keys(cx, &[KEYS.as_slice(), &own].concat(), &LATER);
+        let handler = handler(cx, &table, directory);
+        let plugin = handler.as_ref().and_then(|handler| match handler {
+            Handler::Plugin(plugin) => Some(plugin),
+            Handler::Archive(_) => None,
+        });
         let source = source(cx, &table);
         let keys = RouteKeys::read(cx, &table).or(defaults);
-        let rollout = RolloutKeys::read(cx, &table, plugin.as_ref());
+        let rollout = RolloutKeys::read(cx, &table, plugin);
+        let schema = check_schema::rule(cx, &table, directory);
         let known = name.name(cx, |text| RouteName::new(text));
-        if let (Some(known), Some(plugin), Some(source)) = (known, plugin, source) {
-            routes.push(RawRoute { name: known, place: name.place, source, plugin, keys, rollout });
+        if let (Some(known), Some(handler), Some(source)) = (known, handler, source) {
+            routes.push(RawRoute { name: known, place: name.place, source, handler, keys, rollout, schema });
         }
     }
     routes
+}
+
+/// `plugin` or `archive`.
+fn handler(cx: &mut Context<'_>, table: &Table<'_>, directory: &Path) -> Option<Handler> {
+    if !table.has("archive") {
+        table.require(cx, "plugin", "plugin = \"NAME\"");
+        let plugin = table.text(cx, "plugin").and_then(|text| text.name(cx, |text| PluginName::new(text)));
+        return plugin.map(Handler::Plugin);
+    }
+    for key in ["plugin", "emit", "canary", "shadow"].into_iter().filter(|key| table.has(key)) {
+        let message = format!("{} has `archive`, so `{key}` means nothing", table.title);
+        cx.error(Code::BadArchive, &table.key_place(key), message)
+            .also(&table.key_place("archive"), "because of this")
+            .help("remove one of them");
+    }
+    check_archive::read(cx, table, directory).map(Handler::Archive)
 }
 
 fn source(cx: &mut Context<'_>, table: &Table<'_>) -> Option<Source> {

@@ -1,7 +1,10 @@
 //! The checked form of routes and event types.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::grants::Secret;
+use crate::schema::Schema;
 use crate::event::{ExchangeName, PluginName, QueueName, RoutingKey};
 
 /// `[routes.NAME]`
@@ -9,8 +12,10 @@ use crate::event::{ExchangeName, PluginName, QueueName, RoutingKey};
 pub struct Route {
     /// The queue that is consumed; a key of `topology.queues`.
     pub queue: QueueName,
-    /// The plugin that runs; a key of `plugins`.
-    pub plugin: PluginName,
+    /// What is done with an event.
+    pub handler: Handler,
+    /// What the data has to look like.
+    pub schema: Option<SchemaRule>,
     /// Where emissions go.
     pub emit: Emit,
     /// How often and when a failed event is tried again.
@@ -29,12 +34,91 @@ pub struct Route {
     pub order_by: Option<OrderBy>,
     /// Events that may start in a time.
     pub rate: Option<Rate>,
+    /// Whose event it is, and how many events of one may start in a time.
+    pub tenant: Option<Tenant>,
     /// When to stop consuming for a while.
     pub circuit: Option<CircuitBreaker>,
     /// Another plugin that gets a share of the events.
     pub canary: Option<Canary>,
     /// Another plugin that gets copies, and whose answers are only compared.
     pub shadow: Option<Shadow>,
+}
+
+impl Route {
+    /// The plugin that runs, if one does.
+    #[must_use]
+    pub fn plugin(&self) -> Option<&PluginName> {
+        match &self.handler {
+            Handler::Plugin(plugin) => Some(plugin),
+            Handler::Archive(_) => None,
+        }
+    }
+
+    /// What runs, for people, labels and headers.
+    #[must_use]
+    pub fn runs(&self) -> &str {
+        match &self.handler {
+            Handler::Plugin(plugin) => plugin.as_str(),
+            Handler::Archive(_) => "archive",
+        }
+    }
+}
+
+/// `routes.NAME.schema`
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaRule {
+    /// Of the data.
+    pub schema: Schema,
+    /// The first number of the event's attribute `version`; any when absent.
+    pub version: Option<u32>,
+}
+
+/// What is done with an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handler {
+    /// A plugin runs; a key of `plugins`.
+    Plugin(PluginName),
+    /// It is kept.
+    Archive(Archive),
+}
+
+/// `routes.NAME.archive`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// Where.
+    pub place: ArchivePlace,
+    /// How long a batch waits for more events.
+    pub wait: Duration,
+    /// Events of a batch: as many as the route has in work.
+    pub batch_max: usize,
+    /// Of a folder: a file is ended when it is this long.
+    pub file_max_bytes: u64,
+}
+
+/// Where an archive is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArchivePlace {
+    /// Absolute, if the current directory is known.
+    Folder(PathBuf),
+    /// S3, or what speaks its protocol.
+    Objects(ObjectStore),
+}
+
+/// A bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectStore {
+    /// Its name.
+    pub bucket: String,
+    /// What keys begin with, without slashes around it.
+    pub prefix: String,
+    /// Where the store is; Amazon's when absent.
+    pub endpoint: Option<String>,
+    /// Its region.
+    pub region: Option<String>,
+    /// The id of the key, or why it cannot be read.
+    pub access_key: Option<Result<Secret, String>>,
+    /// The key, or why it cannot be read.
+    pub secret_key: Option<Result<Secret, String>>,
 }
 
 /// An exchange and a key; the default exchange and a queue's name to address a queue.
@@ -83,6 +167,15 @@ pub struct Rate {
     pub events: u32,
     /// in so long.
     pub per: Duration,
+}
+
+/// `routes.NAME.tenant`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// What of an event names its tenant.
+    pub by: OrderBy,
+    /// Events of one tenant that may start in a time; what is above waits in the broker.
+    pub rate: Option<Rate>,
 }
 
 /// `routes.NAME.circuit`: after so many passing failures within the window nothing is consumed for the pause; then one

@@ -20,7 +20,8 @@ pub(super) fn warn(
     let next = |route: &Route| {
         let fed = |binding: &Binding| {
             let kind = exchanges.get(&binding.exchange).map(|exchange| exchange.kind);
-            binding.exchange == route.emit.exchange
+            route.plugin().is_some()
+                && binding.exchange == route.emit.exchange
                 && keys(&route.emit).iter().any(|key| feeds(kind, &binding.matches, key))
         };
         let queues =

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::check_exchanges::Exchanges;
 use super::check_routes::{EmitKeys, RawRoute, RetryKeys};
 use super::checked::ExchangeKind;
-use super::checked_routes::{Emit, Retry, RetryStep, Route, Unroutable};
+use super::checked_routes::{Archive, Emit, Handler, Retry, RetryStep, Route, Unroutable};
 use super::codes::Code;
 use super::topology::Derived;
 use super::values::show_duration;
@@ -14,6 +14,8 @@ use super::walk::{Context, Text};
 use crate::event::{ExchangeName, QueueName, RouteName};
 
 const CONCURRENCY: u16 = 16;
+/// Events of a batch.
+const ARCHIVE_CONCURRENCY: u16 = 256;
 const HOPS_MAX: u32 = 16;
 const BODY_MAX_BYTES: u64 = 1024 * 1024;
 const RETRIES_MAX: u32 = 5;
@@ -43,19 +45,29 @@ pub(super) fn routes(
         }
         let dead_letter = derived.queues.get(&queue).and_then(|queue| queue.dead_letter.clone());
         let (Some(emit), Some(dead_letter)) = (emit, dead_letter) else { continue };
+        let concurrency = raw.keys.concurrency.unwrap_or(match &raw.handler {
+            Handler::Plugin(_) => CONCURRENCY,
+            Handler::Archive(_) => ARCHIVE_CONCURRENCY,
+        });
+        let handler = match raw.handler {
+            Handler::Archive(archive) => Handler::Archive(Archive { batch_max: usize::from(concurrency), ..archive }),
+            plugin @ Handler::Plugin(_) => plugin,
+        };
         let body_max = raw.keys.body_max_bytes.unwrap_or(BODY_MAX_BYTES);
         let route = Route {
             queue,
-            plugin: raw.plugin,
+            handler,
+            schema: raw.schema,
             emit,
             retry,
             dead_letter,
-            concurrency: raw.keys.concurrency.unwrap_or(CONCURRENCY),
+            concurrency,
             hops_max: raw.keys.hops_max.unwrap_or(HOPS_MAX),
             body_max_bytes: usize::try_from(body_max).unwrap_or(usize::MAX),
             dedupe: raw.keys.flow.dedupe,
             order_by: raw.keys.flow.order_by,
             rate: raw.keys.flow.rate,
+            tenant: raw.keys.flow.tenant,
             circuit: raw.keys.flow.circuit,
             canary: raw.rollout.canary,
             shadow: raw.rollout.shadow,

@@ -5,6 +5,7 @@
 //! instead. Knows no broker and no engine: whether a plugin's file is there and good is the loader's to say.
 
 mod address;
+mod check_archive;
 mod check_bindings;
 mod check_broker;
 mod check_exchanges;
@@ -15,6 +16,7 @@ mod check_plugins;
 mod check_queues;
 mod check_rollout;
 mod check_routes;
+mod check_schema;
 mod check_tls;
 mod checked;
 mod checked_routes;
@@ -49,6 +51,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use check_routes::RawRoute;
 use codes::Code;
 use defaults::Defaults;
 use diagnostics::{Findings, Place};
@@ -210,11 +213,10 @@ fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) 
     let limit_defaults = defaults.limits(cx);
     let plugins = check_plugins::Plugins::read(cx, top, &sources.directory(), limit_defaults, &exchanges);
     let queues = check_queues::read(cx, top, &exchanges);
-    let raw = check_routes::read(cx, top, &route_defaults);
+    let raw = check_routes::read(cx, top, &route_defaults, &sources.directory());
     let event_types = check_routes::read_event_types(cx, top);
 
-    let mut plugins =
-        plugins.used(cx, raw.iter().flat_map(|route| route.rollout.plugins().chain([route.plugin.clone()])));
+    let mut plugins = plugins.used(cx, raw.iter().flat_map(RawRoute::plugins));
     let places = raw.iter().map(|route| (route.name.clone(), route.place.clone())).collect();
     let mut derived = topology::derive(cx, &exchanges, queues, &raw, &queue_defaults);
     let native_delay = matches!(broker.broker, Broker::Embedded);

@@ -12,7 +12,7 @@ use super::request::{Answer, By, Request};
 use crate::admin::{Accepted, Backend, Boxed, BrokerHealth, Health, Problem, PublishRequest, RouteHealth};
 use crate::admin::{GenerationView, PluginView, ReloadView, Reloaded, RolloutOrder, RolloutView};
 use crate::broker::{Broker, Status};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::event::{PluginName, RouteName};
 use crate::reload::{Generation, Installed};
 use crate::route::{Phase, Rollouts, Trial};
@@ -113,7 +113,11 @@ impl State {
             RouteHealth { plugin: plugin.to_string(), digest, error }
         };
         let routes = generation.config.routes.iter();
-        routes.map(|(name, route)| (name.to_string(), health(&route.plugin))).collect()
+        let health = |route: &config::Route| match route.plugin() {
+            Some(plugin) => health(plugin),
+            None => RouteHealth { plugin: route.runs().to_owned(), digest: None, error: None },
+        };
+        routes.map(|(name, route)| (name.to_string(), health(route))).collect()
     }
 
     async fn ask(&self) -> Result<Answer, Problem> {
@@ -142,7 +146,7 @@ fn view(generation: &Generation) -> GenerationView {
         config: generation.config.digest.clone(),
         files: generation.config.files.iter().map(|file| file.display().to_string()).collect(),
         plugins: plugins.collect(),
-        routes: routes.map(|(name, route)| (name.to_string(), route.plugin.to_string())).collect(),
+        routes: routes.map(|(name, route)| (name.to_string(), route.runs().to_owned())).collect(),
         last_reload: None,
         last_refusal: None,
     }
@@ -209,7 +213,7 @@ impl Backend for State {
         let trials = self.rollouts.all(|name| canary(name).is_some());
         let view = |(name, trial): (RouteName, Trial)| {
             let canary = canary(&name)?;
-            let stable = generation.config.routes.get(&name)?.plugin.to_string();
+            let stable = generation.config.routes.get(&name)?.runs().to_owned();
             Some(RolloutView {
                 route: name.to_string(),
                 stable,

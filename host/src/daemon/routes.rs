@@ -10,12 +10,13 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{info, warn};
 
+use crate::archive::Archive;
 use crate::broker::Broker;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Handler};
 use crate::event::{PluginName, RouteName};
 use crate::plugin::Slot;
 use crate::reload::Generation;
-use crate::route::{Plugins, Rollouts, Route, Stop};
+use crate::route::{Handlers, Plugins, Rollouts, Route, Stop};
 
 /// What a route that is changed or removed gets to finish what is in work; then it is left to the broker.
 const FINISH_WITHIN: Duration = Duration::from_secs(30);
@@ -100,19 +101,26 @@ impl Routes {
     /// Starts a route unless it runs; one that is about to end is started when it has.
     fn start(&mut self, generation: &Generation, name: &RouteName) {
         let Some(settings) = wanted(generation, name).filter(|_| !self.running.contains_key(name)) else { return };
-        let Some(stable) = self.slots.get(&settings.plugin).cloned() else { return };
-        let beside = |plugin: Option<&PluginName>| plugin.and_then(|plugin| self.slots.get(plugin)).cloned();
-        let plugins = Plugins {
-            stable,
-            canary: beside(settings.canary.as_ref().map(|canary| &canary.plugin)),
-            shadow: beside(settings.shadow.as_ref().map(|shadow| &shadow.plugin)),
-        };
-        let route = Route::new(name, &generation.config, plugins, &self.rollouts, self.broker.clone());
+        let Some(handlers) = self.handlers(name, settings) else { return };
+        let route = Route::new(name, &generation.config, handlers, &self.rollouts, self.broker.clone());
         let Some(route) = route else { return };
         let stop = Stop::default();
         let task = self.tasks.spawn(route.run(stop.clone()));
         self.names.insert(task.id(), name.clone());
         self.running.insert(name.clone(), Running { stop, shape: Shape::new(settings, &generation.config) });
+    }
+
+    fn handlers(&self, name: &RouteName, settings: &config::Route) -> Option<Handlers> {
+        let plugin = match &settings.handler {
+            Handler::Plugin(plugin) => plugin,
+            Handler::Archive(archive) => return Some(Handlers::Archive(Archive::start(name, archive))),
+        };
+        let beside = |plugin: Option<&PluginName>| plugin.and_then(|plugin| self.slots.get(plugin)).cloned();
+        Some(Handlers::Plugins(Plugins {
+            stable: self.slots.get(plugin).cloned()?,
+            canary: beside(settings.canary.as_ref().map(|canary| &canary.plugin)),
+            shadow: beside(settings.shadow.as_ref().map(|shadow| &shadow.plugin)),
+        }))
     }
 
     /// Waits until a route ends; for ever while there is none.
@@ -164,6 +172,8 @@ impl Routes {
 /// The settings of a route that can run.
 fn wanted<'g>(generation: &'g Generation, name: &RouteName) -> Option<&'g config::Route> {
     let route = generation.config.routes.get(name)?;
-    generation.plugins.get(&route.plugin)?.state.as_ref().ok()?;
+    if let Some(plugin) = route.plugin() {
+        generation.plugins.get(plugin)?.state.as_ref().ok()?;
+    }
     Some(route)
 }

@@ -1,13 +1,15 @@
-//! Calls: the stable plugin, the canary's share of the events, and the copies that a shadow gets.
+//! Calls: the stable plugin, the canary's share of the events, and the copies that a shadow gets; or the archive.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::rollout::{self, Phase, Seen};
 use super::rollouts::Rollouts;
 use super::{Route, emit, order, shadow};
+use crate::archive::Archive;
 use crate::broker::Publication;
 use crate::config;
 use crate::event::{Emission, Event, Failure, Outcome, RouteName, now_ms};
@@ -25,6 +27,29 @@ pub struct Plugins {
     pub canary: Option<Slot>,
     /// What gets copies, if it can run.
     pub shadow: Option<Slot>,
+}
+
+/// What does the work of a route.
+pub enum Handlers {
+    /// Plugins.
+    Plugins(Plugins),
+    /// Nothing runs: events are kept.
+    Archive(Archive),
+}
+
+/// What does the work of a route, with its series.
+pub(super) enum Handler {
+    Plugins(Box<Callees>),
+    Archive(Archive),
+}
+
+/// The plugins of a route.
+pub(super) struct Callees {
+    stable: Callee,
+    canary: Option<Canary>,
+    shadow: Option<Shadow>,
+    /// Calls of the shadow that run.
+    shadows: Mutex<JoinSet<()>>,
 }
 
 /// What a plugin's call came to.
@@ -64,6 +89,44 @@ struct Ran {
     outcome: Option<Outcome>,
 }
 
+impl Handler {
+    pub(super) fn new(
+        route: &RouteName,
+        settings: &config::Route,
+        handlers: Handlers,
+        rollouts: &Arc<Rollouts>,
+    ) -> Self {
+        let plugins = match handlers {
+            Handlers::Archive(archive) => return Self::Archive(archive),
+            Handlers::Plugins(plugins) => plugins,
+        };
+        let canary = plugins.canary.zip(settings.canary.clone());
+        let shadow = plugins.shadow.zip(settings.shadow.as_ref());
+        Self::Plugins(Box::new(Callees {
+            stable: Callee::new(route, plugins.stable, Variant::Stable),
+            canary: canary.map(|(slot, settings)| Canary::new(route, slot, settings, rollouts.clone())),
+            shadow: shadow.map(|(slot, settings)| Shadow::new(route, slot, settings)),
+            shadows: Mutex::default(),
+        }))
+    }
+
+    /// Of the plugin that runs now; empty where none does.
+    pub(super) fn digest(&self) -> Arc<str> {
+        match self {
+            Self::Plugins(callees) => callees.stable.slot.current().digest.clone(),
+            Self::Archive(_) => Arc::from(""),
+        }
+    }
+
+    /// The text without the plugin's secrets.
+    pub(super) fn clean(&self, text: &str) -> String {
+        match self {
+            Self::Plugins(callees) => callees.stable.slot.current().clean(text).into_owned(),
+            Self::Archive(_) => text.to_owned(),
+        }
+    }
+}
+
 impl Callee {
     pub(super) fn new(route: &RouteName, slot: Slot, variant: Variant) -> Self {
         let calls = telemetry::Calls::new(route, &slot.current().name, variant);
@@ -85,12 +148,24 @@ impl Shadow {
 }
 
 impl Route {
-    /// Runs a plugin on an event, and makes messages of what it emits.
+    /// Keeps an event, or runs a plugin on it and makes messages of what that emits.
     pub(super) async fn call(self: Arc<Self>, event: Arc<Event>, now: String) -> Called {
-        let Some(canary) = &self.canary else {
-            return self.stable(&self.stable.slot.current(), &event, &now).await.called;
+        match &self.handler {
+            Handler::Plugins(callees) => self.call_plugin(callees, event, now).await,
+            Handler::Archive(archive) => {
+                let kept = archive.keep(&event, &now).await;
+                let gone = || Failure::Retry { reason: "the archive's writer is gone".to_owned(), after: None };
+                let result = if kept { Ok(Vec::new()) } else { Err(gone()) };
+                Called { result, log: String::new(), plugin: self.settings.runs().to_owned(), digest: Arc::from("") }
+            }
+        }
+    }
+
+    async fn call_plugin(&self, callees: &Callees, event: Arc<Event>, now: String) -> Called {
+        let Some(canary) = &callees.canary else {
+            return self.stable(callees, &callees.stable.slot.current(), &event, &now).await.called;
         };
-        let (stable, candidate) = (self.stable.slot.current(), canary.callee.slot.current());
+        let (stable, candidate) = (callees.stable.slot.current(), canary.callee.slot.current());
         let rollouts = &canary.rollouts;
         match rollouts.phase(&self.name, &stable.digest, &candidate.digest) {
             Phase::Promoted => self.try_one(&canary.callee, &candidate, &event, &now, false).await.called,
@@ -101,13 +176,13 @@ impl Route {
                     return tried.called;
                 }
                 // A bad canary costs no message: the stable plugin has it at once.
-                let again = self.stable(&stable, &event, &now).await;
+                let again = self.stable(callees, &stable, &event, &now).await;
                 let seen = if again.called.result.is_ok() { Seen::Bad } else { Seen::Both };
                 rollouts.note(&self.name, &candidate.digest, seen, canary.settings.auto);
                 again.called
             }
             Phase::Trial | Phase::RolledBack => {
-                let ran = self.stable(&stable, &event, &now).await;
+                let ran = self.stable(callees, &stable, &event, &now).await;
                 rollouts.stable_took(&self.name, ran.took);
                 ran.called
             }
@@ -121,11 +196,11 @@ impl Route {
     }
 
     /// The stable plugin, and the shadow behind it.
-    async fn stable(&self, plugin: &Ready, event: &Arc<Event>, now: &str) -> Ran {
-        let shadow = self.shadow.as_ref().filter(|shadow| rollout::is_in_share("shadow", &event.id, shadow.share));
-        let ran = self.try_one(&self.stable, plugin, event, now, shadow.is_some()).await;
+    async fn stable(&self, callees: &Callees, plugin: &Ready, event: &Arc<Event>, now: &str) -> Ran {
+        let shadow = callees.shadow.as_ref().filter(|shadow| rollout::is_in_share("shadow", &event.id, shadow.share));
+        let ran = self.try_one(&callees.stable, plugin, event, now, shadow.is_some()).await;
         if let (Some(shadow), Some(outcome)) = (shadow, &ran.outcome) {
-            self.compare(shadow, event, outcome.clone());
+            self.compare(callees, shadow, event, outcome.clone());
         }
         ran
     }
@@ -170,12 +245,12 @@ impl Route {
     }
 
     /// Runs the shadow on a copy of the event, behind the route's back. Nothing that it gives is published, and nothing waits.
-    fn compare(&self, shadow: &Shadow, event: &Arc<Event>, stable: Outcome) {
+    fn compare(&self, callees: &Callees, shadow: &Shadow, event: &Arc<Event>, stable: Outcome) {
         let Ok(place) = shadow.places.clone().try_acquire_owned() else {
             return telemetry::shadow_skipped(&self.name);
         };
         let (callee, event, route) = (shadow.callee.clone(), event.clone(), self.name.clone());
-        let mut shadows = self.shadows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut shadows = callees.shadows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         while shadows.try_join_next().is_some() {}
         shadows.spawn(async move {
             let invocation = callee.slot.current().invoke(&event).await;

@@ -1,10 +1,12 @@
 //! Copies of a delivery: for a retry queue and for the dead-letter queue. Body and properties stay as they came; what
 //! we know is added as headers of ours.
 
+use std::time::Duration;
+
 use crate::broker::Publication;
 use crate::codec::header;
 use crate::config::{DeadLetter, RetryStep};
-use crate::event::{ExchangeName, Headers, Message, Properties, QueueName, Reason};
+use crate::event::{ExchangeName, Headers, Message, Properties, QueueName, Reason, millis};
 
 /// What is known of a delivery beside its message.
 #[derive(Debug, Clone)]
@@ -46,6 +48,21 @@ pub(crate) fn retry(message: &Message, seen: &Seen, wait: &Wait<'_>, error: &str
 
 /// The copy of an event that was not tried, because one before it with its key is not settled.
 pub(crate) fn park(message: &Message, seen: &Seen, wait: &Wait<'_>) -> Publication {
+    waiting(untried(message, seen), wait)
+}
+
+/// The copy of an event that was not tried, because its tenant has had its share. It comes back in its turn.
+pub(crate) fn queue(message: &Message, seen: &Seen, source: &QueueName, wait: Duration, now_ms: u64) -> Publication {
+    let mut copy = untried(message, seen);
+    let turn_ms = now_ms.saturating_add(millis(wait));
+    copy.properties.headers.set(header::TURN, i64::try_from(turn_ms).unwrap_or(i64::MAX));
+    copy.exchange = ExchangeName::default_exchange();
+    copy.routing_key = source.as_key();
+    Publication { delay: Some(wait), ..publication(copy) }
+}
+
+/// With the attempt and the error of before.
+fn untried(message: &Message, seen: &Seen) -> Message {
     let error = message.properties.headers.text(header::ERROR).map(str::to_owned);
     let mut copy = base(message, seen, "");
     match error {
@@ -53,7 +70,7 @@ pub(crate) fn park(message: &Message, seen: &Seen, wait: &Wait<'_>) -> Publicati
         None => drop(copy.properties.headers.remove(header::ERROR)),
     }
     copy.properties.headers.set(header::ATTEMPT, seen.attempt);
-    waiting(copy, wait)
+    copy
 }
 
 fn waiting(mut copy: Message, wait: &Wait<'_>) -> Publication {
@@ -89,6 +106,7 @@ pub(crate) fn dead_letter(
     headers.set(header::ATTEMPT, seen.attempt);
     headers.set(header::REASON, reason.as_str());
     headers.remove(header::DUE);
+    headers.remove(header::TURN);
     if !seen.log.is_empty() {
         headers.set(header::LOG, seen.log.as_str());
         if copy.check().is_err() {

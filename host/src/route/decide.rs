@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use crate::broker::Refusal;
-use crate::config::{Retry, RetryStep, Unroutable};
+use crate::config::{Retry, RetryStep, SchemaRule, Unroutable};
 use crate::event::{Event, Failure, Reason};
+
+/// The attribute with the version of the data: `metadata.version` of the ocelot envelope.
+const VERSION: &str = "version";
+/// Violations in the text of a dead letter, which is a header.
+const TOLD_MAX: usize = 8;
 
 /// What becomes of a delivery whose event could not be handled.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,12 +37,31 @@ impl Decision {
 }
 
 /// Whether an event is let in at all. `None` means yes.
-pub(super) fn admit(event: &Event, hops_max: u32) -> Option<Decision> {
-    if event.hops <= hops_max {
-        return None;
+pub(super) fn admit(event: &Event, hops_max: u32, schema: Option<&SchemaRule>) -> Option<Decision> {
+    if event.hops > hops_max {
+        let error = format!("{} hops from the first event of its chain; max-hops is {hops_max}", event.hops);
+        return Some(Decision::dead_letter(Reason::Loop, error));
     }
-    let error = format!("{} hops from the first event of its chain; max-hops is {hops_max}", event.hops);
-    Some(Decision::dead_letter(Reason::Loop, error))
+    let problem = schema.and_then(|rule| misfit(event, rule))?;
+    Some(Decision::dead_letter(Reason::Schema, problem))
+}
+
+/// Why an event does not fit, if it does not.
+fn misfit(event: &Event, rule: &SchemaRule) -> Option<String> {
+    if let Some(wanted) = rule.version {
+        let found = event.attributes.iter().find(|(name, _)| name == VERSION).map(|(_, value)| value.as_str());
+        let major = found.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+        if major != Some(wanted) {
+            let found = found.map_or_else(|| "no version".to_owned(), |found| format!("version {found:?}"));
+            return Some(format!("the event has {found}; this route takes {wanted}.x"));
+        }
+    }
+    let violations = rule.schema.check(&event.data).err()?;
+    let mut told: Vec<String> = violations.iter().take(TOLD_MAX).map(ToString::to_string).collect();
+    if violations.len() > TOLD_MAX {
+        told.push(format!("and {} more", violations.len() - TOLD_MAX));
+    }
+    Some(told.join("; "))
 }
 
 /// Passing failures wait for their next attempt while there is one; all others are dead letters.

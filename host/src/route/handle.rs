@@ -42,6 +42,7 @@ impl Route {
         };
         let seen = self.seen(&message, event.as_deref());
         let order = self.settings.order_by.as_ref();
+        let limited = self.settings.tenant.as_ref().filter(|tenant| tenant.rate.is_some());
         let mark = self.settings.dedupe.zip(event.as_deref()).filter(|(_, event)| !event.weak_id);
         let facts = Facts {
             id: seen.id.clone(),
@@ -51,6 +52,8 @@ impl Route {
             suspect: delivery.is_suspect(),
             lane: order.zip(event.as_deref()).map(|(by, event)| order::key(by, event)),
             due: order.and(message.properties.headers.int(header::DUE)).and_then(until),
+            tenant: limited.zip(event.as_deref()).map(|(tenant, event)| order::key(&tenant.by, event)),
+            turn: limited.and(message.properties.headers.int(header::TURN)).map(|ms| until(ms).unwrap_or_default()),
             bytes: message.body.len(),
             refused,
         };
@@ -80,9 +83,12 @@ impl Route {
             let error = format!("the body takes {bytes} bytes; the route's max-body is {max}");
             return Err(Decision::dead_letter(Reason::TooLarge, error));
         }
-        let event = codec::decode(self.codec_in, message)
+        let mut event = codec::decode(self.codec_in, message)
             .map_err(|error| Decision::dead_letter(Reason::Invalid, error.to_string()))?;
-        decide::admit(&event, self.settings.hops_max).map_or(Ok(event), Err)
+        if let Some(tenant) = &self.settings.tenant {
+            event.tenant = Some(order::tenant(&tenant.by, &event)?);
+        }
+        decide::admit(&event, self.settings.hops_max, self.settings.schema.as_ref()).map_or(Ok(event), Err)
     }
 
     fn seen(&self, message: &Message, event: Option<&Event>) -> Seen {
@@ -95,8 +101,8 @@ impl Route {
             attempt: attempt.max(1),
             now: jiff::Timestamp::now().to_string(),
             route: self.name.to_string(),
-            plugin: self.settings.plugin.to_string(),
-            digest: self.stable.slot.current().digest.to_string(),
+            plugin: self.settings.runs().to_owned(),
+            digest: self.handler.digest().to_string(),
             log: String::new(),
         }
     }

@@ -24,7 +24,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Status};
@@ -32,8 +31,8 @@ use crate::config::{self, Codec};
 use crate::event::RouteName;
 use crate::telemetry;
 
-pub use call::Plugins;
-use call::{Callee, Canary, Shadow};
+pub use call::{Handlers, Plugins};
+use call::Handler;
 pub use rollout::{Phase, Trial};
 pub use rollouts::Rollouts;
 
@@ -51,10 +50,7 @@ pub struct Route {
     prefetch: u16,
     codec_in: Codec,
     codec_out: Codec,
-    stable: Callee,
-    canary: Option<Canary>,
-    shadow: Option<Shadow>,
-    shadows: Mutex<JoinSet<()>>,
+    handler: Handler,
     broker: Broker,
     status: watch::Receiver<Status>,
     metrics: telemetry::Route,
@@ -76,7 +72,7 @@ impl Route {
     pub fn new(
         name: &RouteName,
         config: &config::Config,
-        plugins: Plugins,
+        handlers: Handlers,
         rollouts: &Arc<Rollouts>,
         broker: Broker,
     ) -> Option<Arc<Self>> {
@@ -84,9 +80,7 @@ impl Route {
         let queue = config.topology.queues.get(&settings.queue)?;
         let exchange = &settings.emit.exchange;
         let codec_out = config.topology.exchanges.get(exchange).map(|exchange| exchange.codec);
-        let metrics = telemetry::Route::new(name, &settings.plugin, exchange.as_str(), settings.concurrency);
-        let canary = plugins.canary.zip(settings.canary.clone());
-        let shadow = plugins.shadow.zip(settings.shadow.as_ref());
+        let metrics = telemetry::Route::new(name, settings.runs(), exchange.as_str(), settings.concurrency);
         Some(Arc::new(Self {
             name: name.clone(),
             // The prefetch counts messages, and a client holds all that came: so many of the largest fit the budget.
@@ -97,10 +91,7 @@ impl Route {
             codec_in: queue.codec,
             // The default exchange has no codec of its own: emissions to a queue look like the route's input.
             codec_out: codec_out.unwrap_or(queue.codec),
-            stable: Callee::new(name, plugins.stable, telemetry::Variant::Stable),
-            canary: canary.map(|(slot, settings)| Canary::new(name, slot, settings, rollouts.clone())),
-            shadow: shadow.map(|(slot, settings)| Shadow::new(name, slot, settings)),
-            shadows: Mutex::default(),
+            handler: Handler::new(name, &settings, handlers, rollouts),
             status: broker.status(),
             broker,
             metrics,
@@ -124,6 +115,7 @@ impl Route {
             atomic: self.broker.is_atomic(),
             circuit: self.settings.circuit,
             rate: self.settings.rate,
+            tenant_rate: self.settings.tenant.as_ref().and_then(|tenant| tenant.rate),
         }
     }
 
@@ -140,6 +132,6 @@ impl Route {
         }
         mentioned.insert(kind.to_owned(), now);
         drop(mentioned);
-        self.metrics.nobody_subscribed(&self.stable.slot.current().clean(kind));
+        self.metrics.nobody_subscribed(&self.handler.clean(kind));
     }
 }

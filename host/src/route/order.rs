@@ -1,7 +1,11 @@
-//! The key within which a route keeps order.
+//! The key within which a route keeps order, and the tenant that an event belongs to.
 
 use crate::config::OrderBy;
-use crate::event::Event;
+use super::decide::Decision;
+use crate::event::{Event, Reason};
+
+/// It is a header of every emission, and part of every key in the state.
+const TENANT_MAX_BYTES: usize = 255;
 
 /// The key of an event; what lacks it shares the empty key.
 pub(super) fn key(by: &OrderBy, event: &Event) -> String {
@@ -18,6 +22,20 @@ pub(super) fn key(by: &OrderBy, event: &Event) -> String {
         }
         OrderBy::Data(path) => field(path, &event.data).unwrap_or_default(),
     }
+}
+
+/// Whose event it is. One that does not say is let in nowhere: it could reach what another tenant keeps.
+pub(super) fn tenant(by: &OrderBy, event: &Event) -> Result<String, Decision> {
+    let name = key(by, event);
+    if name.is_empty() {
+        let error = "the event does not have what `tenant` of the route names";
+        return Err(Decision::dead_letter(Reason::Invalid, error));
+    }
+    if name.len() > TENANT_MAX_BYTES {
+        let error = format!("the name of its tenant takes {} bytes; {TENANT_MAX_BYTES} is the most", name.len());
+        return Err(Decision::dead_letter(Reason::Invalid, error));
+    }
+    Ok(name)
 }
 
 /// A field of JSON data; numbers and the like as JSON writes them.

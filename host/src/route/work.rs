@@ -65,6 +65,7 @@ impl Work {
         let ticket = Ticket(self.last);
         let (mut facts, item) = self.route.receive(delivery, session);
         facts.due = facts.due.map(|left| self.now() + left);
+        facts.turn = facts.turn.map(|left| self.now() + left);
         self.items.insert(ticket, item);
         self.feed(Input::Arrived(ticket, facts));
     }
@@ -314,9 +315,8 @@ impl Route {
         }
         let message = &item.message;
         let kind = message.properties.kind.as_deref().unwrap_or(message.routing_key.as_str());
-        let plugin = self.stable.slot.current();
         let emitted = if settled == telemetry::Settled::Ack {
-            traces(&item.emissions, &item.fates, |text| plugin.clean(text).into_owned())
+            traces(&item.emissions, &item.fates, |text| self.handler.clean(text))
         } else {
             Vec::new()
         };

@@ -88,6 +88,7 @@ impl World {
             atomic: scenario.atomic,
             circuit: scenario.circuit,
             rate: scenario.rate,
+            tenant_rate: scenario.tenant_rate,
         });
         self.daemon = Some(Daemon {
             core,
@@ -203,11 +204,12 @@ impl World {
     }
 
     fn receive(&mut self, session: u64, tag: u64, stored: Stored) {
-        let ordered = self.scenario.ordered;
+        let (ordered, limited) = (self.scenario.ordered, self.scenario.tenant_rate);
         let Some(daemon) = &mut self.daemon else { return };
         daemon.last += 1;
         let ticket = Ticket(daemon.last);
         let event = decode(&stored.message);
+        let turn = stored.message.properties.headers.int(header::TURN).and_then(|ms| u64::try_from(ms).ok());
         let due = stored.message.properties.headers.int(header::DUE).and_then(|ms| u64::try_from(ms).ok());
         let facts = Facts {
             id: event.id.clone(),
@@ -217,6 +219,8 @@ impl World {
             suspect: stored.deliveries >= 2,
             lane: ordered.then(|| event.subject.clone().unwrap_or_default()),
             due: due.map(Duration::from_millis).filter(|due| ordered && *due > self.now),
+            tenant: limited.and(event.subject.clone()),
+            turn: turn.map(Duration::from_millis),
             bytes: stored.message.body.len(),
             refused: None,
         };

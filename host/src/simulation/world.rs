@@ -34,6 +34,7 @@ pub(super) struct Scenario {
     pub(super) prefetch: usize,
     pub(super) circuit: Option<CircuitBreaker>,
     pub(super) rate: Option<Rate>,
+    pub(super) tenant_rate: Option<Rate>,
     pub(super) faults: Vec<(&'static str, Duration)>,
 }
 
@@ -286,10 +287,13 @@ impl Scenario {
             window: Duration::from_secs(10),
             pause: Duration::from_millis(random.u64(100..5_000)),
         };
+        let ordered = random.u8(..3) == 0;
+        let is_limited = !ordered && random.u8(..3) == 0;
         Self {
             atomic,
+            tenant_rate: is_limited.then(|| Rate { events: random.u32(1..20), per: Duration::from_secs(1) }),
             dedupe: random.bool(),
-            ordered: random.u8(..3) == 0,
+            ordered,
             unroutable: if random.bool() { Unroutable::Accept } else { Unroutable::Retry },
             concurrency,
             prefetch: concurrency + random.usize(0..20),

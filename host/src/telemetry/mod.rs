@@ -2,6 +2,7 @@
 //! two cannot drift apart. Labels are closed sets or names from routes.toml, never content. Names and buckets follow
 //! the Prometheus conventions: base units last, `_total` on counters, and counters start at 0 when a route is loaded.
 
+mod archive;
 mod calls;
 mod exposition;
 mod host_calls;
@@ -10,6 +11,7 @@ mod rollout;
 mod route;
 mod trace;
 
+pub use archive::{archive_failed, archived};
 pub use calls::{Calls, Variant};
 pub use exposition::{Exposition, install, refresh_process};
 pub use host_calls::{HostCalls, HostOutcome};

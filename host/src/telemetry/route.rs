@@ -6,7 +6,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tracing::{debug, info, warn};
 
 use super::limit::Limit;
-use crate::event::{PluginName, Reason, RouteName};
+use crate::event::{Reason, RouteName};
 
 /// How a delivery was settled, the `outcome` label of `trunkline_messages_settled_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Settled {
     Retry,
     /// A copy is in the dead-letter queue.
     DeadLetter,
-    /// A copy waits behind an event of its key that is not settled.
+    /// A copy waits behind an event of its key that is not settled, or for the turn of its tenant.
     Parked,
     /// It was settled before.
     Dropped,
@@ -64,7 +64,7 @@ impl PublishResult {
 /// The metrics of one route; those of its plugins' calls are [`Calls`](super::Calls).
 pub struct Route {
     name: RouteName,
-    plugin: PluginName,
+    plugin: String,
     exchange: String,
     received: Counter,
     body_bytes: Histogram,
@@ -86,7 +86,7 @@ pub struct Route {
 impl Route {
     /// Registers every series of the route at 0, because `rate()` misses the first increment of a new one.
     #[must_use]
-    pub fn new(name: &RouteName, plugin: &PluginName, exchange: &str, concurrency: u16) -> Self {
+    pub fn new(name: &RouteName, plugin: &str, exchange: &str, concurrency: u16) -> Self {
         let route = || ("route", name.to_string());
         gauge!("trunkline_route_concurrency_limit", &[route()]).set(f64::from(concurrency));
         use Settled::{Ack, DeadLetter, Dropped, Parked, Retry};
@@ -104,7 +104,7 @@ impl Route {
         use PublishResult::{Confirmed, Lost, Nacked, Unroutable};
         Self {
             name: name.clone(),
-            plugin: plugin.clone(),
+            plugin: plugin.to_owned(),
             exchange: exchange.to_owned(),
             received: zero(counter!("trunkline_messages_received_total", &[route()])),
             body_bytes: histogram!("trunkline_message_body_bytes", &[route()]),

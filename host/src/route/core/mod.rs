@@ -12,6 +12,7 @@ mod circuit;
 mod lanes;
 mod rate;
 mod settle;
+mod tenants;
 mod words;
 mod work;
 
@@ -27,6 +28,7 @@ use crate::event::Failure;
 use circuit::Circuit;
 use lanes::{Lanes, Turn};
 use rate::Bucket;
+use tenants::Tenants;
 use work::{Job, Phase};
 
 /// The state of one route.
@@ -47,6 +49,7 @@ pub(crate) struct Core {
     lanes: Lanes,
     circuit: Option<Circuit>,
     bucket: Option<Bucket>,
+    tenants: Option<Tenants>,
     actions: Vec<Action>,
 }
 
@@ -55,6 +58,7 @@ impl Core {
         Self {
             circuit: rules.circuit.map(Circuit::new),
             bucket: rules.rate.map(Bucket::new),
+            tenants: rules.tenant_rate.map(Tenants::new),
             rules,
             session: None,
             blocked: false,
@@ -170,6 +174,11 @@ impl Core {
                 behind.push_back(ticket);
                 continue;
             }
+            if let Some(wait) = self.turn(ticket, now) {
+                self.ready.pop_front();
+                self.publish(ticket, Plan::Queue(wait));
+                continue;
+            }
             if self.bucket.as_ref().is_some_and(|bucket| bucket.deadline(now).is_some()) {
                 return;
             }
@@ -182,6 +191,16 @@ impl Core {
             self.ready.pop_front();
             self.begin(ticket, id, suspect);
         }
+    }
+
+    /// How long an event has to wait for its turn among those of its tenant.
+    fn turn(&mut self, ticket: Ticket, now: Duration) -> Option<Duration> {
+        let facts = &self.jobs.get(&ticket)?.facts;
+        let turn = match facts.turn {
+            Some(turn) => turn,
+            None => self.tenants.as_mut()?.take(facts.tenant.as_deref()?, now)?,
+        };
+        turn.checked_sub(now).filter(|wait| !wait.is_zero())
     }
 
     fn begin(&mut self, ticket: Ticket, id: String, suspect: bool) {

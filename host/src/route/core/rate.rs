@@ -29,6 +29,18 @@ impl Bucket {
         true
     }
 
+    /// Takes the next free time, and says when that is.
+    pub(super) fn reserve(&mut self, now: Duration) -> Duration {
+        let turn = self.deadline(now).unwrap_or(now);
+        self.full_at = self.full_at.max(now) + self.cost;
+        turn
+    }
+
+    /// Nothing is left of what was taken.
+    pub(super) fn is_full(&self, now: Duration) -> bool {
+        self.full_at <= now
+    }
+
     /// When the next event may start, if not now.
     pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
         let free_at = (self.full_at + self.cost).saturating_sub(self.cost.saturating_mul(self.burst));

@@ -67,7 +67,7 @@ impl Core {
         job.outcome = Some(match plan {
             Plan::Emissions => Settled::Emitted,
             Plan::Copy(decision) => Settled::Copied(decision),
-            Plan::Park => Settled::Parked,
+            Plan::Park | Plan::Queue(_) => Settled::Parked,
         });
         if marks && !self.rules.atomic && !Bug::MarkBeforeConfirm.is_planted() {
             job.phase = Phase::Marking;

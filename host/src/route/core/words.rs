@@ -29,6 +29,8 @@ pub(crate) struct Rules {
     pub(crate) atomic: bool,
     pub(crate) circuit: Option<CircuitBreaker>,
     pub(crate) rate: Option<Rate>,
+    /// For each tenant by itself.
+    pub(crate) tenant_rate: Option<Rate>,
 }
 
 /// What the core needs to know of a delivery.
@@ -48,6 +50,10 @@ pub(crate) struct Facts {
     pub(crate) lane: Option<String>,
     /// On an ordered route: not before this time.
     pub(crate) due: Option<Duration>,
+    /// Whose event it is, on a route that limits each tenant.
+    pub(crate) tenant: Option<String>,
+    /// Its turn among those of its tenant, if it has waited for one.
+    pub(crate) turn: Option<Duration>,
     /// Of its body.
     pub(crate) bytes: usize,
     /// It is no event: what becomes of it.
@@ -95,6 +101,8 @@ pub(crate) enum Plan {
     Copy(Decision),
     /// A copy to the end of the order queue, attempts unchanged: one before it with its key is not settled.
     Park,
+    /// A copy that comes back after this time, attempts unchanged: its tenant has had its share.
+    Queue(Duration),
 }
 
 /// What is to be done. Each is begun at once, in order.
@@ -129,7 +137,7 @@ pub(crate) enum Settled {
     Emitted,
     /// A copy is where the decision says.
     Copied(Decision),
-    /// A copy waits behind others of its key.
+    /// A copy waits behind others of its key or its tenant.
     Parked,
     /// It was settled before.
     Repeat,

@@ -42,7 +42,7 @@ impl Job {
     pub(super) fn marks(&self, plan: &Plan) -> bool {
         let is_end = match plan {
             Plan::Emissions | Plan::Copy(Decision::DeadLetter { .. }) => true,
-            Plan::Copy(Decision::Retry { .. }) | Plan::Park => false,
+            Plan::Copy(Decision::Retry { .. }) | Plan::Park | Plan::Queue(_) => false,
         };
         is_end && !self.facts.weak_id
     }

@@ -1,0 +1,195 @@
+//! Reading an archive again, file by file in the order of their times.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+
+use super::entry::Entry;
+use super::objects::Objects;
+use super::writer::ENDING;
+use crate::config::{self, ArchivePlace};
+use crate::event::RouteName;
+
+/// Of one line; what an archive route takes is bounded by its `max-body`.
+const LINE_MAX_BYTES: u64 = 256 << 20;
+
+/// Why an archive cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {place}: {reason}")]
+pub struct ReadError {
+    /// Which file, folder or object.
+    pub place: String,
+    /// Why not.
+    pub reason: String,
+}
+
+enum Files {
+    Folder(VecDeque<PathBuf>),
+    Objects { store: Box<Objects>, names: VecDeque<String> },
+}
+
+/// The files of an archive, oldest first.
+pub struct Batches(Files);
+
+/// One file.
+#[derive(Debug)]
+pub struct Batch {
+    /// Its path or key.
+    pub place: String,
+    /// Its entries, in order.
+    pub entries: Vec<Entry>,
+    /// Why the rest of it cannot be read. A torn end is what a crash leaves: it was never acknowledged.
+    pub torn: Option<String>,
+}
+
+/// The archive of a route.
+///
+/// # Errors
+/// When it is not there.
+pub async fn open(route: &RouteName, settings: &config::Archive) -> Result<Batches, ReadError> {
+    match &settings.place {
+        ArchivePlace::Folder(directory) => {
+            let root = directory.join(route.as_str());
+            let mut found = Vec::new();
+            walk(&root, &mut found)
+                .map_err(|error| ReadError { place: root.display().to_string(), reason: error.to_string() })?;
+            found.sort();
+            Ok(Batches(Files::Folder(found.into())))
+        }
+        ArchivePlace::Objects(objects) => {
+            let place = format!("s3://{}/{}", objects.bucket, objects.prefix);
+            let failed = |reason: String| ReadError { place: place.clone(), reason };
+            let store = Objects::open(objects, route.as_str()).map_err(|error| failed(error.to_string()))?;
+            let names = store.list().await.map_err(failed)?;
+            Ok(Batches(Files::Objects { store: Box::new(store), names: names.into() }))
+        }
+    }
+}
+
+fn walk(directory: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            walk(&path, found)?;
+        } else if path.to_string_lossy().ends_with(ENDING) {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+impl Batches {
+    /// The next file; none after the last.
+    ///
+    /// # Errors
+    /// When it cannot be read at all.
+    pub async fn next(&mut self) -> Result<Option<Batch>, ReadError> {
+        match &mut self.0 {
+            Files::Folder(paths) => {
+                let Some(path) = paths.pop_front() else { return Ok(None) };
+                let place = path.display().to_string();
+                let failed = |error: std::io::Error| ReadError { place: place.clone(), reason: error.to_string() };
+                Ok(Some(parse(place.clone(), std::fs::File::open(&path).map_err(failed)?)))
+            }
+            Files::Objects { store, names } => {
+                let Some(place) = names.pop_front() else { return Ok(None) };
+                match store.get(&place).await {
+                    Ok(bytes) => Ok(Some(parse(place, bytes.as_slice()))),
+                    Err(reason) => Err(ReadError { place, reason }),
+                }
+            }
+        }
+    }
+}
+
+fn parse(place: String, packed: impl Read) -> Batch {
+    let mut lines = BufReader::new(MultiGzDecoder::new(packed));
+    let mut entries = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        let torn = match lines.by_ref().take(LINE_MAX_BYTES).read_until(b'\n', &mut line) {
+            Ok(0) => return Batch { place, entries, torn: None },
+            Ok(_) => serde_json::from_slice(&line).map(|entry| entries.push(entry)).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        if torn.is_some() {
+            return Batch { place, entries, torn };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::Archive;
+    use super::super::entry::tests::event;
+    use super::*;
+
+    fn settings(directory: &Path) -> config::Archive {
+        config::Archive {
+            place: ArchivePlace::Folder(directory.to_owned()),
+            wait: Duration::ZERO,
+            batch_max: 100,
+            file_max_bytes: 2_000,
+        }
+    }
+
+    async fn all(batches: &mut Batches) -> (Vec<String>, usize, usize) {
+        let (mut ids, mut files, mut torn) = (Vec::new(), 0, 0);
+        while let Some(batch) = batches.next().await.expect("readable") {
+            files += 1;
+            torn += usize::from(batch.torn.is_some());
+            ids.extend(batch.entries.into_iter().map(|entry| entry.id));
+        }
+        (ids, files, torn)
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_read_again_in_order_and_a_torn_end_is_told() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (route, settings) = (RouteName::new("history").expect("a name"), settings(directory.path()));
+        let archive = Archive::start(&route, &settings);
+        let mut expected = Vec::new();
+        for number in 0..60 {
+            let id = format!("e-{number}");
+            assert!(archive.keep(&event(&id, br#"{"n":1}"#), "2026-11-21T10:00:00Z").await);
+            expected.push(id);
+        }
+        let (ids, files, torn) = all(&mut open(&route, &settings).await.expect("there")).await;
+        assert_eq!(ids, expected);
+        assert!(files > 2, "a file is ended when it is full: {files}");
+        assert_eq!(torn, 0);
+
+        let mut found = Vec::new();
+        walk(directory.path(), &mut found).expect("readable");
+        found.sort();
+        let last = found.last().expect("a file");
+        let bytes = std::fs::read(last).expect("readable");
+        std::fs::write(last, &bytes[..bytes.len() - 20]).expect("writable");
+        let (ids, _, torn) = all(&mut open(&route, &settings).await.expect("there")).await;
+        assert_eq!(torn, 1);
+        assert!(!ids.is_empty() && expected.starts_with(&ids), "only the end is missing: {ids:?}");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_written_is_tried_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let blocked = directory.path().join("archive");
+        std::fs::write(&blocked, "a file").expect("writable");
+        let (route, settings) = (RouteName::new("history").expect("a name"), settings(&blocked));
+        let archive = Archive::start(&route, &settings);
+        let event = event("e-1", b"{}");
+        let keeping = archive.keep(&event, "2026-11-21T10:00:00Z");
+        tokio::pin!(keeping);
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut keeping).await;
+        assert!(early.is_err(), "nothing is answered that is not written");
+        std::fs::remove_file(&blocked).expect("removable");
+        assert!(keeping.await);
+        let (ids, ..) = all(&mut open(&route, &settings).await.expect("there")).await;
+        assert_eq!(ids, ["e-1"]);
+    }
+}

@@ -1,0 +1,136 @@
+//! The one writer of an archive: gathers what comes meanwhile into a batch, writes it, and then answers all of it.
+
+use std::io::Write;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Error;
+use super::folder::Folder;
+use super::objects::Objects;
+use crate::config::{self, ArchivePlace};
+use crate::event::RouteName;
+use crate::telemetry;
+
+pub(super) const ENDING: &str = ".jsonl.gz";
+/// Of a batch, before it is compressed.
+const BATCH_MAX_BYTES: usize = 8 << 20;
+/// Pause before a batch that failed is written again; doubled up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// A line, and who waits for it.
+pub(super) struct Kept {
+    pub(super) line: Vec<u8>,
+    pub(super) done: oneshot::Sender<()>,
+}
+
+enum Store {
+    Folder(Folder),
+    Objects(Objects),
+}
+
+pub(super) struct Writer {
+    route: RouteName,
+    settings: config::Archive,
+    receiver: mpsc::Receiver<Kept>,
+    store: Option<Store>,
+}
+
+impl Writer {
+    pub(super) fn new(route: RouteName, settings: config::Archive, receiver: mpsc::Receiver<Kept>) -> Self {
+        Self { route, settings, receiver, store: None }
+    }
+
+    /// Until nobody sends any more.
+    pub(super) async fn run(mut self) {
+        while let Some(first) = self.receiver.recv().await {
+            let batch = self.gather(first).await;
+            let began = Instant::now();
+            let packed = pack(&batch);
+            let mut pause = PAUSE_MIN;
+            while let Err(error) = self.write(&packed).await {
+                telemetry::archive_failed(&self.route, &error.to_string());
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            telemetry::archived(&self.route, batch.len(), packed.len(), began.elapsed());
+            for kept in batch {
+                // Who is gone gets the event again.
+                let _is_gone = kept.done.send(());
+            }
+        }
+    }
+
+    /// What has come and what comes within the time that the settings give.
+    async fn gather(&mut self, first: Kept) -> Vec<Kept> {
+        let until = Instant::now() + self.settings.wait;
+        let mut bytes = first.line.len();
+        let mut batch = vec![first];
+        while batch.len() < self.settings.batch_max && bytes < BATCH_MAX_BYTES {
+            let next = match self.receiver.try_recv() {
+                Ok(next) => Some(next),
+                Err(_) => tokio::time::timeout_at(until, self.receiver.recv()).await.ok().flatten(),
+            };
+            let Some(next) = next else { break };
+            bytes += next.line.len();
+            batch.push(next);
+        }
+        batch
+    }
+
+    async fn write(&mut self, packed: &[u8]) -> Result<(), Error> {
+        let store = match self.store.take() {
+            Some(store) => store,
+            None => open(&self.route, &self.settings)?,
+        };
+        let now = jiff::Timestamp::now().to_string();
+        match store {
+            Store::Folder(mut folder) => {
+                let packed = packed.to_vec();
+                let work = move || {
+                    let result = folder.append(&packed, &now);
+                    (folder, result)
+                };
+                let joined = tokio::task::spawn_blocking(work).await;
+                let (folder, result) = joined.map_err(|error| Error::Store(error.to_string()))?;
+                self.store = Some(Store::Folder(folder));
+                result
+            }
+            Store::Objects(objects) => {
+                let result = objects.append(packed.to_vec(), &now).await;
+                self.store = Some(Store::Objects(objects));
+                result
+            }
+        }
+    }
+}
+
+fn open(route: &RouteName, settings: &config::Archive) -> Result<Store, Error> {
+    Ok(match &settings.place {
+        ArchivePlace::Folder(directory) => {
+            Store::Folder(Folder::new(directory.join(route.as_str()), settings.file_max_bytes))
+        }
+        ArchivePlace::Objects(objects) => Store::Objects(Objects::open(objects, route.as_str())?),
+    })
+}
+
+fn pack(batch: &[Kept]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    for kept in batch {
+        // Into memory, where writing does not fail.
+        let _never_fails = encoder.write_all(&kept.line);
+    }
+    encoder.finish().unwrap_or_default()
+}
+
+/// Day and name of a file that begins at a time: names sort by it, and no two daemons take the same.
+pub(super) fn file_name(now: &str) -> (&str, String) {
+    let (day, time) = now.split_once('T').unwrap_or((now, ""));
+    let time = time.get(..8).unwrap_or(time).replace(':', "");
+    (day, format!("{time}-{}{ENDING}", Uuid::now_v7().simple()))
+}
