@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::event::{ExchangeName, PluginName, QueueName, RoutingKey};
+use crate::schema::Schema;
 
 /// `[routes.NAME]`
 #[derive(Debug, Clone, PartialEq)]
@@ -169,6 +170,8 @@ pub struct RetryStep {
 pub struct EventType {
     /// Routing key; the type itself when absent.
     pub key: Option<RoutingKey>,
+    /// What the data has to be.
+    pub schema: Option<Schema>,
     /// Default AMQP priority.
     pub priority: Option<u8>,
     /// For people.

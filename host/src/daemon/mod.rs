@@ -11,6 +11,7 @@ mod publish;
 mod request;
 mod routes;
 mod signals;
+mod statistics;
 
 use std::sync::Arc;
 use std::time::Duration;
