@@ -121,6 +121,11 @@ impl State {
         routes.map(|(name, route)| (name.to_string(), health(&route.plugin))).collect()
     }
 
+    /// Waits for events that come in and are not confirmed yet.
+    pub(super) async fn finish(&self) {
+        self.claims.finish().await;
+    }
+
     fn publisher<'a>(&'a self, config: &'a Config) -> Publisher<'a> {
         Publisher { config, broker: &self.broker, claims: &self.claims }
     }

@@ -117,6 +117,7 @@ pub async fn run(start: Start) -> anyhow::Result<End> {
     drop(control);
     let closing = async {
         while http.join_next().await.is_some() {}
+        state.finish().await;
         broker.close(CLOSE_WITHIN).await;
     };
     tokio::select! {

@@ -51,6 +51,7 @@ async fn depths_consumers_and_dead_letters(bench: Bench) {
         (&json!("work"), &json!(0), &json!(name("$P-no.dlq")))
     );
     let out = queue(&daemon, &name("$P-out"), |queue| queue["ready"] == 3).await;
+    queue(&daemon, &name("$P-nap"), |queue| queue["consumers"] == 1).await;
     let all = get(&daemon, "/api/v1/events/queues");
     let listed = all["queues"].as_array().expect("a list");
     assert!(
@@ -94,7 +95,7 @@ async fn moves(bench: &Bench, daemon: &trunkline_support::Daemon) {
         assert_eq!(publish(daemon, &json!({ "type": "no", "data": n })).0, 202);
     }
     let acknowledged =
-        |queue: &Value| queue["rates"]["acknowledge"].as_f64().is_some_and(|rate| rate > 0.0 && rate <= 20.0);
+        |queue: &Value| queue["rates"]["acknowledge"].as_f64().is_some_and(|rate| rate > 0.0 && rate <= 100.0);
     queue(daemon, bench.queue("$P-no").as_str(), acknowledged).await;
     let stats = get(daemon, "/api/v1/events/stats");
     assert!(stats["unacknowledged"].is_u64() && stats["rates"]["publish"].is_f64(), "{stats}");

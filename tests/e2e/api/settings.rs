@@ -28,6 +28,7 @@ async fn as_the_service_has_them(bench: Bench) {
     let daemon = bench.start_with(ROUTES, &environment).await;
     let limit = format!("trunkline_route_concurrency_limit{{route=\"{}-nap\"}}", bench.prefix);
     metric(&daemon, &limit, |limit| limit == 5.0).await;
+    let started = std::time::Instant::now();
     for n in 0..30 {
         assert_eq!(publish(&daemon, &json!({ "type": "nap", "id": format!("n-{n}"), "data": 150 })).0, 202);
     }
@@ -42,6 +43,7 @@ async fn as_the_service_has_them(bench: Bench) {
         tokio::task::yield_now().await;
     }
     assert!(most > 1.0 && most <= 10.0 && held <= 10, "{most} in flight, {held} held");
+    assert!(started.elapsed() >= Duration::from_millis(30 / 5 * 150), "five at a time: {:?}", started.elapsed());
     assert!(daemon.terminate().await.success());
 
     let said = ROUTES.replace("bind = \"kept\"", "bind = \"kept\"\nttl = \"24h\"\nmax-length = 10000");

@@ -142,7 +142,7 @@ async fn a_batch_answers_for_each_event(bench: Bench) {
         (json!({ "events": [] }), "1 to 1000"),
         (json!({ "events": vec![json!({}); 1001] }), "1 to 1000"),
         (json!({ "event": [] }), "event"),
-        (json!([]), "struct"),
+        (json!([[]]), "JSON object"),
     ] {
         let (status, problem) = daemon.post("/api/v1/events/batch", &body.to_string());
         assert!(status == 400 && problem["detail"].as_str().is_some_and(|detail| detail.contains(text)), "{problem}");

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{Accepted, PublishRequest, json};
+use super::{Accepted, PublishRequest, json, object};
 use crate::admin::{Problem, Shared, body};
 
 /// Events of one request.
@@ -81,15 +81,13 @@ pub(in crate::admin) async fn publish_batch(State(shared): State<Shared>, header
 async fn accept(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<BatchAnswer, Problem> {
     let body = json(shared, headers, body).await?;
     let key = body::idempotency_key(headers)?;
-    let BatchRequest { events } =
-        serde_json::from_slice(&body).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let BatchRequest { events } = object(&body)?;
     if events.is_empty() || events.len() > EVENTS_MAX {
         let problem = format!("`events` holds {}; a batch is 1 to {EVENTS_MAX} events", events.len());
         return Err(Problem::bad_request(problem));
     }
     let publishing = events.iter().enumerate().map(async |(place, event)| {
-        let mut request = serde_json::from_str::<PublishRequest>(event.get())
-            .map_err(|error| Problem::bad_request(error.to_string()))?;
+        let mut request: PublishRequest = object(event.get().as_bytes())?;
         if let Some(key) = &key {
             request.id.get_or_insert_with(|| format!("{key}.{place}"));
         }

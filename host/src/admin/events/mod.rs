@@ -106,8 +106,7 @@ pub(super) async fn publish(State(shared): State<Shared>, headers: HeaderMap, bo
 async fn accept(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Accepted, Problem> {
     let body = json(shared, headers, body).await?;
     let key = body::idempotency_key(headers)?;
-    let mut request =
-        serde_json::from_slice::<PublishRequest>(&body).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let mut request: PublishRequest = object(&body)?;
     match (&request.id, key) {
         (Some(id), Some(key)) if *id != key => {
             return Err(Problem::bad_request("`id` and Idempotency-Key are different ids of one event"));
@@ -116,6 +115,15 @@ async fn accept(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Acce
         (_, Some(_) | None) => {}
     }
     shared.backend.publish(request).await
+}
+
+/// A JSON object as what it stands for. serde would take a list of the values too, which no document says.
+fn object<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, Problem> {
+    let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first.is_some_and(|first| *first != b'{') {
+        return Err(Problem::bad_request("a JSON object is wanted here"));
+    }
+    serde_json::from_slice(text).map_err(|error| Problem::bad_request(error.to_string()))
 }
 
 /// A body that is and says that it is JSON; told apart before it is parsed.

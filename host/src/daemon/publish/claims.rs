@@ -1,39 +1,58 @@
-//! Who publishes under an id now: one at a time.
+//! Who publishes under an id now: one at a time, to the end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
-/// The ids that are in work, which are never more than requests.
-#[derive(Default)]
-pub(in crate::daemon) struct Claims(Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>);
+type Ids = Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>;
+
+/// The ids that are in work, and the tasks that have them: never more than requests, and what the broker owes a confirm.
+/// Cheap to clone.
+#[derive(Clone, Default)]
+pub(in crate::daemon) struct Claims {
+    ids: Ids,
+    tasks: TaskTracker,
+}
 
 /// An id that nobody else has meanwhile.
 pub(super) struct Claim {
-    claims: Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>,
+    ids: Ids,
     id: String,
     held: Option<OwnedMutexGuard<()>>,
 }
 
 impl Claims {
+    /// Runs something to its end, whether its result is waited for or not.
+    pub(super) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.tasks.spawn(work)
+    }
+
     /// Waits until nobody else has the id.
     pub(super) async fn claim(&self, id: &str) -> Claim {
-        let mutex = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()).or_default().clone();
+        let mutex = self.ids.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()).or_default().clone();
         // Made before the wait: who stops waiting cleans up too.
-        let mut claim = Claim { claims: self.0.clone(), id: id.to_owned(), held: None };
+        let mut claim = Claim { ids: self.ids.clone(), id: id.to_owned(), held: None };
         claim.held = Some(mutex.lock_owned().await);
         claim
+    }
+
+    /// Waits for what is under way.
+    pub(in crate::daemon) async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         // The guard counts too, so it goes first; others count for who holds or awaits it, and only under this lock.
         self.held = None;
-        if claims.get(&self.id).is_some_and(|mutex| Arc::strong_count(mutex) == 1) {
-            claims.remove(&self.id);
+        if ids.get(&self.id).is_some_and(|mutex| Arc::strong_count(mutex) == 1) {
+            ids.remove(&self.id);
         }
     }
 }
@@ -46,18 +65,19 @@ mod tests {
 
     #[tokio::test]
     async fn one_at_a_time_and_nothing_is_left() {
-        let claims = Arc::new(Claims::default());
+        let claims = Claims::default();
         let first = claims.claim("a").await;
         let other = claims.claim("b").await;
         let impatient = tokio::time::timeout(Duration::from_millis(10), claims.claim("a")).await;
         assert!(impatient.is_err(), "the first has it");
-        let waiting = {
+        let waiting = claims.spawn({
             let claims = claims.clone();
-            tokio::task::JoinSet::from_iter([async move { drop(claims.claim("a").await) }])
-        };
+            async move { drop(claims.claim("a").await) }
+        });
         drop(first);
-        waiting.join_all().await;
+        waiting.await.expect("no panic");
         drop(other);
-        assert!(claims.0.lock().expect("no panic").is_empty());
+        claims.finish().await;
+        assert!(claims.ids.lock().expect("no panic").is_empty());
     }
 }

@@ -36,10 +36,8 @@ pub(super) struct Composed {
     pub(super) message: Message,
     /// It is fine that nobody has subscribed.
     pub(super) accept_unroutable: bool,
-    /// The sender chose the id.
-    pub(super) given_id: bool,
-    /// A hash of all that the sender said.
-    pub(super) content: u64,
+    /// A hash of all that the sender said, where they chose the id.
+    pub(super) content: Option<u64>,
 }
 
 impl From<PublishRequest> for Incoming {
@@ -106,7 +104,7 @@ pub(super) fn compose(config: &Config, incoming: Incoming) -> Result<Composed, P
         (None, None) => RoutingKey::new(&incoming.kind),
     };
     let id = incoming.id.filter(|id| !id.is_empty());
-    let given_id = id.is_some();
+    let content = id.is_some().then_some(content);
     let id = id.unwrap_or_else(|| Uuid::now_v7().to_string());
     let time = match incoming.time {
         Some(time) => time.parse::<jiff::Timestamp>().map_err(|error| bad("time", format!("is no time: {error}")))?,
@@ -149,7 +147,7 @@ pub(super) fn compose(config: &Config, incoming: Incoming) -> Result<Composed, P
         body: encoded.body,
     };
     message.check().map_err(|error| Problem::unpublishable(error.to_string()))?;
-    Ok(Composed { message, accept_unroutable, given_id, content })
+    Ok(Composed { message, accept_unroutable, content })
 }
 
 /// Checks data against a schema, whose name is told with the violations.
