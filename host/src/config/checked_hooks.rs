@@ -15,7 +15,7 @@ pub struct Hook {
     pub kind: Template,
     /// Routing key; that of the event type, else the type, when absent.
     pub key: Option<Template>,
-    /// The event's id, where the request gives none; a new one each time when absent.
+    /// The event's id, in place of the one that the request gives; without either it is a new one each time.
     pub id: Option<Template>,
     /// How requests look.
     pub codec: Codec,

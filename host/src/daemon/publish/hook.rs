@@ -39,11 +39,9 @@ fn incoming(hook: &Hook, received: Received) -> Result<Incoming, Problem> {
         false => event.kind,
     };
     let key = hook.key.as_ref().map(|key| fill("key", key, &kind, &data)).transpose()?;
-    let own = given.or((!event.weak_id).then_some(event.id));
-    let id = match (own, &hook.id) {
-        (Some(id), _) => Some(id),
-        (None, Some(template)) => Some(fill_id(template, &kind, &data)?),
-        (None, None) => None,
+    let id = match &hook.id {
+        Some(template) => Some(fill_id(template, &kind, &data)?),
+        None => given.or((!event.weak_id).then_some(event.id)),
     };
     Ok(Incoming {
         id,
