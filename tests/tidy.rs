@@ -19,14 +19,19 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("route", &["event", "telemetry", "config", "codec", "archive", "plugin", "broker"]),
     ("reload", &["event", "telemetry", "config", "plugin"]),
     ("simulation", &["event", "config", "codec", "broker", "route"]),
-    ("admin", &["event", "telemetry", "config"]),
-    ("daemon", &["event", "telemetry", "config", "codec", "archive", "plugin", "broker", "route", "reload", "admin"]),
+    ("admin", &["event", "schema", "telemetry", "config"]),
+    (
+        "daemon",
+        &["event", "schema", "telemetry", "config", "codec", "archive", "plugin", "broker", "route", "reload", "admin"],
+    ),
     ("scaffold", &["event"]),
-    ("main", &["config", "telemetry", "daemon", "admin", "scaffold"]),
+    ("main", &["event", "telemetry", "config", "archive", "daemon", "admin", "scaffold"]),
 ];
 
 /// Outside crates that only these modules may name.
-const OWNERS: [(&str, &[&str]); 22] = [
+const OWNERS: [(&str, &[&str]); 24] = [
+    ("hmac", &["admin"]),
+    ("utoipa", &["admin"]),
     ("jsonschema", &["schema"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),

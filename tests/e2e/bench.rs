@@ -74,10 +74,14 @@ impl Bench {
     }
 
     pub fn config(&self, routes: &str) -> Config {
+        self.config_with(routes, &[])
+    }
+
+    fn config_with(&self, routes: &str, environment: &[(&str, &str)]) -> Config {
         let file = self.write_routes(routes);
         let sources = Sources {
             file,
-            environment: std::collections::BTreeMap::new(),
+            environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             broker_url: Some(self.broker.clone()),
             listen: None,
             state_dir: Some(self.state()),
@@ -88,7 +92,12 @@ impl Bench {
 
     /// The same broker as the daemon's, with the same topology. The embedded one only while no daemon has it.
     pub async fn open(&self, routes: &str) -> Broker {
-        let config = self.config(routes);
+        self.open_with(routes, &[]).await
+    }
+
+    /// With the environment variables that the routes refer to.
+    pub async fn open_with(&self, routes: &str, environment: &[(&str, &str)]) -> Broker {
+        let config = self.config_with(routes, environment);
         let topology = std::sync::Arc::new(config.topology);
         let broker = Broker::open(&config.broker, topology, &config.state_dir).await.expect("the broker opens");
         let mut status = broker.status();

@@ -1,5 +1,6 @@
 //! The end-to-end tests: the real binary, real components, a real RabbitMQ and the embedded broker.
 
+mod api;
 mod bad_input;
 mod bench;
 mod broker_faults;

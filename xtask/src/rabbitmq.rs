@@ -84,13 +84,21 @@ impl Node {
     /// # Errors
     /// When it does not start.
     pub fn start_with(lines: &str) -> Result<Self> {
+        Self::start_with_plugins(&[], lines)
+    }
+
+    /// As [`Node::start_with`], with plugins of RabbitMQ's own.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_with_plugins(plugins: &[&str], lines: &str) -> Result<Self> {
         let name = format!("trunkline-rabbit-{}-{}", std::process::id(), free_port()?);
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir)?;
         let [port, distribution, mapper] = [free_port()?, free_port()?, free_port()?];
         std::fs::write(dir.join(".erlang.cookie"), format!("COOKIE{mapper}{distribution}"))?;
         std::fs::set_permissions(dir.join(".erlang.cookie"), std::fs::Permissions::from_mode(0o400))?;
-        std::fs::write(dir.join("enabled_plugins"), "[].\n")?;
+        std::fs::write(dir.join("enabled_plugins"), format!("[{}].\n", plugins.join(",")))?;
         let settings = "disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.absolute = 4GiB\n";
         let settings = format!("listeners.tcp.default = 127.0.0.1:{port}\n{settings}{lines}");
         std::fs::write(dir.join("rabbitmq.conf"), settings)?;

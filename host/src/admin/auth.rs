@@ -2,7 +2,7 @@
 //! the configuration refuses that on anything but loopback unless it is asked for.
 
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
@@ -10,17 +10,21 @@ use subtle::ConstantTimeEq;
 use super::{Problem, Shared};
 
 pub(super) async fn require_token(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    if shared.tokens.is_empty() || is_known(&shared, &request) {
+    if shared.tokens.is_empty() || is_known(&shared, request.headers()) {
         return next.run(request).await;
     }
     Problem::unauthorized().into_response()
 }
 
-fn is_known(shared: &Shared, request: &Request) -> bool {
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some((scheme, token)) = given.and_then(|value| value.split_once(' ')) else {
-        return false;
-    };
-    let matches = |known: &crate::config::Token| bool::from(known.expose().as_bytes().ct_eq(token.trim().as_bytes()));
-    scheme.eq_ignore_ascii_case("bearer") && shared.tokens.iter().any(matches)
+fn is_known(shared: &Shared, headers: &HeaderMap) -> bool {
+    let Some(token) = bearer(headers) else { return false };
+    let matches = |known: &crate::config::Token| bool::from(known.expose().as_bytes().ct_eq(token.as_bytes()));
+    shared.tokens.iter().any(matches)
+}
+
+/// The bearer token of a request.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let given = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = given.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -1,19 +1,22 @@
-//! The HTTP listener: publishing, reloading, health, metrics.
+//! The HTTP listener: publishing, hooks, queues, reloading, health, metrics.
 //!
 //! Promises: 202 only after the broker's confirm; every error is an RFC 9457 problem document with a code of ours;
 //! health and metrics answer whatever the broker does, and never show a secret. Knows no broker: what it needs of the
 //! daemon stands in [`Backend`].
 
 mod auth;
+mod body;
 mod events;
 mod generation;
 mod health;
+mod hooks;
 mod problem;
 mod rollouts;
 
-pub use events::{Accepted, PublishRequest};
+pub use events::{Accepted, EventTypeView, PublishRequest, QueueView, QueuesView, RatesView, Role};
 pub use generation::{GenerationView, PluginView, ReloadView, Reloaded};
 pub use health::{BrokerHealth, Health, RouteHealth};
+pub use hooks::Received;
 pub use problem::{Problem, explain};
 pub use rollouts::{RolloutOrder, RolloutView};
 
@@ -41,6 +44,14 @@ pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Backend: Send + Sync + 'static {
     /// Publishes one event and waits for the broker's confirm.
     fn publish(&self, request: PublishRequest) -> Boxed<'_, Result<Accepted, Problem>>;
+    /// The hook at a path, as the present generation has it.
+    fn hook(&self, path: &str) -> Option<config::Hook>;
+    /// Publishes what came to a hook and waits for the broker's confirm.
+    fn receive(&self, hook: config::Hook, received: Received) -> Boxed<'_, Result<Accepted, Problem>>;
+    /// What is known of types of events.
+    fn event_types(&self) -> Vec<EventTypeView>;
+    /// What the broker tells of its queues.
+    fn queues(&self) -> Boxed<'_, Result<QueuesView, Problem>>;
     /// How the daemon is.
     fn health(&self) -> Health;
     /// What runs.
@@ -83,6 +94,10 @@ pub async fn serve(
 fn router(shared: Shared) -> Router {
     let api = Router::new()
         .route("/api/v1/events", post(events::publish))
+        .route("/api/v1/events/batch", post(events::publish_batch))
+        .route("/api/v1/events/queues", get(events::show_queues))
+        .route("/api/v1/events/stats", get(events::show_stats))
+        .route("/api/v1/events/types", get(events::show_types))
         .route("/api/v1/generation", get(generation::show))
         .route("/api/v1/reload", post(generation::reload))
         .route("/api/v1/rollouts", get(rollouts::list))
@@ -90,6 +105,7 @@ fn router(shared: Shared) -> Router {
         .layer(middleware::from_fn_with_state(shared.clone(), auth::require_token));
     Router::new()
         .merge(api)
+        .route("/hooks/{*path}", post(hooks::receive))
         .route("/health", get(health::summary))
         .route("/health/live", get(health::live))
         .route("/livez", get(health::live))

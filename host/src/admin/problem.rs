@@ -3,24 +3,35 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-/// An error answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+use crate::schema::Violation;
+
+/// An error answer (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
     /// Identifies the kind of problem: a URN of our code.
     r#type: String,
+    /// What kind it is, in words.
+    #[schema(value_type = String)]
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// What is wrong with this request.
     detail: String,
+    /// A code that `trunkline explain` knows.
+    #[schema(value_type = String)]
     code: &'static str,
+    /// Single mistakes: of data that breaks its schema each with `pointer` and `message`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     errors: Vec<serde_json::Value>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
 
 /// Code, title, and the paragraph of `explain`.
-const CODES: [(&str, &str, &str); 10] = [
+const CODES: [(&str, &str, &str); 11] = [
     (
         "TL400",
         "bad request",
@@ -29,7 +40,12 @@ const CODES: [(&str, &str, &str); 10] = [
     (
         "TL401",
         "unauthorized",
-        "`[http] tokens` is set, so requests below /api need the header `Authorization: Bearer TOKEN` with one of them.",
+        "`[http] tokens` is set, so requests below /api need the header `Authorization: Bearer TOKEN` with one of them. A hook with a `token` wants that one, as the same header or as `X-Hook-Token`; a hook with a `signature` wants the body signed with its secret.",
+    ),
+    (
+        "TL403",
+        "forbidden",
+        "A browser tells that a web page of another site made it send this. A hook without `token` and `signature` is for programs only, because every page that a colleague visits could publish through it.",
     ),
     ("TL404", "not found", "There is nothing at this path."),
     ("TL405", "method not allowed", "The path exists, but not for this method."),
@@ -47,7 +63,7 @@ const CODES: [(&str, &str, &str); 10] = [
     (
         "TL422",
         "cannot be published",
-        "The event breaks a rule of the broker or of the exchange's codec, or no queue is there for it on an exchange that addresses one. It was not taken.",
+        "The event breaks a rule of the broker or of the exchange's codec, or no queue is there for it on an exchange that addresses one; or its data do not fit the schema of its type or hook, and `errors` has each place; or its id was accepted before with other content. It was not taken.",
     ),
     (
         "TL503",
@@ -66,7 +82,7 @@ pub fn explain(code: &str) -> Option<&'static str> {
 impl Problem {
     fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let wanted = format!("TL{}", status.as_u16());
-        let (code, title, _) = CODES.into_iter().find(|(code, _, _)| *code == wanted).unwrap_or(CODES[9]);
+        let (code, title, _) = CODES.into_iter().find(|(code, _, _)| *code == wanted).unwrap_or(CODES[CODES.len() - 1]);
         Self {
             r#type: format!("urn:trunkline:problem:{code}"),
             title,
@@ -87,7 +103,19 @@ impl Problem {
     /// 401
     #[must_use]
     pub fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "a bearer token is needed, and none that is known was given")
+        Self::unauthorized_because("a bearer token is needed, and none that is known was given")
+    }
+
+    /// 401, for another reason than a missing bearer token.
+    #[must_use]
+    pub fn unauthorized_because(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, detail)
+    }
+
+    /// 403
+    #[must_use]
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail)
     }
 
     /// 404
@@ -126,10 +154,23 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     }
 
+    /// 422: the data break a schema.
+    #[must_use]
+    pub fn invalid(detail: impl Into<String>, violations: &[Violation]) -> Self {
+        let errors = violations.iter().map(|violation| serde_json::json!(violation)).collect();
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+
     /// 409: what runs stays, for these reasons.
     #[must_use]
     pub fn refused(detail: impl Into<String>, errors: Vec<serde_json::Value>) -> Self {
         Self { errors, ..Self::new(StatusCode::CONFLICT, detail) }
+    }
+
+    /// Its status.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.status
     }
 
     /// 503: not now.
@@ -167,11 +208,13 @@ mod tests {
         let problems = [
             Problem::bad_request("d"),
             Problem::unauthorized(),
+            Problem::forbidden("d"),
             Problem::not_found(),
             Problem::method_not_allowed(),
             Problem::too_large(),
             Problem::unsupported_media_type(),
             Problem::unpublishable("d"),
+            Problem::invalid("d", &[]),
             Problem::unavailable("d"),
             Problem::refused("d", Vec::new()),
         ];

@@ -1,4 +1,4 @@
-//! Which events are settled, for a while: the dedupe windows of routes.
+//! Which events are settled, for a while: the dedupe windows of routes, and that of the events that came in over HTTP.
 //!
 //! A mark is (route, event id) with the time and a hash of the content. It is written with the settlement and never
 //! before it, because an event that is marked and not settled would be lost. Two tables of a redb database: one by id,

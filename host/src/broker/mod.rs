@@ -15,10 +15,12 @@ pub(crate) mod bug;
 mod delivery;
 pub mod embedded;
 mod marks;
+mod statistics;
 
 use delivery::{Answer, SUSPECT_DELIVERIES};
 pub use delivery::{Delivery, Next, Settlement, Subscription};
 pub use marks::{Known, Mark};
+pub use statistics::{QueueStatistics, Rates, Source, Statistics};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -173,7 +175,10 @@ impl Broker {
     /// [`Error::Unusable`] when waiting would not help.
     pub async fn open(broker: &config::Broker, topology: Arc<Topology>, state_dir: &Path) -> Result<Self, Error> {
         match broker {
-            config::Broker::Amqp { url, tls } => Ok(Self::Amqp(amqp::Amqp::open(url, tls, topology, state_dir)?)),
+            config::Broker::Amqp { url, tls, management } => {
+                let endpoint = amqp::Endpoint::new(url, tls.clone())?;
+                Ok(Self::Amqp(amqp::Amqp::open(endpoint, management.clone(), topology, state_dir)))
+            }
             config::Broker::Embedded => {
                 Ok(Self::Embedded(Arc::new(embedded::Embedded::open(&state_dir.join("broker"), &topology).await?)))
             }
@@ -222,6 +227,29 @@ impl Broker {
         match self {
             Self::Amqp(broker) => broker.publish(publications).await,
             Self::Embedded(broker) => broker.publish(publications).await,
+        }
+    }
+
+    /// Publishes one and remembers it by the mark that its fate makes: in one transaction on a broker that has them, else
+    /// after the confirm, so that a crash between the two forgets the mark and never the message.
+    ///
+    /// # Errors
+    /// As [`Broker::publish`]; then nothing is marked.
+    pub async fn publish_marked(
+        &self,
+        publication: Publication,
+        mark: impl FnOnce(Fate) -> Mark + Send,
+    ) -> Result<Fate, Error> {
+        match self {
+            Self::Amqp(broker) => {
+                let receipt = broker.publish(vec![publication]).await?;
+                let fate = receipt.fates().first().copied().unwrap_or(Fate::Unrouted);
+                if let Err(error) = broker.mark(mark(fate)).await {
+                    tracing::warn!(%error, "an accepted event is not remembered: a repetition would be published again");
+                }
+                Ok(fate)
+            }
+            Self::Embedded(broker) => broker.publish_marked(publication, mark).await,
         }
     }
 
@@ -288,6 +316,17 @@ impl Broker {
         match self {
             Self::Amqp(_) => Vec::new(),
             Self::Embedded(broker) => broker.queue_depths(),
+        }
+    }
+
+    /// Depth, consumers and rates of the queues of a topology, by the broker itself.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the broker is away.
+    pub async fn statistics(&self, topology: &Topology) -> Result<Statistics, Error> {
+        match self {
+            Self::Amqp(broker) => broker.statistics(topology).await,
+            Self::Embedded(broker) => Ok(broker.statistics(topology)),
         }
     }
 

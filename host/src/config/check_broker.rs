@@ -1,6 +1,7 @@
 //! `[broker]`: which one, and how much of it is ours to declare.
 
 use super::Sources;
+use super::check_management;
 use super::check_queues::PREFETCH;
 use super::check_tls;
 use super::checked::{Broker, Tls, TopologyMode};
@@ -20,9 +21,10 @@ pub(super) struct Read {
 pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources, overlay: &Overlay) -> Read {
     let table = top.table(cx, "broker");
     if let Some(table) = &table {
-        table.check_keys(cx, &["url", "prefetch", "topology", "tls"], &["management-url"]);
+        table.check_keys(cx, &["url", "management-url", "prefetch", "topology", "tls"], &[]);
     }
-    let in_file = table.as_ref().and_then(|table| url_in_file(cx, table, source));
+    let in_file = table.as_ref().and_then(|table| url_in_file(cx, table, "url", source));
+    let management = table.as_ref().and_then(|table| url_in_file(cx, table, "management-url", source));
     let flag = sources.broker_url.clone();
     let flag = flag.map(|value| Text { value, place: Place::Flag("--broker"), literal: false });
     let said = in_file.is_some() || table.as_ref().is_some_and(|table| table.has("url"));
@@ -30,6 +32,10 @@ pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources:
     let broker = match flag.or(overlay.broker.clone()).or(in_file) {
         Some(text) => broker(cx, &text, tls.as_ref()),
         None => Broker::Embedded,
+    };
+    let broker = match management {
+        Some(text) => check_management::add(cx, broker, &text),
+        None => broker,
     };
     if !said && sources.broker_url.is_none() && overlay.broker.is_none() {
         for name in &overlay.broker_parts {
@@ -55,8 +61,8 @@ pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources:
 }
 
 /// The file's URL; a password in it is hidden from excerpts and warned about.
-fn url_in_file(cx: &mut Context<'_>, table: &Table<'_>, source: &str) -> Option<Text> {
-    let text = table.text(cx, "url")?;
+fn url_in_file(cx: &mut Context<'_>, table: &Table<'_>, key: &str, source: &str) -> Option<Text> {
+    let text = table.text(cx, key)?;
     let bytes = span(&text.place)?;
     let written = source.get(bytes.clone()).unwrap_or_default();
     if let Some(inside) = password(written).filter(|inside| !written[inside.clone()].contains("${")) {
@@ -90,7 +96,8 @@ fn broker(cx: &mut Context<'_>, text: &Text, tls: Option<&At<Tls>>) -> Broker {
     if let Some(tls) = tls {
         check_tls::refuse_plain(cx, tls, text);
     }
-    Broker::Amqp { url: text.value.clone(), tls: tls.map(|tls| tls.value.clone()).unwrap_or_default() }
+    let tls = tls.map(|tls| tls.value.clone()).unwrap_or_default();
+    Broker::Amqp { url: text.value.clone(), tls, management: None }
 }
 
 /// Checks what every client would stumble over; never shows more than the scheme, host and port.

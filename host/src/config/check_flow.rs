@@ -12,7 +12,7 @@ use super::walk::{Context, Table};
 const WINDOW: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(30 * 24 * 3600);
 /// Every remembered id is a record on disk.
 const IDS: RangeInclusive<u32> = 1..=100_000_000;
-const IDS_MAX: u32 = 1_000_000;
+pub(super) const IDS_MAX: u32 = 1_000_000;
 const FAILURES: RangeInclusive<u32> = 1..=1_000_000;
 const CIRCUIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
 const CIRCUIT_FAILURES: u32 = 10;
@@ -53,7 +53,7 @@ impl FlowKeys {
 }
 
 /// `"10m"`, or `{window = "10m", max = 1000000}`.
-fn dedupe(cx: &mut Context<'_>, table: &Table<'_>) -> Option<DedupeWindow> {
+pub(super) fn dedupe(cx: &mut Context<'_>, table: &Table<'_>) -> Option<DedupeWindow> {
     let value = table.value("dedupe")?;
     let Some(inner) = Table::inline(value, "`dedupe`") else {
         let window = table.duration(cx, "dedupe", &WINDOW)?.value;

@@ -1,13 +1,16 @@
-//! `[http]`: where to listen, who may publish, and how much at once.
+//! `[http]`: where to listen, who may publish, how much at once, and how long ids are remembered.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::Sources;
+use super::check_flow;
 use super::checked::{Http, Token};
+use super::checked_routes::DedupeWindow;
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::environment::Overlay;
@@ -17,16 +20,19 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 /// Bytes; a request is held in memory as a whole.
 const MAX_BODY_DEFAULT: u64 = 1024 * 1024;
 const TOKEN_MIN_BYTES: usize = 16;
+/// Beyond the time in which anybody still tries again.
+const DEDUPE_DEFAULT: DedupeWindow = DedupeWindow { window: Duration::from_secs(24 * 3600), max: check_flow::IDS_MAX };
 
 /// Reads the table and lays environment and flags over it.
 pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, sources: &Sources, overlay: &Overlay) -> Http {
     let table = top.table(cx, "http");
     if let Some(table) = &table {
-        table.check_keys(cx, &["listen", "tokens", "max-body"], &[]);
+        table.check_keys(cx, &["listen", "tokens", "max-body", "dedupe"], &[]);
     }
     let directory = sources.directory();
     let tokens = table.as_ref().map(|table| tokens(cx, table, &directory)).unwrap_or_default();
     let max_body = table.as_ref().and_then(|table| table.size(cx, "max-body", &super::check_routes::BODY));
+    let dedupe = table.as_ref().and_then(|table| check_flow::dedupe(cx, table)).unwrap_or(DEDUPE_DEFAULT);
     let listen = listen(cx, table.as_ref(), sources, overlay);
     let said_tokens = table.as_ref().is_some_and(|table| table.has("tokens"));
     if !listen.value.ip().to_canonical().is_loopback() && !said_tokens && !sources.insecure {
@@ -35,7 +41,7 @@ pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, sources: &Sources, ove
             .help("write `tokens = [{ env = \"TRUNKLINE_TOKEN\" }]` in [http], or pass --insecure");
     }
     let max_body = max_body.map_or(MAX_BODY_DEFAULT, |size| size.value);
-    Http { listen: listen.value, tokens, max_body_bytes: usize::try_from(max_body).unwrap_or(usize::MAX) }
+    Http { listen: listen.value, tokens, max_body_bytes: usize::try_from(max_body).unwrap_or(usize::MAX), dedupe }
 }
 
 /// The flag, else the file with host and port of the environment laid over it.
@@ -86,10 +92,11 @@ fn tokens(cx: &mut Context<'_>, table: &Table<'_>, directory: &Path) -> Vec<Toke
         cx.error(Code::MissingKey, &Place::File(value.span()), "`tokens` is an empty list, which nobody could use")
             .help("remove it, or write `tokens = [{ env = \"TRUNKLINE_TOKEN\" }]`");
     }
-    items.iter().filter_map(|item| token(cx, item, directory)).collect()
+    items.iter().filter_map(|item| token(cx, "tokens", item, directory)).collect()
 }
 
-fn token(cx: &mut Context<'_>, item: &Spanned<DeValue<'_>>, directory: &Path) -> Option<Token> {
+/// A secret by reference, of no less than 16 bytes.
+pub(super) fn token(cx: &mut Context<'_>, key: &str, item: &Spanned<DeValue<'_>>, directory: &Path) -> Option<Token> {
     const FORMS: &str = "{ env = \"NAME\" }, { file = \"PATH\" } or \"${NAME}\"";
     let place = Place::File(item.span());
     let secret = match Table::inline(item, "a token") {
@@ -100,7 +107,7 @@ fn token(cx: &mut Context<'_>, item: &Spanned<DeValue<'_>>, directory: &Path) ->
             {
                 cx.findings.hide(&Place::File(inside.start + 1..inside.end.saturating_sub(1)));
             }
-            let text = text(cx, "tokens", item, FORMS)?;
+            let text = text(cx, key, item, FORMS)?;
             if text.literal {
                 cx.findings
                     .warning(Code::LiteralSecret, &place, "a token stands in the file")

@@ -1,6 +1,5 @@
-//! `[routes.NAME]` and the same keys in `[defaults]`; `[event-types.NAME]`.
+//! `[routes.NAME]` and the same keys in `[defaults]`.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use super::check_archive;
 use super::check_flow::FlowKeys;
 use super::check_rollout::RolloutKeys;
 use super::check_schema;
-use super::checked_routes::{EventType, Handler, SchemaRule, Unroutable};
+use super::checked_routes::{Handler, SchemaRule, Unroutable};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::{At, Context, Table, Text};
@@ -227,17 +226,4 @@ fn source(cx: &mut Context<'_>, table: &Table<'_>) -> Option<Source> {
         (true, false) => keys.map(Source::Keys),
         (false, true) => queue.map(Source::Queue),
     }
-}
-
-/// Reads `[event-types.NAME]`.
-pub(super) fn read_event_types(cx: &mut Context<'_>, top: &Table<'_>) -> BTreeMap<String, EventType> {
-    let mut types = BTreeMap::new();
-    for (name, table) in top.tables(cx, "event-types") {
-        table.check_keys(cx, &["key", "priority", "description"], &["schema"]);
-        let key = table.text(cx, "key").and_then(|text| text.name(cx, |text| RoutingKey::new(text)));
-        let priority = table.integer(cx, "priority", 0..=u8::MAX).map(|at| at.value);
-        let description = table.text(cx, "description").map(|text| text.value);
-        types.insert(name.value, EventType { key, priority, description });
-    }
-    types
 }

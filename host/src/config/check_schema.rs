@@ -1,4 +1,4 @@
-//! `schema` of routes and event types: JSON Schemas in files.
+//! `schema`: the file of a JSON Schema, compiled when the configuration is read.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -6,50 +6,51 @@ use std::path::Path;
 use super::checked_routes::SchemaRule;
 use super::codes::Code;
 use super::walk::{Context, Table, Text};
-use crate::schema::Schema;
+use crate::schema::{self, Schema};
 
 const VERSION: RangeInclusive<u32> = 0..=1_000_000;
 
-/// `"call-ended.json"`, or `{file = "call-ended.json", version = 1}`.
+/// Of a route: `"schemas/call-ended.json"`, or `{file = "schemas/call-ended.json", version = 1}`.
 pub(super) fn rule(cx: &mut Context<'_>, table: &Table<'_>, directory: &Path) -> Option<SchemaRule> {
     let value = table.value("schema")?;
     let Some(inner) = Table::inline(value, "`schema`") else {
-        return Some(SchemaRule { schema: file(cx, table, "schema", directory)?, version: None });
+        let text = table.text(cx, "schema")?;
+        return Some(SchemaRule { schema: read(cx, &text, directory)?, version: None });
     };
     inner.check_keys(cx, &["file", "version"], &[]);
     inner.require(cx, "file", "file = \"schemas/NAME.json\"");
     let version = inner.integer(cx, "version", VERSION).map(|at| at.value);
-    Some(SchemaRule { schema: file(cx, &inner, "file", directory)?, version })
+    let text = inner.text(cx, "file")?;
+    Some(SchemaRule { schema: read(cx, &text, directory)?, version })
 }
 
-/// The schema of the file that a key names.
-pub(super) fn file(cx: &mut Context<'_>, table: &Table<'_>, key: &str, directory: &Path) -> Option<Schema> {
-    let text = table.text(cx, key)?;
+/// Compiles the schema of a file. The file, and those that it refers to, are watched like the rest of the configuration,
+/// also while they are of no use: the correction is a change.
+pub(super) fn read(cx: &mut Context<'_>, text: &Text, directory: &Path) -> Option<Schema> {
     let path = directory.join(&text.value);
-    // Watched also when it cannot be used, so that a correction is noticed.
     cx.further.push(path.clone());
-    let read = std::fs::read_to_string(&path);
-    let source = match read {
-        Ok(source) => source,
-        Err(error) => {
-            refuse(cx, &text, &path, &format!("cannot be read: {error}"));
-            return None;
-        }
-    };
-    match Schema::compile(&source, path.parent().unwrap_or(directory)) {
-        Ok(schema) => {
+    let base = path.parent().unwrap_or(directory);
+    let problem = match source(&path).map(|source| Schema::compile(&source, base)) {
+        Ok(Ok(schema)) => {
             cx.further.extend(schema.files().map(Path::to_owned));
-            Some(schema)
+            return Some(schema);
         }
-        Err(error) => {
-            cx.further.extend(error.files.iter().cloned());
-            refuse(cx, &text, &path, &error.to_string());
-            None
+        Ok(Err(error)) => {
+            let problem = error.to_string();
+            cx.further.extend(error.files);
+            problem
         }
-    }
+        Err(problem) => problem,
+    };
+    cx.error(Code::BadSchema, &text.place, format!("the schema {} {problem}", text.shown()));
+    None
 }
 
-fn refuse(cx: &mut Context<'_>, text: &Text, path: &Path, problem: &str) {
-    let shown = if text.literal { path.display().to_string() } else { "the file".to_owned() };
-    cx.error(Code::BadSchema, &text.place, format!("{shown} {problem}"));
+fn source(path: &Path) -> Result<String, String> {
+    let unread = |error: std::io::Error| format!("cannot be read: {error}");
+    let length = std::fs::metadata(path).map_err(unread)?.len();
+    if length > schema::FILE_MAX_BYTES as u64 {
+        return Err(format!("is {length} bytes long; a schema may have {}", schema::FILE_MAX_BYTES));
+    }
+    std::fs::read_to_string(path).map_err(unread)
 }

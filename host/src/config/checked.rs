@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::checked_routes::{DeadLetter, EventType, Route};
+use super::checked_hooks::Hook;
+use super::checked_routes::{DeadLetter, DedupeWindow, EventType, Route};
 use super::grants::{Allow, Secret};
 use super::lock::Entry;
 use crate::event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, RoutingKey};
@@ -33,6 +34,8 @@ pub struct Config {
     pub routes: BTreeMap<RouteName, Route>,
     /// What `POST /api/v1/events` knows of event types, by type.
     pub event_types: BTreeMap<String, EventType>,
+    /// What comes in by HTTP and becomes an event, by name.
+    pub hooks: BTreeMap<String, Hook>,
     /// Where `POST /api/v1/events` publishes when the request names no exchange.
     pub default_exchange: ExchangeName,
 }
@@ -48,7 +51,26 @@ pub enum Broker {
         url: String,
         /// For an `amqps://` URL.
         tls: Tls,
+        /// Where its management API is.
+        management: Option<Management>,
     },
+}
+
+/// `broker.management-url`, without its credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Management {
+    /// `http://HOST:PORT` and the path before `/api`, without a stroke at the end.
+    pub url: String,
+    /// Who asks.
+    pub user: String,
+    /// Their password.
+    pub password: Secret,
+}
+
+impl std::fmt::Debug for Management {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.url)
+    }
 }
 
 /// `broker.tls`: PEM files, read anew for every session, so that renewed ones are taken.
@@ -81,7 +103,7 @@ impl Broker {
     pub fn display(&self) -> String {
         match self {
             Self::Embedded => "embedded".to_owned(),
-            Self::Amqp { url, tls: _ } => redact(url),
+            Self::Amqp { url, tls: _, management: _ } => redact(url),
         }
     }
 }
@@ -107,9 +129,11 @@ pub struct Http {
     pub tokens: Vec<Token>,
     /// Largest request body in bytes.
     pub max_body_bytes: usize,
+    /// How long the id of an accepted event is remembered.
+    pub dedupe: DedupeWindow,
 }
 
-/// A bearer token, which never shows in `Debug`.
+/// A bearer token or the like, which never shows in `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::grants::Secret;
 use crate::schema::Schema;
 use crate::event::{ExchangeName, PluginName, QueueName, RoutingKey};
+use crate::schema::Schema;
 
 /// `[routes.NAME]`
 #[derive(Debug, Clone, PartialEq)]
@@ -262,6 +263,8 @@ pub struct RetryStep {
 pub struct EventType {
     /// Routing key; the type itself when absent.
     pub key: Option<RoutingKey>,
+    /// What the data has to be.
+    pub schema: Option<Schema>,
     /// Default AMQP priority.
     pub priority: Option<u8>,
     /// For people.

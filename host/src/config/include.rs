@@ -15,7 +15,7 @@ use super::files::Files;
 use super::walk::{Context, Table, Text};
 
 /// The tables that an included file may have.
-const TABLES: [&str; 5] = ["exchanges", "queues", "plugins", "routes", "event-types"];
+const TABLES: [&str; 6] = ["exchanges", "queues", "plugins", "routes", "hooks", "event-types"];
 /// All files together; who has more has included something else.
 const FILES_MAX: usize = 256;
 const FILE_MAX_BYTES: u64 = 1024 * 1024;

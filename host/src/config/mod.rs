@@ -8,10 +8,13 @@ mod address;
 mod check_archive;
 mod check_bindings;
 mod check_broker;
+mod check_event_types;
 mod check_exchanges;
 mod check_flow;
 mod check_grants;
+mod check_hooks;
 mod check_http;
+mod check_management;
 mod check_plugins;
 mod check_queues;
 mod check_rollout;
@@ -19,6 +22,7 @@ mod check_routes;
 mod check_schema;
 mod check_tls;
 mod checked;
+mod checked_hooks;
 mod checked_routes;
 mod codes;
 mod cycles;
@@ -41,6 +45,7 @@ mod walk;
 
 pub use address::{Network, is_public};
 pub use checked::*;
+pub use checked_hooks::{Hook, Signature, Template};
 pub use checked_routes::*;
 pub use codes::explain;
 pub use diagnostics::{Diagnostic, Severity, render};
@@ -192,12 +197,13 @@ fn parse<'t>(cx: &mut Context<'_>, text: &'t str) -> toml::Spanned<toml::de::DeT
 
 /// Reads the tables in the order in which they need each other. `None` only after an error was reported.
 fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) -> Option<Config> {
-    const TABLES: [&str; 8] = ["broker", "http", "defaults", "exchanges", "queues", "plugins", "routes", "event-types"];
+    const TABLES: [&str; 9] =
+        ["broker", "http", "defaults", "exchanges", "queues", "plugins", "routes", "hooks", "event-types"];
     const OTHERS: [&str; 5] = ["plugin-dir", "state-dir", "include", "locked", "require-signature"];
-    top.check_keys(cx, &[TABLES.as_slice(), &OTHERS].concat(), &["hooks"]);
-    if ["queues", "routes", "event-types"].iter().all(|key| !top.has(key)) {
+    top.check_keys(cx, &[TABLES.as_slice(), &OTHERS].concat(), &[]);
+    if ["queues", "routes", "hooks", "event-types"].iter().all(|key| !top.has(key)) {
         cx.findings
-            .warning(Code::Nothing, &Place::File(0..0), "there is no route, no queue and no event type")
+            .warning(Code::Nothing, &Place::File(0..0), "there is no route, no queue, no hook and no event type")
             .help("write a table [routes.NAME] with `from` and `plugin`");
     }
     let overlay = environment::read(cx);
@@ -214,7 +220,8 @@ fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) 
     let plugins = check_plugins::Plugins::read(cx, top, &sources.directory(), limit_defaults, &exchanges);
     let queues = check_queues::read(cx, top, &exchanges);
     let raw = check_routes::read(cx, top, &route_defaults, &sources.directory());
-    let event_types = check_routes::read_event_types(cx, top);
+    let event_types = check_event_types::read(cx, top, &sources.directory());
+    let hooks = check_hooks::read(cx, top, &exchanges, &http, sources);
 
     let mut plugins = plugins.used(cx, raw.iter().flat_map(RawRoute::plugins));
     let places = raw.iter().map(|route| (route.name.clone(), route.place.clone())).collect();
@@ -243,6 +250,7 @@ fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) 
         plugins,
         routes,
         event_types,
+        hooks,
         default_exchange: exchanges.default,
     })
 }

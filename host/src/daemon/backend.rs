@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::publish;
+use super::publish::{self, Claims, Publisher};
 use super::request::{Answer, By, Request};
-use crate::admin::{Accepted, Backend, Boxed, BrokerHealth, Health, Problem, PublishRequest, RouteHealth};
-use crate::admin::{GenerationView, PluginView, ReloadView, Reloaded, RolloutOrder, RolloutView};
+use super::statistics;
+use crate::admin::{
+    Accepted, Backend, Boxed, BrokerHealth, EventTypeView, Health, Problem, PublishRequest, RouteHealth,
+};
+use crate::admin::{GenerationView, PluginView, QueuesView, Received, ReloadView, Reloaded, RolloutOrder, RolloutView};
 use crate::broker::{Broker, Status};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Hook};
 use crate::event::{PluginName, RouteName};
 use crate::reload::{Generation, Installed};
 use crate::route::{Phase, Rollouts, Trial};
@@ -28,6 +31,7 @@ pub(super) struct State {
     reloads: Mutex<Reloads>,
     rollouts: Arc<Rollouts>,
     broker: Broker,
+    claims: Claims,
     status: watch::Receiver<Status>,
     exposition: Exposition,
     phase: AtomicU8,
@@ -54,6 +58,7 @@ impl State {
             reloads: Mutex::default(),
             status: broker.status(),
             broker,
+            claims: Claims::default(),
             exposition,
             phase: AtomicU8::new(STARTING),
         }
@@ -120,6 +125,15 @@ impl State {
         routes.map(|(name, route)| (name.to_string(), health(route))).collect()
     }
 
+    /// Waits for events that come in and are not confirmed yet.
+    pub(super) async fn finish(&self) {
+        self.claims.finish().await;
+    }
+
+    fn publisher<'a>(&'a self, config: &'a Config) -> Publisher<'a> {
+        Publisher { config, broker: &self.broker, claims: &self.claims }
+    }
+
     async fn ask(&self) -> Result<Answer, Problem> {
         let (reply, answer) = oneshot::channel();
         let stopping = || Problem::unavailable("the daemon stops");
@@ -155,7 +169,37 @@ fn view(generation: &Generation) -> GenerationView {
 impl Backend for State {
     fn publish(&self, request: PublishRequest) -> Boxed<'_, Result<Accepted, Problem>> {
         let generation = self.generation();
-        Box::pin(async move { publish::publish(&generation.config, &self.broker, request).await })
+        Box::pin(async move { publish::publish(self.publisher(&generation.config), request).await })
+    }
+
+    fn hook(&self, path: &str) -> Option<Hook> {
+        self.generation.load().config.hooks.values().find(|hook| hook.path == path).cloned()
+    }
+
+    fn receive(&self, hook: Hook, received: Received) -> Boxed<'_, Result<Accepted, Problem>> {
+        let generation = self.generation();
+        Box::pin(async move { publish::receive(self.publisher(&generation.config), hook, received).await })
+    }
+
+    fn event_types(&self) -> Vec<EventTypeView> {
+        let generation = self.generation();
+        let types = generation.config.event_types.iter().map(|(name, known)| EventTypeView {
+            r#type: name.clone(),
+            key: known.key.as_ref().map_or_else(|| name.clone(), ToString::to_string),
+            priority: known.priority,
+            description: known.description.clone(),
+            schema: known.schema.as_ref().map(|schema| schema.document().clone()),
+        });
+        types.collect()
+    }
+
+    fn queues(&self) -> Boxed<'_, Result<QueuesView, Problem>> {
+        let generation = self.generation();
+        Box::pin(async move {
+            let known = self.broker.statistics(&generation.config.topology).await;
+            let known = known.map_err(|error| Problem::unavailable(error.to_string()))?;
+            Ok(statistics::view(&generation.config, known))
+        })
     }
 
     fn health(&self) -> Health {

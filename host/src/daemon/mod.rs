@@ -11,6 +11,7 @@ mod publish;
 mod request;
 mod routes;
 mod signals;
+mod statistics;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,6 +117,7 @@ pub async fn run(start: Start) -> anyhow::Result<End> {
     drop(control);
     let closing = async {
         while http.join_next().await.is_some() {}
+        state.finish().await;
         broker.close(CLOSE_WITHIN).await;
     };
     tokio::select! {

@@ -127,6 +127,14 @@ impl ExchangeName {
     }
 }
 
+impl RouteName {
+    /// What stands for a route where events come in over HTTP. No route can have this name.
+    #[must_use]
+    pub fn of_api() -> Self {
+        Self(Arc::from("/api"))
+    }
+}
+
 impl QueueName {
     /// The routing key that reaches this queue over the default exchange.
     #[must_use]
@@ -151,6 +159,7 @@ mod tests {
     #[test]
     fn route_names_are_safe_as_labels_and_file_names() {
         assert!(RouteName::new("callback-tasks.v2").is_ok());
+        assert!(RouteName::new(RouteName::of_api().as_str()).is_err(), "it is nobody else's");
         for bad in ["../up", "-x", "a b", "a/b", "ä"] {
             assert_eq!(RouteName::new(bad), Err(NameError::Shape), "{bad}");
         }

@@ -144,9 +144,17 @@ pub fn http_answered(method: &str, path: &str, status: u16, took: Duration) {
 }
 
 /// An event came in over HTTP and is confirmed.
-pub fn event_accepted(id: &str, kind: &str, exchange: &str, routed: bool) {
+pub fn event_accepted(from: &'static str, id: &str, exchange: &str, routed: bool) {
     let result = if routed { "confirmed" } else { "unroutable" };
-    counter!("trunkline_events_published_total", "route" => "api", "exchange" => exchange.to_owned(), "result" => result)
+    counter!("trunkline_events_published_total", "route" => from, "exchange" => exchange.to_owned(), "result" => result)
         .increment(1);
-    tracing::debug!(id, r#type = kind, exchange, routed, "event accepted");
+    tracing::debug!(id, from, exchange, routed, "event accepted");
+}
+
+/// An event came in over HTTP whose id was accepted before.
+pub fn event_repeated(from: &'static str, id: &str, exchange: &str) {
+    let exchange = exchange.to_owned();
+    counter!("trunkline_events_published_total", "route" => from, "exchange" => exchange, "result" => "repeated")
+        .increment(1);
+    tracing::debug!(id, from, "event accepted before; not published again");
 }

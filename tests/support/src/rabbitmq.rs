@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-pub use xtask::rabbitmq::{Node, free_port};
+pub use xtask::rabbitmq::{Node, ensure, free_port};
 
 /// Where the shared RabbitMQ is: given by `TRUNKLINE_TEST_RABBITMQ_URL` or `RABBITMQ_URL`, or a private node of this
 /// process, which ends with it. Tests keep out of each other's way by the names of their queues.

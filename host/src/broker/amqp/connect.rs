@@ -28,7 +28,7 @@ const HEARTBEAT_S: u16 = 10;
 const DIAL_WITHIN_MS: u64 = 5000;
 
 /// Where the broker is, and what TLS needs to get there.
-pub(super) struct Endpoint {
+pub(in crate::broker) struct Endpoint {
     uri: AMQPUri,
     tls: Tls,
 }
@@ -38,7 +38,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Error::Unusable`] when it is none.
-    pub(super) fn new(url: &str, tls: Tls) -> Result<Self, Error> {
+    pub(in crate::broker) fn new(url: &str, tls: Tls) -> Result<Self, Error> {
         let parsed = url.parse::<AMQPUri>();
         let mut uri = parsed.map_err(|error| Error::Unusable(format!("the broker's URL: {error}")))?;
         uri.query.frame_max.get_or_insert(FRAME_MAX);
@@ -48,6 +48,11 @@ impl Endpoint {
             address.clone_into(&mut uri.authority.host);
         }
         Ok(Self { uri, tls })
+    }
+
+    /// The virtual host, as it is called.
+    pub(super) fn vhost(&self) -> &str {
+        &self.uri.vhost
     }
 
     /// Reads the PEM files; none for an `amqp` URL.

@@ -12,12 +12,15 @@ mod convert;
 mod delay;
 mod ledger;
 mod logs;
+mod management;
 mod publish;
 mod reshape;
 mod session;
+mod statistics;
 mod supervisor;
 mod topology;
 
+pub(super) use connect::Endpoint;
 pub use consume::{Answer, Subscription};
 pub use logs::is_fit_to_log;
 
@@ -31,10 +34,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Known, Mark, Publication, Receipt, Status};
-use crate::config::{Binding, Tls, Topology};
+use crate::config::{self, Binding, Topology};
 use crate::event::QueueName;
-use connect::Endpoint;
 use ledger::Ledger;
+use management::Management;
 use session::Session;
 
 /// How long a publish waits for a session before it says that there is none.
@@ -49,29 +52,35 @@ pub struct Amqp {
     status: watch::Sender<Status>,
     session: watch::Sender<Option<Arc<Session>>>,
     ledger: Ledger,
+    management: Option<Management>,
+    /// Held by who asks for statistics: they are asked one after the other.
+    asking: tokio::sync::Mutex<()>,
     stop: CancellationToken,
     supervisor: Mutex<JoinSet<()>>,
 }
 
 impl Amqp {
     /// Begins to connect, and returns at once: the broker may be down.
-    ///
-    /// # Errors
-    /// [`Error::Unusable`] when the URL is none.
-    pub fn open(url: &str, tls: &Tls, topology: Arc<Topology>, state_dir: &Path) -> Result<Arc<Self>, Error> {
-        let endpoint = Endpoint::new(url, tls.clone())?;
+    pub(super) fn open(
+        endpoint: Endpoint,
+        management: Option<config::Management>,
+        topology: Arc<Topology>,
+        state_dir: &Path,
+    ) -> Arc<Self> {
         let amqp = Arc::new(Self {
             topology: ArcSwap::new(topology),
             unbinds: Mutex::default(),
             status: watch::Sender::new(Status::default()),
             session: watch::Sender::new(None),
             ledger: Ledger::new(state_dir),
+            management: management.map(|management| Management::new(management, endpoint.vhost())),
+            asking: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
             supervisor: Mutex::default(),
         });
         let work = supervisor::supervise(Arc::downgrade(&amqp), endpoint, amqp.stop.clone());
         amqp.supervisor.lock().unwrap_or_else(PoisonError::into_inner).spawn(work);
-        Ok(amqp)
+        amqp
     }
 
     /// The supervisor's view, as it changes.

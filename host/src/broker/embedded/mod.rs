@@ -8,10 +8,12 @@
 
 mod dead_letter;
 mod lock;
+mod meter;
 mod queue;
 mod reshape;
 mod routing;
 mod shared;
+mod statistics;
 mod store;
 mod subscription;
 mod topic;
@@ -99,6 +101,21 @@ impl Embedded {
             self.shared.publish(work).await?;
         }
         Ok(Receipt::new(fates))
+    }
+
+    /// Publishes one and marks it in one transaction; see [`Broker::publish_marked`](super::Broker::publish_marked).
+    ///
+    /// # Errors
+    /// As [`Embedded::publish`].
+    pub async fn publish_marked(
+        &self,
+        publication: Publication,
+        mark: impl FnOnce(Fate) -> Mark,
+    ) -> Result<Fate, Error> {
+        let (work, fates) = self.compose(vec![publication])?;
+        let fate = fates.first().copied().unwrap_or(Fate::Unrouted);
+        self.shared.publish(Work { mark: Some(mark(fate)), ..work }).await?;
+        Ok(fate)
     }
 
     /// Publishes, marks and acknowledges in one transaction; see [`Broker::commit`](super::Broker::commit).

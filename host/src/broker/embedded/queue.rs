@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::meter::Meter;
 use super::store::{Record, SEQUENCE_BITS, Store};
 use crate::config;
 use crate::event::{Message, QueueName, millis};
@@ -58,6 +59,17 @@ pub(super) struct Queue {
     suspects: u64,
     /// Some message may have a TTL of its own.
     pub(super) may_expire: bool,
+    /// Subscriptions.
+    pub(super) consumers: u32,
+    pub(super) meters: Meters,
+}
+
+/// What happened to messages lately.
+#[derive(Debug, Default)]
+pub(super) struct Meters {
+    pub(super) published: Meter,
+    pub(super) delivered: Meter,
+    pub(super) acknowledged: Meter,
 }
 
 impl Queue {
@@ -79,6 +91,8 @@ impl Queue {
             ready: found.messages,
             suspect_below: if clean { 0 } else { found.next },
             suspects: if clean { 0 } else { found.messages.min(u64::from(prefetch)) },
+            consumers: 0,
+            meters: Meters::default(),
         }
     }
 
@@ -113,6 +127,7 @@ impl Queue {
     /// A message is committed. It is kept in memory only when nothing before it waits on disk.
     pub(super) fn admit(&mut self, position: u64, record: Record) {
         self.ready += 1;
+        self.meters.published.count();
         self.may_expire |= record.message.properties.expiration.is_some();
         if position < self.unread {
             return self.squeeze_in(Entry { position, record, redelivered: false, suspect: false });
@@ -197,12 +212,17 @@ impl Queue {
 
     /// Notes that a message was delivered.
     pub(super) fn hold(&mut self, entry: Entry, holder: u64) {
+        self.meters.delivered.count();
         self.held.insert(entry.position, Held { entry, holder });
     }
 
     /// An acknowledgement; false when nobody held the message any more.
     pub(super) fn release(&mut self, position: u64) -> bool {
-        self.held.remove(&position).is_some()
+        let was_held = self.held.remove(&position).is_some();
+        if was_held {
+            self.meters.acknowledged.count();
+        }
+        was_held
     }
 
     /// Takes back everything that a subscription held, counted once more; in the order of the queue.

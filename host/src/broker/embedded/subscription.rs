@@ -85,10 +85,11 @@ impl Answer {
 impl Subscription {
     pub(super) fn new(shared: Arc<Shared>, queue: usize, prefetch: u16) -> Result<Self, Error> {
         let arrivals = {
-            let core = shared.lock();
+            let mut core = shared.lock();
             if let Some(reason) = core.failed.clone() {
                 return Err(Error::Lost(reason));
             }
+            core.queues[queue].consumers += 1;
             core.queues[queue].arrivals.clone()
         };
         let holder = Holder { number: shared.new_holder(), unanswered: AtomicU32::new(0), answered: Notify::new() };
@@ -214,6 +215,7 @@ impl Drop for Subscription {
         {
             let mut core = self.shared.lock();
             let queue = self.queue;
+            core.queues[queue].consumers -= 1;
             for entry in core.queues[queue].take_back(self.holder.number) {
                 if core.queues[queue].is_over_limit(&entry) {
                     core.pending.push(Change::GiveUp { queue, entry, reason: "delivery_limit" });

@@ -283,3 +283,52 @@ fn plugins_limits_and_event_types() {
     let call = &config.event_types["voice.call"];
     assert_eq!((call.key.as_ref().map(RoutingKey::as_str), call.priority), (Some("voice.calls"), Some(9)));
 }
+
+#[test]
+fn hooks_and_event_types_have_defaults() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name);
+    std::fs::create_dir(at("s")).expect("a directory");
+    std::fs::write(at("s/part.json"), "{\"type\": \"string\"}").expect("a file");
+    std::fs::write(at("s/t.json"), "{\"properties\": {\"a\": {\"$ref\": \"part.json\"}}}").expect("a file");
+    std::fs::write(at("token"), "a-token-in-a-file\n").expect("a file");
+    let source = "
+        [http]
+        dedupe = \"1h\"
+        [broker]
+        url = \"amqp://u:${P}@rabbit\"
+        management-url = \"http://rabbit:15672\"
+        [event-types.t]
+        schema = \"s/t.json\"
+        priority = 3
+        [hooks.plain]
+        [hooks.full]
+        path = \"/hooks/a/b\"
+        exchange = \"\"
+        key = \"{data.queue}\"
+        codec = \"ocelot\"
+        token = { file = \"token\" }
+        status = 204
+    ";
+    let config = loaded(source, |sources| {
+        sources.file = at("routes.toml");
+        sources.environment.insert("P".to_owned(), "hunter2".to_owned());
+    })
+    .config;
+    assert_eq!((config.http.dedupe.window, config.http.dedupe.max), (Duration::from_secs(3600), 1_000_000));
+    let known = &config.event_types["t"];
+    assert!(known.schema.as_ref().is_some_and(|schema| schema.check(b"{\"a\": 1}").is_err()));
+    for file in ["s/t.json", "s/part.json", "token"] {
+        assert!(config.files.contains(&at(file)), "{file} is watched: {:?}", config.files);
+    }
+    let plain = &config.hooks["plain"];
+    assert_eq!((plain.path.as_str(), plain.exchange.as_str(), plain.status), ("/hooks/plain", "events", 202));
+    assert_eq!((plain.codec, &plain.key, &plain.token, &plain.schema), (Codec::Raw, &None, &None, &None));
+    let full = &config.hooks["full"];
+    assert_eq!((full.path.as_str(), full.exchange.is_default(), full.status), ("/hooks/a/b", true, 204));
+    assert_eq!(full.token.as_ref().map(Token::expose), Some("a-token-in-a-file"));
+    let Broker::Amqp { management: Some(management), .. } = &config.broker else { panic!("{:?}", config.broker) };
+    assert_eq!((management.url.as_str(), management.user.as_str()), ("http://rabbit:15672", "u"));
+    assert_eq!(management.password.expose(), "hunter2");
+    assert!(!format!("{config:?}").contains("hunter2"));
+}

@@ -32,7 +32,9 @@ fn files_begin_at_the_directory_of_the_file() {
         let identity = Identity { cert: at("client.pem"), key: at("client.key") };
         let expected = Tls { ca: ca.then(|| at("ca.pem")), identity: has_identity.then_some(identity) };
         match loaded.config.broker {
-            Broker::Amqp { url, tls: read } => assert_eq!((url.as_str(), read), ("amqps://rabbit", expected), "{tls}"),
+            Broker::Amqp { url, tls: read, .. } => {
+                assert_eq!((url.as_str(), read), ("amqps://rabbit", expected), "{tls}")
+            }
             Broker::Embedded => panic!("{tls}"),
         }
         assert!(loaded.warnings.is_empty(), "{tls}");

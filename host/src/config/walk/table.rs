@@ -40,7 +40,8 @@ const HOMES: &[(&[&str], &str)] = &[
     (&["file", "digest", "config", "limits", "secrets", "allow"], "[plugins.NAME]"),
     (&["http", "kv", "private-networks"], "`allow` in [plugins.NAME]"),
     (&["max-body"], "[http], [routes.NAME] or [defaults]"),
-    (&["url", "topology"], "[broker]"),
+    (&["url", "topology", "management-url"], "[broker]"),
+    (&["token", "signature", "status"], "[hooks.NAME]"),
     (&["listen", "tokens"], "[http]"),
     (&["alternate", "owned"], "[exchanges.NAME]"),
 ];

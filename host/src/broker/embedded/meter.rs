@@ -1,0 +1,75 @@
+//! How often something happens, over the last seconds.
+
+use crate::event::now_ms;
+
+/// Whole seconds that a rate is the mean of.
+const OVER_S: u64 = 5;
+/// Seconds that are kept: those, and the one that is not over.
+const KEPT: usize = OVER_S as usize + 1;
+
+/// Counts by the second.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    counts: [u64; KEPT],
+    /// The latest second that was counted in.
+    last_s: u64,
+}
+
+impl Meter {
+    /// It happened now.
+    pub(super) fn count(&mut self) {
+        self.count_at(now_ms() / 1000);
+    }
+
+    /// How often a second.
+    pub(super) fn rate(&self) -> f64 {
+        self.rate_at(now_ms() / 1000)
+    }
+
+    /// A clock that is set back counts in the latest second.
+    fn count_at(&mut self, now_s: u64) {
+        if now_s > self.last_s {
+            let passed = (now_s - self.last_s).min(KEPT as u64);
+            for second in 0..passed {
+                self.counts[place(now_s - second)] = 0;
+            }
+            self.last_s = now_s;
+        }
+        self.counts[place(self.last_s)] += 1;
+    }
+
+    fn rate_at(&self, now_s: u64) -> f64 {
+        let whole = now_s.saturating_sub(OVER_S)..now_s;
+        let kept = self.last_s.saturating_sub(KEPT as u64 - 1)..=self.last_s;
+        let count: u64 = whole.filter(|second| kept.contains(second)).map(|second| self.counts[place(second)]).sum();
+        #[expect(clippy::cast_precision_loss, reason = "nobody counts 2^52 in five seconds")]
+        let (count, over) = (count as f64, OVER_S as f64);
+        count / over
+    }
+}
+
+fn place(second: u64) -> usize {
+    usize::try_from(second % KEPT as u64).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_five_whole_seconds_count() {
+        let mut meter = Meter::default();
+        for (second, times) in [(100, 10), (101, 20), (103, 5)] {
+            (0..times).for_each(|_| meter.count_at(second));
+        }
+        for (now, expected) in
+            [(100, 0.0), (101, 2.0), (102, 6.0), (104, 7.0), (105, 7.0), (106, 5.0), (107, 1.0), (109, 0.0)]
+        {
+            assert!((meter.rate_at(now) - expected).abs() < 1e-9, "{now}: {}", meter.rate_at(now));
+        }
+        meter.count_at(50);
+        assert!((meter.rate_at(104) - 7.2).abs() < 1e-9, "a clock that was set back");
+        meter.count_at(1_000_000);
+        assert!((meter.rate_at(1_000_001) - 0.2).abs() < 1e-9, "what is old is forgotten");
+    }
+}

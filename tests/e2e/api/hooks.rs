@@ -1,0 +1,149 @@
+//! Hooks: an HTTP POST becomes an event.
+
+use serde_json::{Value, json};
+use trunkline::event::Message;
+use trunkline_support::{Daemon, eventually};
+
+use super::send;
+use crate::bench::{Bench, drain, on_both_brokers};
+
+const ROUTES: &str = r##"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+[exchanges.$P-ocelot]
+type = "topic"
+codec = "ocelot"
+[queues.$P-all]
+bind = "#"
+codec = "raw"
+[queues.$P-ocelot]
+bind = { exchange = "$P-ocelot", keys = "#" }
+[event-types."seen.by-type"]
+key = "known.key"
+priority = 4
+
+[hooks.plain]
+[hooks.typed]
+type = "seen.by-type"
+[hooks.whatsapp]
+path = "/hooks/wa/in"
+type = "whatsapp.{data.event}"
+key = "in.{type}"
+id = "wa-{data.key.id}"
+schema = "wa.json"
+token = { env = "HOOK_TOKEN" }
+status = 200
+[hooks.signed]
+signature = { header = "X-Hub-Signature-256", secret = { env = "HOOK_SECRET" } }
+status = 204
+[hooks.clouds]
+codec = "cloudevents"
+exchange = "$P-ocelot"
+"##;
+
+const SCHEMA: &str = r#"{"type": "object", "required": ["event"], "properties": {"event": {"type": "string"}}}"#;
+const TOKEN: &str = "a-token-for-the-hook";
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+async fn start(bench: &Bench) -> Daemon {
+    std::fs::write(bench.path("wa.json"), SCHEMA).expect("a file");
+    bench.start_with(ROUTES, &[("HOOK_TOKEN", TOKEN), ("HOOK_SECRET", "It's a Secret to Everybody")]).await
+}
+
+fn of<'m>(messages: &'m [Message], key: &str) -> Vec<&'m Message> {
+    messages.iter().filter(|message| message.routing_key.as_str() == key).collect()
+}
+
+async fn what_comes_is_published(bench: Bench) {
+    let daemon = start(&bench).await;
+    let (status, accepted) = send(&daemon, "/hooks/plain", &[("content-type", "text/plain")], "hello");
+    assert_eq!(
+        (status, &accepted["routing_key"], &accepted["routed"]),
+        (202, &json!("plain"), &json!(true)),
+        "{accepted}"
+    );
+    assert_eq!(send(&daemon, "/hooks/typed", &[JSON], "{}").1["routing_key"], "known.key");
+    let wa = json!({ "event": "message", "key": { "id": 17 } }).to_string();
+    let with_token = [JSON, ("x-hook-token", TOKEN)];
+    for repeated in [false, true] {
+        let (status, accepted) = send(&daemon, "/hooks/wa/in", &with_token, &wa);
+        let expected = json!({ "id": "wa-17", "routing_key": "in.whatsapp.message", "repeated": repeated, "routed": true,
+            "exchange": format!("{}-events", bench.prefix) });
+        assert_eq!((status, accepted), (200, expected));
+    }
+    let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    let (status, nothing) = send(&daemon, "/hooks/signed", &[("x-hub-signature-256", signature)], "Hello, World!");
+    assert_eq!((status, nothing), (204, Value::String(String::new())));
+    let clouds = [JSON, ("ce-specversion", "1.0"), ("ce-id", "c-1"), ("ce-source", "/s"), ("ce-type", "sky.blue")];
+    assert_eq!(send(&daemon, "/hooks/clouds", &clouds, "{\"a\": 1}").1["id"], "c-1");
+    assert!(daemon.terminate().await.success());
+
+    let broker = bench.open_with(ROUTES, &[("HOOK_TOKEN", TOKEN), ("HOOK_SECRET", "It's a Secret to Everybody")]).await;
+    let all = drain(&broker, &bench.queue("$P-all"), 4).await;
+    assert_eq!(all.len(), 4, "{all:?}");
+    let plain = of(&all, "plain")[0];
+    assert_eq!((&plain.body[..], plain.properties.content_type.as_deref()), (&b"hello"[..], Some("text/plain")));
+    assert_eq!(plain.properties.kind.as_deref(), Some("plain"));
+    assert_eq!(of(&all, "known.key")[0].properties.priority, Some(4));
+    assert_eq!(
+        (&of(&all, "signed")[0].body[..], of(&all, "in.whatsapp.message")[0].properties.kind.as_deref()),
+        (&b"Hello, World!"[..], Some("whatsapp.message"))
+    );
+    let cloud = drain(&broker, &bench.queue("$P-ocelot"), 1).await;
+    let envelope: Value = serde_json::from_slice(&cloud[0].body).expect("JSON");
+    assert_eq!(
+        (&envelope["type"], &envelope["source"], &envelope["data"]),
+        (&json!("sky.blue"), &json!("/s"), &json!({ "a": 1 }))
+    );
+    broker.close(trunkline_support::patience()).await;
+}
+
+async fn who_may_not_send_and_what_is_wrong(bench: Bench) {
+    let daemon = start(&bench).await;
+    let token = ("x-hook-token", TOKEN);
+    let bearer = format!("Bearer {TOKEN}");
+    let good = json!({ "event": "message", "key": { "id": "a" } }).to_string();
+    let dotted = json!({ "event": "a.b", "key": { "id": "a" } }).to_string();
+    let no_id = json!({ "event": "a" }).to_string();
+    let cases: [(&str, Vec<(&str, &str)>, &str, u16, &str); 12] = [
+        ("/hooks/wa/in", vec![JSON], &good, 401, "X-Hook-Token"),
+        ("/hooks/wa/in", vec![JSON, ("authorization", "Bearer another-token-1234")], &good, 401, "X-Hook-Token"),
+        ("/hooks/wa/in", vec![JSON, ("authorization", &bearer)], &good, 200, ""),
+        ("/hooks/wa/in", vec![JSON, token], "{}", 422, "\"event\" is a required property"),
+        ("/hooks/wa/in", vec![JSON, token], "{", 422, "JSON"),
+        ("/hooks/wa/in", vec![JSON, token], &dotted, 422, "data.event"),
+        ("/hooks/wa/in", vec![JSON, token], &no_id, 422, "data.key.id"),
+        ("/hooks/signed", vec![], "Hello, World!", 401, "signature"),
+        ("/hooks/signed", vec![("x-hub-signature-256", "sha256=00")], "Hello, World!", 401, "signature"),
+        ("/hooks/plain", vec![("sec-fetch-site", "cross-site")], "a=b", 403, "web page"),
+        ("/hooks/clouds", vec![JSON, ("ce-id", "c-2")], "{}", 422, "`source` is missing"),
+        ("/hooks/none", vec![JSON], "{}", 404, "no hook"),
+    ];
+    for (path, headers, body, expected, text) in cases {
+        let (status, answer) = send(&daemon, path, &headers, body);
+        assert!(
+            status == expected && answer.to_string().contains(&text.replace('"', "\\\"")),
+            "{path} {body}: {status} {answer}"
+        );
+        assert!(status < 300 || answer["code"] == format!("TL{status}"), "{answer}");
+    }
+    assert_eq!(daemon.get("/hooks/plain").0, 405);
+    assert_eq!(send(&daemon, "/hooks/plain", &[], &"x".repeat(2 << 20)).0, 413);
+    assert!(daemon.terminate().await.success());
+}
+
+async fn hooks_follow_a_reload(bench: Bench) {
+    let daemon = start(&bench).await;
+    assert_eq!(send(&daemon, "/hooks/later", &[JSON], "{}").0, 404);
+    bench.write_routes(&ROUTES.replace("[hooks.plain]", "[hooks.later]\nstatus = 201"));
+    let arrives = || async { (send(&daemon, "/hooks/later", &[JSON], "{}").0 == 201).then_some(()) };
+    eventually("the new hook", arrives).await;
+    assert_eq!(send(&daemon, "/hooks/plain", &[JSON], "{}").0, 404, "the old one is gone");
+    assert!(daemon.terminate().await.success());
+}
+
+on_both_brokers! {
+    what_comes_is_published,
+    who_may_not_send_and_what_is_wrong,
+    hooks_follow_a_reload,
+}

@@ -1,0 +1,135 @@
+//! What the broker tells of its queues.
+
+use serde_json::{Value, json};
+use trunkline_support::rabbitmq::{Node, free_port};
+
+use super::{get, publish, queue};
+use crate::bench::{Bench, metric, on_both_brokers, settled};
+
+const ROUTES: &str = r#"
+$MANAGEMENT
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+[queues.$P-out]
+bind = ["in", "slept"]
+[queues.$P-nap]
+bind = "nap"
+prefetch = 10
+[routes.$P-nap]
+queue = "$P-nap"
+plugin = "sleeper"
+concurrency = 3
+[routes.$P-no]
+from = "no"
+plugin = "rejecter"
+[plugins.sleeper]
+limits = { timeout = "60s" }
+"#;
+
+fn routes(management: &str) -> String {
+    ROUTES.replace("$MANAGEMENT", management)
+}
+
+async fn depths_consumers_and_dead_letters(bench: Bench) {
+    let routes = routes("");
+    let daemon = bench.start(&routes).await;
+    for (kind, count) in [("in", 3), ("no", 2)] {
+        for n in 0..count {
+            assert_eq!(publish(&daemon, &json!({ "type": kind, "data": n })).0, 202);
+        }
+    }
+    metric(&daemon, &settled(&bench, "no", "dead_letter"), |count| count >= 2.0).await;
+    let name = |text: &str| bench.queue(text).to_string();
+    let dead = queue(&daemon, &name("$P-no.dlq"), |queue| queue["ready"] == 2).await;
+    assert_eq!(
+        (&dead["role"], &dead["consumers"], &dead["dead_letters"]),
+        (&json!("dead-letter"), &json!(0), &Value::Null)
+    );
+    let no = queue(&daemon, &name("$P-no"), |queue| queue["consumers"] == 1 && queue["dead_letters"] == 2).await;
+    assert_eq!(
+        (&no["role"], &no["ready"], &no["dead_letter_queue"]),
+        (&json!("work"), &json!(0), &json!(name("$P-no.dlq")))
+    );
+    let out = queue(&daemon, &name("$P-out"), |queue| queue["ready"] == 3).await;
+    queue(&daemon, &name("$P-nap"), |queue| queue["consumers"] == 1).await;
+    let all = get(&daemon, "/api/v1/events/queues");
+    let listed = all["queues"].as_array().expect("a list");
+    assert!(
+        listed.iter().all(|queue| queue["name"].as_str().is_some_and(|name| name.starts_with(&bench.prefix))),
+        "{all}"
+    );
+    let stats = get(&daemon, "/api/v1/events/stats");
+    let sums = [&stats["queues"], &stats["ready"], &stats["consumers"], &stats["dead_letters"], &stats["retrying"]];
+    assert_eq!(sums, [&json!(3), &json!(3), &json!(2), &json!(2), &json!(0)], "{stats}");
+    assert_eq!(stats["dead_letters_by_queue"][name("$P-no.dlq")], 2, "{stats}");
+    if bench.is_embedded() {
+        assert_eq!((&all["source"], &all["problems"]), (&json!("embedded"), &json!([])));
+        assert!(out["oldest_age_seconds"].as_f64().is_some_and(|age| age >= 0.0 && age < 60.0), "{out}");
+        moves(&bench, &daemon).await;
+    } else {
+        assert_eq!(
+            (&all["source"], &out["unacknowledged"], &out["rates"]),
+            (&json!("amqp"), &Value::Null, &Value::Null)
+        );
+        assert_eq!((&stats["unacknowledged"], &stats["rates"]), (&Value::Null, &Value::Null));
+        assert!(all["problems"][0].as_str().is_some_and(|text| text.contains("management-url")), "{all}");
+    }
+    daemon.signal("KILL");
+    daemon.ended().await;
+}
+
+/// Unacknowledged messages and rates, where the broker tells them.
+async fn moves(bench: &Bench, daemon: &trunkline_support::Daemon) {
+    let nap = bench.queue("$P-nap").to_string();
+    for _ in 0..12 {
+        assert_eq!(publish(daemon, &json!({ "type": "nap", "data": 20_000 })).0, 202);
+    }
+    let busy = queue(daemon, &nap, |queue| queue["unacknowledged"].as_u64().is_some_and(|count| count > 0)).await;
+    let unacknowledged = busy["unacknowledged"].as_u64().expect("a number");
+    assert!((1..=10).contains(&unacknowledged), "{busy}");
+    let rated = queue(daemon, &nap, |queue| {
+        ["publish", "deliver"].iter().all(|rate| queue["rates"][rate].as_f64().is_some_and(|rate| rate > 0.0))
+    });
+    rated.await;
+    for n in 0..20 {
+        assert_eq!(publish(daemon, &json!({ "type": "no", "data": n })).0, 202);
+    }
+    let acknowledged =
+        |queue: &Value| queue["rates"]["acknowledge"].as_f64().is_some_and(|rate| rate > 0.0 && rate <= 100.0);
+    queue(daemon, bench.queue("$P-no").as_str(), acknowledged).await;
+    let stats = get(daemon, "/api/v1/events/stats");
+    assert!(stats["unacknowledged"].is_u64() && stats["rates"]["publish"].is_f64(), "{stats}");
+}
+
+/// On a node of its own, because the plugin costs a second of its start.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_management_api_tells_the_rest() {
+    let port = free_port().expect("a port");
+    let lines =
+        format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\ncollect_statistics_interval = 1000\n");
+    trunkline_support::rabbitmq::ensure().expect("a RabbitMQ to run");
+    let node = Node::start_with_plugins(&["rabbitmq_management"], &lines).expect("a node");
+    let bench = Bench::on(node.url());
+    let routes = routes(&format!("[broker]\nmanagement-url = \"http://127.0.0.1:{port}\""));
+    let daemon = bench.start(&routes).await;
+    moves(&bench, &daemon).await;
+    let all = get(&daemon, "/api/v1/events/queues");
+    assert_eq!((&all["source"], &all["problems"]), (&json!("management"), &json!([])), "{all}");
+    daemon.signal("KILL");
+    daemon.ended().await;
+
+    let wrong =
+        ROUTES.replace("$MANAGEMENT", &format!("[broker]\nmanagement-url = \"http://guest:hunter2@127.0.0.1:{port}\""));
+    let daemon = bench.start(&wrong).await;
+    let all = get(&daemon, "/api/v1/events/queues");
+    assert_eq!(all["source"], "amqp", "{all}");
+    assert!(all["problems"][0].as_str().is_some_and(|text| text.contains("401")), "{all}");
+    assert!(!all.to_string().contains("hunter2") && !daemon.log().contains("hunter2"), "{all}");
+    node.kill().expect("killed");
+    let (status, text) = daemon.get("/api/v1/events/queues");
+    assert!(status == 503 && text.contains("TL503"), "{status} {text}");
+}
+
+on_both_brokers! {
+    depths_consumers_and_dead_letters,
+}
