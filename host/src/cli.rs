@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod replay;
 pub(crate) mod rollout;
 
 use std::net::SocketAddr;
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Canaries of a running daemon.
     Rollout(rollout::Rollout),
+    /// Publish again what an archive route has kept.
+    Replay(replay::Replay),
     /// Write plugins.lock beside routes.toml: which plugin files may run, and what each may do.
     Lock(Lock),
     /// Say more about a diagnostic code.

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run(&arguments),
         Command::Check(arguments) => check(&arguments),
         Command::Rollout(arguments) => cli::rollout::run(&arguments),
+        Command::Replay(arguments) => cli::replay::run(&arguments).unwrap_or_else(|error| failed(&*error)),
         Command::Lock(arguments) => lock(&arguments),
         Command::Explain { code } => explain(&code),
         Command::New(arguments) => new(arguments),

@@ -1,6 +1,8 @@
 //! The end-to-end tests: the real binary, real components, a real RabbitMQ and the embedded broker.
 
+mod admission;
 mod api;
+mod archive;
 mod bad_input;
 mod bench;
 mod broker_faults;

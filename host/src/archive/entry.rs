@@ -148,13 +148,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_line_keeps_data_byte_for_byte() {
-        for data in [
-            &br#"{"a": 1.50,  "b":"\u00e9"}"#[..],
-            b"{\n \"a\": 1\n}",
-            b"no json \xff",
-            b"",
-            b"\"x\"",
-        ] {
+        for data in [&br#"{"a": 1.50,  "b":"\u00e9"}"#[..], b"{\n \"a\": 1\n}", b"no json \xff", b"", b"\"x\""] {
             let data: &'static [u8] = data;
             let entry = Entry::of(&event("e-1", data), "2026-11-21T10:00:01Z");
             let line = entry.line();

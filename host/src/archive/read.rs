@@ -112,7 +112,9 @@ fn parse(place: String, packed: impl Read) -> Batch {
         let mut line = Vec::new();
         let torn = match lines.by_ref().take(LINE_MAX_BYTES).read_until(b'\n', &mut line) {
             Ok(0) => return Batch { place, entries, torn: None },
-            Ok(_) => serde_json::from_slice(&line).map(|entry| entries.push(entry)).err().map(|error| error.to_string()),
+            Ok(_) => {
+                serde_json::from_slice(&line).map(|entry| entries.push(entry)).err().map(|error| error.to_string())
+            }
             Err(error) => Some(error.to_string()),
         };
         if torn.is_some() {

@@ -61,7 +61,8 @@ pub(super) fn read(cx: &mut Context<'_>, route: &Table<'_>, directory: &Path) ->
 }
 
 fn objects(cx: &mut Context<'_>, table: &Table<'_>, url: &Text, directory: &Path) -> Option<ObjectStore> {
-    let (bucket, prefix) = match url.value.strip_prefix("s3://").map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
+    let (bucket, prefix) = match url.value.strip_prefix("s3://").map(|rest| rest.split_once('/').unwrap_or((rest, "")))
+    {
         Some((bucket, prefix)) if !bucket.is_empty() => (bucket.to_owned(), prefix.trim_matches('/').to_owned()),
         Some(_) | None => {
             let message = format!("`url` is {}, not s3://BUCKET/PREFIX", url.shown());

@@ -165,12 +165,7 @@ impl RetryKeys {
 }
 
 /// Reads all routes; one that lacks what it needs is reported and left out.
-pub(super) fn read(
-    cx: &mut Context<'_>,
-    top: &Table<'_>,
-    defaults: &RouteKeys,
-    directory: &Path,
-) -> Vec<RawRoute> {
+pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, defaults: &RouteKeys, directory: &Path) -> Vec<RawRoute> {
     let mut routes = Vec::new();
     for (name, table) in top.tables(cx, "routes") {
         let own = ["from", "queue", "plugin", "archive", "schema", "canary", "shadow"];

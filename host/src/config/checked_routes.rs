@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::grants::Secret;
-use crate::schema::Schema;
+use super::values;
 use crate::event::{ExchangeName, PluginName, QueueName, RoutingKey};
 use crate::schema::Schema;
 
@@ -168,6 +168,15 @@ pub struct Rate {
     pub events: u32,
     /// in so long.
     pub per: Duration,
+}
+
+impl std::str::FromStr for Rate {
+    type Err = String;
+
+    /// `100/s`, `600/m`, `10/h`
+    fn from_str(text: &str) -> Result<Self, String> {
+        values::rate(text).map(|(events, per)| Self { events, per })
+    }
 }
 
 /// `routes.NAME.tenant`

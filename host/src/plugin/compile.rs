@@ -91,7 +91,11 @@ impl Bounds {
     fn of(component_bytes: usize) -> Self {
         let mib = u32::try_from(component_bytes.saturating_sub(1 << 20) >> 20).unwrap_or(u32::MAX);
         let cpu = CPU_BASE + CPU_PER_MIB * mib;
-        Self { cpu, wall: cpu * WALL_PER_CPU, memory_max_bytes: MEMORY_BASE_BYTES + u64::from(mib) * MEMORY_PER_MIB_BYTES }
+        Self {
+            cpu,
+            wall: cpu * WALL_PER_CPU,
+            memory_max_bytes: MEMORY_BASE_BYTES + u64::from(mib) * MEMORY_PER_MIB_BYTES,
+        }
     }
 }
 

@@ -31,8 +31,8 @@ use crate::config::{self, Codec};
 use crate::event::RouteName;
 use crate::telemetry;
 
-pub use call::{Handlers, Plugins};
 use call::Handler;
+pub use call::{Handlers, Plugins};
 pub use rollout::{Phase, Trial};
 pub use rollouts::Rollouts;
 

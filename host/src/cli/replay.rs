@@ -1,0 +1,290 @@
+//! `trunkline replay`: publishes again what an archive route has kept, over the API of a running daemon.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use trunkline::archive::{self, Entry};
+use trunkline::config::{self, EmitGrant, Handler, Rate};
+use trunkline::event::{ExchangeName, RouteName, RoutingKey};
+use uuid::Uuid;
+
+use super::{Paths, exit};
+
+/// Events of one request.
+const BATCH: usize = 100;
+/// Namespace of the ids that `--new-ids` makes: uuid v5 of "trunkline:replay" in the URL namespace of RFC 9562.
+const IDS: Uuid = Uuid::from_u128(0x3f0a_6a55_7d1c_5b8e_9f57_2d0c_64b1_a7e4);
+/// Tries of a request that the daemon cannot take now.
+const TRIES: u32 = 10;
+
+#[derive(Args)]
+pub(crate) struct Replay {
+    /// The archive route.
+    route: String,
+    #[command(flatten)]
+    paths: Paths,
+    /// Only what was archived at this time (RFC 3339) or later.
+    #[arg(long, value_name = "TIME")]
+    since: Option<jiff::Timestamp>,
+    /// Only what was archived before this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    until: Option<jiff::Timestamp>,
+    /// Only what was published with a key that matches this topic pattern; may be given more than once.
+    #[arg(long, value_name = "PATTERN", value_parser = key)]
+    key: Vec<RoutingKey>,
+    /// Only events of this type; may be given more than once.
+    #[arg(long, value_name = "TYPE")]
+    r#type: Vec<String>,
+    /// Only events of this organisation.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Gives each event a new id, always the same one for NAME: dedupe windows then take it for another event.
+    #[arg(long, value_name = "NAME")]
+    new_ids: Option<String>,
+    /// At most so many events in a time, such as 100/s.
+    #[arg(long)]
+    rate: Option<Rate>,
+    /// Publishes nothing, and counts what would be.
+    #[arg(long)]
+    dry_run: bool,
+    /// Where the daemon listens.
+    #[arg(long, default_value = "http://127.0.0.1:8000", env = "TRUNKLINE_URL")]
+    url: String,
+    /// A token of `[http] tokens`.
+    #[arg(long, env = "TRUNKLINE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Prints what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was done.
+#[derive(Debug, Default, Serialize)]
+struct Done {
+    /// Entries of the archive.
+    read: u64,
+    /// Entries that the filters left out.
+    skipped: u64,
+    /// Entries whose id was there before: an archive may hold an event twice.
+    repeated: u64,
+    /// Events that the daemon took, or would get.
+    published: u64,
+    /// Events that it refused, and data that is not JSON.
+    refused: u64,
+    /// Files with an end that cannot be read.
+    torn: u64,
+}
+
+enum Failure {
+    Archive(String),
+    Daemon(String),
+}
+
+/// As `POST /api/v1/events` takes it.
+#[derive(Serialize)]
+struct Event<'e> {
+    id: String,
+    r#type: &'e str,
+    source: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<&'e str>,
+    exchange: &'e str,
+    routing_key: &'e str,
+    #[serde(rename = "organizationId", skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'e str>,
+    #[serde(rename = "userId", skip_serializing_if = "Option::is_none")]
+    user: Option<&'e str>,
+    attributes: &'e std::collections::BTreeMap<String, String>,
+    data: Box<RawValue>,
+}
+
+fn key(text: &str) -> Result<RoutingKey, String> {
+    RoutingKey::new(text).map_err(|error| error.to_string())
+}
+
+/// Reads, publishes, prints, and gives the exit code.
+pub(crate) fn run(arguments: &Replay) -> anyhow::Result<u8> {
+    let config = match config::load(&arguments.paths.sources()) {
+        Ok(loaded) => loaded.config,
+        Err(rejected) => {
+            eprint!("{}", rejected.render(false));
+            return Ok(exit::CONFIG);
+        }
+    };
+    let route = RouteName::new(&arguments.route)?;
+    let Some(Handler::Archive(settings)) = config.routes.get(&route).map(|route| &route.handler) else {
+        eprintln!("error: {route} is no route with an `archive` in {}", arguments.paths.config.display());
+        return Ok(exit::USAGE);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut done = Done::default();
+    let ended = replay(arguments, &runtime, &route, settings, &mut done);
+    if arguments.json {
+        println!("{}", serde_json::to_string(&done)?);
+    } else {
+        let would = if arguments.dry_run { "would be " } else { "" };
+        let Done { read, skipped, repeated, published, refused, torn } = &done;
+        println!(
+            "{read} read, {skipped} left out, {repeated} repeated, {published} {would}published, {refused} refused"
+        );
+        if *torn > 0 {
+            println!("{torn} files end in the middle of a batch that was never acknowledged");
+        }
+    }
+    Ok(match ended {
+        Ok(()) if done.refused == 0 => exit::OK,
+        Ok(()) => exit::FAILED,
+        Err(Failure::Archive(error)) => {
+            eprintln!("error: {error}");
+            exit::NO_INPUT
+        }
+        Err(Failure::Daemon(error)) => {
+            eprintln!(
+                "error: {error}; start again: what was published is not published twice within the daemon's window"
+            );
+            exit::UNAVAILABLE
+        }
+    })
+}
+
+fn replay(
+    arguments: &Replay,
+    runtime: &tokio::runtime::Runtime,
+    route: &RouteName,
+    settings: &config::Archive,
+    done: &mut Done,
+) -> Result<(), Failure> {
+    let failed = |error: archive::ReadError| Failure::Archive(error.to_string());
+    let mut batches = runtime.block_on(archive::open(route, settings)).map_err(failed)?;
+    let mut seen = HashSet::new();
+    let began = Instant::now();
+    while let Some(batch) = runtime.block_on(batches.next()).map_err(failed)? {
+        if let Some(reason) = &batch.torn {
+            done.torn += 1;
+            eprintln!("warning: {}: {reason}", batch.place);
+        }
+        done.read += batch.entries.len() as u64;
+        let mut wanted = Vec::new();
+        for entry in &batch.entries {
+            if !is_wanted(arguments, entry) {
+                done.skipped += 1;
+            } else if seen.insert(hash(entry)) {
+                wanted.push(entry);
+            } else {
+                done.repeated += 1;
+            }
+        }
+        for part in wanted.chunks(BATCH) {
+            publish(arguments, part, began, done)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ids are unique within what a producer gives them for.
+fn hash(entry: &Entry) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&entry.id, &entry.exchange, &entry.routing_key, entry.json()).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn is_wanted(arguments: &Replay, entry: &Entry) -> bool {
+    let at = entry.archived_at.parse::<jiff::Timestamp>().ok();
+    let is_late = arguments.since.is_none_or(|since| at.is_some_and(|at| at >= since));
+    let is_early = arguments.until.is_none_or(|until| at.is_some_and(|at| at < until));
+    let is_type = arguments.r#type.is_empty() || arguments.r#type.contains(&entry.r#type);
+    let is_tenant = arguments.tenant.is_none() || arguments.tenant == entry.tenant;
+    let grant = EmitGrant { exchange: ExchangeName::default_exchange(), keys: arguments.key.clone() };
+    let is_key = arguments.key.is_empty() || grant.allows(&ExchangeName::default_exchange(), &entry.routing_key);
+    is_late && is_early && is_type && is_tenant && is_key
+}
+
+fn publish(arguments: &Replay, entries: &[&Entry], began: Instant, done: &mut Done) -> Result<(), Failure> {
+    let mut events = Vec::new();
+    for entry in entries {
+        let data = entry.json().and_then(|json| RawValue::from_string(json.into_owned()).ok());
+        let Some(data) = data else {
+            done.refused += 1;
+            eprintln!("refused: {}: its data is not JSON, which the API does not take", entry.id);
+            continue;
+        };
+        let id = match &arguments.new_ids {
+            Some(name) => Uuid::new_v5(&IDS, format!("{name}:{}", entry.id).as_bytes()).to_string(),
+            None => entry.id.clone(),
+        };
+        events.push(Event {
+            id,
+            r#type: &entry.r#type,
+            source: &entry.source,
+            subject: entry.subject.as_deref(),
+            time: entry.time.as_deref(),
+            exchange: &entry.exchange,
+            routing_key: &entry.routing_key,
+            tenant: entry.tenant.as_deref(),
+            user: entry.user.as_deref(),
+            attributes: &entry.attributes,
+            data,
+        });
+    }
+    if events.is_empty() {
+        return Ok(());
+    }
+    if arguments.dry_run {
+        done.published += events.len() as u64;
+        return Ok(());
+    }
+    if let Some(rate) = arguments.rate {
+        let published = u32::try_from(done.published).unwrap_or(u32::MAX);
+        let due = (rate.per / rate.events.max(1)).saturating_mul(published);
+        std::thread::sleep(due.saturating_sub(began.elapsed()));
+    }
+    let answer = send(arguments, &serde_json::json!({ "events": events }))?;
+    let results = answer["results"].as_array().cloned().unwrap_or_default();
+    for (event, result) in events.iter().zip(&results) {
+        if result["status"] == 202 {
+            done.published += 1;
+        } else {
+            done.refused += 1;
+            eprintln!("refused: {}: {}", event.id, result["problem"]["detail"].as_str().unwrap_or("no reason given"));
+        }
+    }
+    Ok(())
+}
+
+/// Sends a batch, again while the daemon cannot take it.
+fn send(arguments: &Replay, body: &Value) -> Result<Value, Failure> {
+    let config = ureq::Agent::config_builder().http_status_as_error(false);
+    let agent: ureq::Agent = config.timeout_global(Some(Duration::from_secs(60))).build().into();
+    let url = format!("{}/api/v1/events/batch", arguments.url.trim_end_matches('/'));
+    let mut last = String::new();
+    for attempt in 0..TRIES {
+        std::thread::sleep(Duration::from_millis(250) * attempt);
+        let mut request = agent.post(&url);
+        if let Some(token) = &arguments.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut response = match request.send_json(body) {
+            Ok(response) => response,
+            Err(error) => {
+                last = format!("no daemon answers at {}: {error}", arguments.url);
+                continue;
+            }
+        };
+        let status = response.status().as_u16();
+        let answer = response.body_mut().read_json::<Value>().unwrap_or_default();
+        let is_over = |result: &Value| result["status"] != 503;
+        match status {
+            202 | 207 if answer["results"].as_array().is_some_and(|all| all.iter().all(is_over)) => return Ok(answer),
+            202 | 207 | 503 => last = "the daemon's broker is away".to_owned(),
+            _ => return Err(Failure::Daemon(format!("the daemon answers {status}: {}", answer["detail"]))),
+        }
+    }
+    Err(Failure::Daemon(last))
+}

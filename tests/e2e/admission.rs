@@ -1,0 +1,152 @@
+//! Who is let in, and when: the schema of a route, the version of the data, and the share of each tenant.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use trunkline_support::Daemon;
+
+use crate::bench::{Bench, drain, metric, on_both_brokers, settled};
+
+const SCHEMA: &str = r#"{
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "required": ["score"],
+    "properties": { "score": { "type": "number", "minimum": -1, "maximum": 1 } }
+}"#;
+
+const ROUTES: &str = r#"
+    [exchanges.$P-events]
+    type = "topic"
+    codec = "ocelot"
+    [queues.$P-scores]
+    bind = { exchange = "$P-events", keys = "score" }
+    [routes.$P-scores]
+    queue = "$P-scores"
+    plugin = "echo"
+    schema = { file = "score.json", version = 1 }
+"#;
+
+/// As another system would publish it.
+async fn publish(bench: &Bench, id: &str, version: Option<&str>, data: &Value) {
+    let metadata = version.map_or_else(|| json!({}), |version| json!({ "version": version }));
+    let body = json!({ "id": id, "type": "score", "source": "test", "timestamp": "2026-11-21T10:00:00Z",
+                       "organizationId": "org-1", "userId": null, "data": data, "metadata": metadata });
+    let exchange = format!("{}-events", bench.prefix);
+    let message = crate::bench::message(&exchange, "score", id, body.to_string().into_bytes());
+    let broker = bench.open(ROUTES).await;
+    drop(broker.publish(vec![message]).await.expect("confirmed"));
+    broker.close(trunkline_support::patience()).await;
+}
+
+async fn what_does_not_fit_is_dead_with_every_reason(bench: Bench) {
+    std::fs::write(bench.path("score.json"), SCHEMA).expect("a file");
+    // Before the daemon starts, since the embedded broker belongs to one at a time.
+    let _declared = bench.open(ROUTES).await.close(trunkline_support::patience()).await;
+    publish(&bench, "good", Some("1.4.0"), &json!({ "score": 0.5 })).await;
+    publish(&bench, "old", Some("0.9.0"), &json!({ "score": 0.5 })).await;
+    publish(&bench, "none", None, &json!({ "score": 0.5 })).await;
+    publish(&bench, "wrong", Some("1.0.0"), &json!({ "score": 7 })).await;
+    publish(&bench, "missing", Some("1.0.0"), &json!({ "points": 1 })).await;
+    let daemon = bench.start(ROUTES).await;
+    metric(&daemon, &settled(&bench, "scores", "ack"), |count| count == 1.0).await;
+    metric(&daemon, &settled(&bench, "scores", "dead_letter"), |count| count == 4.0).await;
+
+    // A schema that is mended while the daemon runs holds from then on.
+    std::fs::write(bench.path("score.json"), SCHEMA.replace("\"maximum\": 1", "\"maximum\": 10")).expect("a file");
+    let (status, answer) = daemon.post("/api/v1/reload", "");
+    assert_eq!((status, &answer["result"]), (200, &json!("swapped")), "{answer}");
+    std::fs::write(bench.path("score.json"), "{").expect("a file");
+    let (status, answer) = daemon.post("/api/v1/reload", "");
+    assert_eq!(status, 409, "{answer}");
+    assert!(answer["errors"].to_string().contains("TL047"), "{answer}");
+    assert!(daemon.terminate().await.success());
+
+    std::fs::write(bench.path("score.json"), SCHEMA).expect("a file");
+    let broker = bench.open(ROUTES).await;
+    let dead = drain(&broker, &bench.queue("$P-scores.dlq"), 4).await;
+    broker.close(trunkline_support::patience()).await;
+    let header = |id: &str, name: &str| {
+        let letter =
+            dead.iter().find(|letter| letter.properties.message_id.as_deref() == Some(id)).expect("it is dead");
+        letter.properties.headers.text(name).unwrap_or_default().to_owned()
+    };
+    for id in ["old", "none", "wrong", "missing"] {
+        assert_eq!(header(id, "trunkline-reason"), "schema", "{id}");
+    }
+    assert_eq!(header("old", "trunkline-error"), "the event has version \"0.9.0\"; this route takes 1.x");
+    assert_eq!(header("none", "trunkline-error"), "the event has no version; this route takes 1.x");
+    assert!(header("wrong", "trunkline-error").starts_with("/score: "), "{}", header("wrong", "trunkline-error"));
+    assert!(header("missing", "trunkline-error").contains("score"), "{}", header("missing", "trunkline-error"));
+}
+
+const TENANTS: &str = r#"
+    [defaults]
+    exchange = { name = "$P-events", type = "topic" }
+    [routes.$P-shared]
+    from = "in"
+    plugin = "echo"
+    tenant = { by = "data.org", rate = "20/s" }
+"#;
+
+fn post(daemon: &Daemon, events: &[(String, &str)]) {
+    let event = |(id, org): &(String, &str)| json!({ "type": "in", "id": id, "data": { "org": org } });
+    for part in events.chunks(200) {
+        let body = json!({ "events": part.iter().map(event).collect::<Vec<_>>() });
+        let (status, answer) = daemon.post("/api/v1/events/batch", &body.to_string());
+        assert_eq!(status, 202, "{answer}");
+    }
+}
+
+/// When each event was settled, of those that were.
+fn times(daemon: &Daemon) -> BTreeMap<String, jiff::Timestamp> {
+    let log = daemon.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let settled = lines.filter(|line| line["message"] == "settled" && line["outcome"] == "ack");
+    let time = |line: &Value| line["timestamp"].as_str().and_then(|text| text.parse().ok());
+    settled.filter_map(|line| Some((line["event"].as_str()?.to_owned(), time(&line)?))).collect()
+}
+
+async fn a_flood_of_one_tenant_delays_no_other(bench: Bench) {
+    const FLOOD: usize = 200;
+    let daemon = bench.start(TENANTS).await;
+    let began = Instant::now();
+    post(&daemon, &(0..FLOOD).map(|number| (format!("loud-{number}"), "loud")).collect::<Vec<_>>());
+    let quiet = ["quiet-0", "quiet-1", "quiet-2"].map(|id| (id.to_owned(), "quiet"));
+    post(&daemon, &quiet);
+    for (id, _) in &quiet {
+        daemon.settled(id).await;
+    }
+    let quiet_took = began.elapsed();
+    let loud_so_far = times(&daemon).keys().filter(|id| id.starts_with("loud-")).count();
+    metric(&daemon, &settled(&bench, "shared", "ack"), |count| count == (FLOOD + quiet.len()) as f64).await;
+    let flood_took = began.elapsed();
+    println!(
+        "{}: quiet after {quiet_took:?}, with {loud_so_far} loud ones done; flood after {flood_took:?}",
+        bench.broker
+    );
+    // 200 at 20 a second are 10 s; the others went before most of them.
+    assert!(flood_took >= Duration::from_secs(9), "the rate holds: {flood_took:?}");
+    assert!(loud_so_far < FLOOD / 2, "the quiet tenant waited for {loud_so_far} of the flood");
+    let times = times(&daemon);
+    let mut loud: Vec<_> = times.iter().filter(|(id, _)| id.starts_with("loud-")).map(|(_, at)| *at).collect();
+    loud.sort();
+    let busiest = loud.windows(41).filter(|all| all[40].duration_since(all[0]).as_millis() < 1000).count();
+    assert_eq!(busiest, 0, "twice the rate within a second is never reached");
+    assert!(daemon.metric(&settled(&bench, "shared", "dead_letter")) < 0.5);
+    assert!(daemon.terminate().await.success());
+}
+
+async fn an_event_without_a_tenant_is_let_in_nowhere(bench: Bench) {
+    let daemon = bench.start(TENANTS).await;
+    let (status, answer) = daemon.post("/api/v1/events", r#"{"type":"in","id":"nobody","data":{}}"#);
+    assert_eq!(status, 202, "{answer}");
+    assert_eq!(daemon.settled("nobody").await["reason"], "invalid");
+    assert!(daemon.terminate().await.success());
+}
+
+on_both_brokers!(
+    what_does_not_fit_is_dead_with_every_reason,
+    a_flood_of_one_tenant_delays_no_other,
+    an_event_without_a_tenant_is_let_in_nowhere,
+);

@@ -1,0 +1,184 @@
+//! What an archive route keeps, over a hard end of the daemon, and what `trunkline replay` publishes again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use trunkline_support::{Daemon, eventually};
+
+use crate::bench::{BINARY, Bench, metric, on_both_brokers, settled};
+
+const ROUTES: &str = r##"
+    [defaults]
+    exchange = { name = "$P-events", type = "topic" }
+    [queues.$P-all]
+    bind = "#"
+    [routes.$P-history]
+    queue = "$P-all"
+    archive = { dir = "archive", max-file = "64KiB" }
+    [routes.$P-echo]
+    from = "in.#"
+    plugin = "echo"
+"##;
+
+/// Posts events `first..end`; gives the ids that were confirmed.
+fn post(daemon: &Daemon, numbers: std::ops::Range<u32>) -> Vec<String> {
+    let event = |number: u32| {
+        let key = if number % 2 == 0 { "in.even" } else { "in.odd" };
+        json!({ "id": format!("e-{number}"), "type": "made", "routing_key": key, "organizationId": "org-1",
+                "attributes": { "place": number.to_string() }, "data": { "number": number, "text": "ä \u{1f600}" } })
+    };
+    let mut confirmed = Vec::new();
+    for number in numbers {
+        let (status, answer) = daemon.post("/api/v1/events", &event(number).to_string());
+        assert_eq!(status, 202, "{answer}");
+        confirmed.push(format!("e-{number}"));
+    }
+    confirmed
+}
+
+/// Runs `trunkline replay` of the archive; its exit code and what it counted.
+fn replay(bench: &Bench, daemon: &Daemon, more: &[&str]) -> (Option<i32>, Value) {
+    let mut command = Command::new(BINARY);
+    command.args(["replay", &format!("{}-history", bench.prefix), "--json", "--url", &daemon.url("")]);
+    command.arg("--config").arg(bench.path("routes.toml")).args(more);
+    let output = command.output().expect("runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let done = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {told}"));
+    (output.status.code(), done)
+}
+
+async fn what_is_confirmed_is_kept_and_published_again(bench: Bench) {
+    const EVENTS: u32 = 400;
+    let mut daemon = bench.start(ROUTES).await;
+    let mut ids = post(&daemon, 0..EVENTS / 2);
+    // In the middle of writing and acknowledging.
+    daemon.signal("KILL");
+    assert!(!daemon.ended().await.success());
+    daemon = bench.start(ROUTES).await;
+    ids.extend(post(&daemon, EVENTS / 2..EVENTS));
+    for route in ["history", "echo"] {
+        metric(&daemon, &settled(&bench, route, "ack"), |count| count >= f64::from(EVENTS / 2)).await;
+    }
+    // Every input and what was echoed; what came twice over the end has its id once.
+    let all = eventually("everything in the archive", || {
+        let (code, done) = replay(&bench, &daemon, &["--dry-run"]);
+        assert_eq!(code, Some(0), "{done}");
+        let is_whole = done["published"] == 2 * EVENTS;
+        async move { is_whole.then_some(done) }
+    })
+    .await;
+    assert_eq!(all["refused"], 0, "{all}");
+    let (_, odd) = replay(&bench, &daemon, &["--dry-run", "--key", "in.odd"]);
+    assert_eq!(odd["published"], EVENTS / 2);
+    let (_, none) = replay(&bench, &daemon, &["--dry-run", "--until", "2020-01-01T00:00:00Z"]);
+    assert_eq!((&none["published"], none["skipped"].as_u64() >= Some(u64::from(EVENTS))), (&json!(0), true));
+
+    let echoed = daemon.metric(&settled(&bench, "echo", "ack"));
+    let (code, done) = replay(&bench, &daemon, &["--key", "in.even", "--new-ids", "again", "--rate", "1000/s"]);
+    assert_eq!((code, &done["published"]), (Some(0), &json!(EVENTS / 2)), "{done}");
+    metric(&daemon, &settled(&bench, "echo", "ack"), |count| count >= echoed + f64::from(EVENTS / 2)).await;
+    let files = files(&bench.path("archive"));
+    assert!(files.iter().all(|file| file.to_string_lossy().ends_with(".jsonl.gz")), "{files:?}");
+    // Any tool reads them.
+    let text = Command::new("zcat").args(&files).output().expect("zcat runs");
+    let lines = String::from_utf8_lossy(&text.stdout).into_owned();
+    let first = lines.lines().find(|line| line.contains("\"e-7\"")).expect("it is there");
+    let line: Value = serde_json::from_str(first).expect("JSON");
+    assert_eq!(line["data"], json!({ "number": 7, "text": "ä \u{1f600}" }));
+    assert_eq!((&line["routing_key"], &line["organizationId"]), (&json!("in.odd"), &json!("org-1")));
+    assert_eq!(line["attributes"]["place"], "7");
+    assert!(ids.iter().all(|id| lines.contains(&format!("\"id\":\"{id}\""))));
+    assert!(daemon.terminate().await.success());
+}
+
+/// While the folder cannot be written nothing is acknowledged, and nothing is lost or dead.
+async fn a_folder_that_is_in_the_way_holds_the_route(bench: Bench) {
+    std::fs::write(bench.path("archive"), "in the way").expect("a file");
+    let daemon = bench.start(ROUTES).await;
+    post(&daemon, 0..20);
+    metric(&daemon, "trunkline_archive_failures_total", |_| true).await;
+    let failures = format!("trunkline_archive_failures_total{{route=\"{}-history\"}}", bench.prefix);
+    metric(&daemon, &failures, |count| count >= 2.0).await;
+    assert!(daemon.metric(&settled(&bench, "history", "ack")) < 0.5);
+    std::fs::remove_file(bench.path("archive")).expect("removable");
+    metric(&daemon, &settled(&bench, "history", "ack"), |count| count >= 40.0).await;
+    assert!(daemon.metric(&settled(&bench, "history", "dead_letter")) < 0.5);
+    assert!(daemon.terminate().await.success());
+}
+
+on_both_brokers!(what_is_confirmed_is_kept_and_published_again, a_folder_that_is_in_the_way_holds_the_route);
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// A foreign server of S3's protocol, which checks signatures; ended with the test.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// s3rver from npm, installed once below `target/`.
+async fn s3(bench: &Bench) -> (Server, u16) {
+    const PACKAGE: &str = "s3rver@3.7.1";
+    let home = xtask::root().join("target/s3rver");
+    let program = home.join("node_modules/s3rver/bin/s3rver.js");
+    if !program.exists() {
+        std::fs::create_dir_all(&home).expect("a folder");
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&home).arg(PACKAGE).stdout(Stdio::null());
+        assert!(npm.status().expect("npm runs").success(), "npm installs {PACKAGE}");
+    }
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let mut server = Command::new("node");
+    server.arg(program).args(["--address", "127.0.0.1", "--port", &port.to_string(), "--silent"]);
+    server.arg("--directory").arg(bench.path("s3")).args(["--configure-bucket", "history"]);
+    let server = Server(server.stdout(Stdio::null()).spawn().expect("node runs"));
+    eventually("the object store", || async move { std::net::TcpStream::connect(("127.0.0.1", port)).ok() }).await;
+    (server, port)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn object_storage_keeps_what_a_folder_would() {
+    let bench = Bench::embedded();
+    let (_server, port) = s3(&bench).await;
+    std::fs::write(bench.path("key"), "S3RVER\n").expect("a file");
+    let place = format!(
+        "{{ url = \"s3://history/trunkline\", endpoint = \"http://127.0.0.1:{port}\", region = \"us-east-1\", \
+         wait = \"200ms\", access-key = {{ file = \"key\" }}, secret-key = {{ file = \"key\" }} }}"
+    );
+    let routes = ROUTES.replace("{ dir = \"archive\", max-file = \"64KiB\" }", &place);
+    let daemon = bench.start(&routes).await;
+    post(&daemon, 0..60);
+    metric(&daemon, &settled(&bench, "history", "ack"), |count| count >= 120.0).await;
+    let (code, done) = replay(&bench, &daemon, &["--dry-run"]);
+    assert_eq!((code, &done["published"], &done["torn"]), (Some(0), &json!(120), &json!(0)), "{done}");
+    let (code, done) = replay(&bench, &daemon, &["--key", "in.even", "--new-ids", "again"]);
+    assert_eq!((code, &done["published"]), (Some(0), &json!(30)), "{done}");
+    metric(&daemon, &settled(&bench, "echo", "ack"), |count| count >= 90.0).await;
+
+    // A wrong key is told, and costs nothing.
+    std::fs::write(bench.path("key"), "wrong\n").expect("a file");
+    let (status, answer) = daemon.post("/api/v1/reload", "");
+    assert_eq!(status, 200, "{answer}");
+    post(&daemon, 60..61);
+    let failures = format!("trunkline_archive_failures_total{{route=\"{}-history\"}}", bench.prefix);
+    metric(&daemon, &failures, |count| count >= 1.0).await;
+    std::fs::write(bench.path("key"), "S3RVER\n").expect("a file");
+    let before = daemon.metric(&settled(&bench, "history", "ack"));
+    let (status, answer) = daemon.post("/api/v1/reload", "");
+    assert_eq!(status, 200, "{answer}");
+    metric(&daemon, &settled(&bench, "history", "ack"), |count| count >= before + 1.0).await;
+    assert!(daemon.terminate().await.success());
+}
