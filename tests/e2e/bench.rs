@@ -73,11 +73,7 @@ impl Bench {
         started.unwrap_or_else(|ended| panic!("{ended:?}"))
     }
 
-    pub fn config(&self, routes: &str) -> Config {
-        self.config_with(routes, &[])
-    }
-
-    fn config_with(&self, routes: &str, environment: &[(&str, &str)]) -> Config {
+    fn config(&self, routes: &str, environment: &[(&str, &str)]) -> Config {
         let file = self.write_routes(routes);
         let sources = Sources {
             file,
@@ -97,7 +93,7 @@ impl Bench {
 
     /// With the environment variables that the routes refer to.
     pub async fn open_with(&self, routes: &str, environment: &[(&str, &str)]) -> Broker {
-        let config = self.config_with(routes, environment);
+        let config = self.config(routes, environment);
         let topology = std::sync::Arc::new(config.topology);
         let broker = Broker::open(&config.broker, topology, &config.state_dir).await.expect("the broker opens");
         let mut status = broker.status();

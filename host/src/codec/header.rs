@@ -38,3 +38,19 @@ pub const DUE: &str = "trunkline-due";
 pub const TURN: &str = "trunkline-turn";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
+
+/// Names of attributes are at most this long.
+const ATTRIBUTE_NAME_MAX_BYTES: usize = 64;
+
+/// Whether a header may have this name that somebody else chose: what stands in the interface. Above all, `CC` and `BCC`
+/// would make RabbitMQ route to further keys.
+#[must_use]
+pub fn is_attribute_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    !name.is_empty()
+        && name.len() <= ATTRIBUTE_NAME_MAX_BYTES
+        && name.bytes().all(fits)
+        && !name.starts_with("x-")
+        && !name.starts_with("trunkline-")
+        && name != TRACEPARENT
+}

@@ -9,9 +9,6 @@ use crate::codec::{self, Outgoing, header};
 use crate::config::{Codec, Emit, EmitGrant, Unroutable};
 use crate::event::{Emission, Event, Failure, Message, Properties, RouteName, RoutingKey, emission_id};
 
-/// Names of attributes are at most this long.
-const ATTRIBUTE_NAME_MAX_BYTES: usize = 64;
-
 /// What is the same for all emissions of an event.
 pub(crate) struct Context<'a> {
     pub(crate) route: &'a RouteName,
@@ -129,7 +126,7 @@ fn check(context: &Context<'_>, emission: &Emission) -> Result<(), String> {
     if emission.deliver_after_ms.is_some_and(|ms| Duration::from_millis(ms) > DELAY_MAX) {
         return Err("deliver-after-ms is longer than 30 days".to_owned());
     }
-    match emission.attributes.iter().find(|(name, _)| !is_attribute_name(name)) {
+    match emission.attributes.iter().find(|(name, _)| !header::is_attribute_name(name)) {
         Some((name, _)) => Err(format!("{name:?} is no name for an attribute")),
         None => Ok(()),
     }
@@ -150,17 +147,6 @@ fn check_grant(context: &Context<'_>, key: &str) -> Result<(), String> {
         context.plugin,
         exchange = exchange.as_str(),
     ))
-}
-
-/// What stands in the interface. Above all, `CC` and `BCC` would make RabbitMQ route to further keys.
-fn is_attribute_name(name: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-    !name.is_empty()
-        && name.len() <= ATTRIBUTE_NAME_MAX_BYTES
-        && name.bytes().all(fits)
-        && !name.starts_with("x-")
-        && !name.starts_with("trunkline-")
-        && name != header::TRACEPARENT
 }
 
 #[cfg(test)]

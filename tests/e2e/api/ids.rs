@@ -1,5 +1,8 @@
 //! An event is published once for its id.
 
+use std::io::Write;
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
 
 use super::{publish, send};
@@ -93,7 +96,26 @@ async fn of_many_at_once_one_is_published(bench: Bench) {
     broker.close(trunkline_support::patience()).await;
 }
 
+/// Who hangs up before the answer and sends again finds what became of the first request.
+async fn who_hangs_up_and_sends_again_publishes_once(bench: Bench) {
+    let daemon = bench.start(ROUTES).await;
+    let address = daemon.url("").replace("http://", "");
+    for round in 0..20 {
+        let body = json!({ "type": "in", "id": format!("h-{round}"), "data": round }).to_string();
+        let head = format!("POST /api/v1/events HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n");
+        let mut stream = TcpStream::connect(&address).expect("a connection");
+        write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).expect("sent");
+        drop(stream);
+        assert_eq!(daemon.post("/api/v1/events", &body).0, 202);
+    }
+    assert!(daemon.terminate().await.success());
+    let broker = bench.open(ROUTES).await;
+    assert_eq!(drain(&broker, &bench.queue("$P-in"), 20).await.len(), 20);
+    broker.close(trunkline_support::patience()).await;
+}
+
 on_both_brokers! {
     a_repetition_is_accepted_and_not_published,
     of_many_at_once_one_is_published,
+    who_hangs_up_and_sends_again_publishes_once,
 }

@@ -87,16 +87,13 @@ async fn moves(bench: &Bench, daemon: &trunkline_support::Daemon) {
     let busy = queue(daemon, &nap, |queue| queue["unacknowledged"].as_u64().is_some_and(|count| count > 0)).await;
     let unacknowledged = busy["unacknowledged"].as_u64().expect("a number");
     assert!((1..=10).contains(&unacknowledged), "{busy}");
-    let rated = queue(daemon, &nap, |queue| {
-        ["publish", "deliver"].iter().all(|rate| queue["rates"][rate].as_f64().is_some_and(|rate| rate > 0.0))
-    });
-    rated.await;
-    for n in 0..20 {
-        assert_eq!(publish(daemon, &json!({ "type": "no", "data": n })).0, 202);
-    }
-    let acknowledged =
-        |queue: &Value| queue["rates"]["acknowledge"].as_f64().is_some_and(|rate| rate > 0.0 && rate <= 100.0);
-    queue(daemon, bench.queue("$P-no").as_str(), acknowledged).await;
+    // Figures of the last seconds: something has to happen while they are asked for.
+    let rates = ["publish", "deliver", "acknowledge"];
+    let is_rated = |queue: &Value| {
+        assert_eq!(publish(daemon, &json!({ "type": "no", "data": 1 })).0, 202);
+        rates.iter().all(|rate| queue["rates"][rate].as_f64().is_some_and(|rate| rate > 0.0 && rate < 1000.0))
+    };
+    queue(daemon, bench.queue("$P-no").as_str(), is_rated).await;
     let stats = get(daemon, "/api/v1/events/stats");
     assert!(stats["unacknowledged"].is_u64() && stats["rates"]["publish"].is_f64(), "{stats}");
 }

@@ -70,6 +70,10 @@ async fn a_type_has_its_key_its_priority_and_its_schema(bench: Bench) {
     pointers.sort_unstable();
     assert_eq!(pointers, ["/call_id", "/outcome"], "{problem}");
     assert!(!problem.to_string().contains("secret"), "what it holds is not told: {problem}");
+    let mut routed_by_header = event("other", &json!(1));
+    routed_by_header["attributes"] = json!({ "CC": "another.key" });
+    let (status, problem) = publish(&daemon, &routed_by_header);
+    assert!(status == 422 && problem["detail"].as_str().is_some_and(|detail| detail.contains("CC")), "{problem}");
     let missing = publish(&daemon, &event("call.ended", &json!({}))).1;
     assert_eq!(missing["errors"].as_array().expect("errors").len(), 2, "{missing}");
 

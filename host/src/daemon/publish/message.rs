@@ -93,6 +93,7 @@ pub(super) fn compose(config: &Config, incoming: Incoming) -> Result<Composed, P
         return Err(bad("type", "is empty".to_owned()));
     }
     let (exchange, codec, accept_unroutable) = exchange(config, incoming.exchange.as_deref())?;
+    check_attributes(codec, &incoming.attributes)?;
     let known = config.event_types.get(&incoming.kind);
     if let Some(schema) = known.and_then(|known| known.schema.as_ref()) {
         check(schema, &incoming.data, "the schema of its type")?;
@@ -148,6 +149,17 @@ pub(super) fn compose(config: &Config, incoming: Incoming) -> Result<Composed, P
     };
     message.check().map_err(|error| Problem::unpublishable(error.to_string()))?;
     Ok(Composed { message, accept_unroutable, content })
+}
+
+/// Where attributes become headers, their names may not mean anything to the broker or to us.
+fn check_attributes(codec: Codec, attributes: &[(String, String)]) -> Result<(), Problem> {
+    let is_good = |name: &str| header::is_attribute_name(name) || name == header::TRACEPARENT;
+    match attributes.iter().find(|(name, _)| codec == Codec::Raw && !is_good(name)) {
+        Some((name, _)) => Err(Problem::unpublishable(format!(
+            "`attributes` has {name:?}; a name is up to 64 lower-case letters, digits, '-' and '_', and none of ours or the broker's"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Checks data against a schema, whose name is told with the violations.
