@@ -24,20 +24,24 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
 ];
 
 /// Outside crates that only these modules may name.
-const OWNERS: [(&str, &[&str]); 19] = [
+const OWNERS: [(&str, &[&str]); 23] = [
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("toml", &["config"]),
     ("wasmtime", &["plugin"]),
     ("wasmtime_wasi", &["plugin"]),
     ("wasmtime_wasi_http", &["plugin"]),
-    ("hyper", &["plugin"]),
+    ("hyper", &["plugin", "admin"]),
+    ("hyper_util", &["admin"]),
     ("tokio_rustls", &["plugin"]),
     ("rustls_native_certs", &["plugin"]),
     ("minisign_verify", &["plugin"]),
     ("lapin", &["broker"]),
     ("redb", &["broker", "state"]),
     ("axum", &["admin"]),
+    ("utoipa", &["admin"]),
+    ("utoipa_axum", &["admin"]),
+    ("utoipa_swagger_ui", &["admin"]),
     ("notify", &["reload"]),
     ("wasi_preview1_component_adapter_provider", &["scaffold"]),
     ("wasmparser", &["scaffold"]),

@@ -8,6 +8,8 @@ mod auth;
 mod events;
 mod generation;
 mod health;
+mod listener;
+mod openapi;
 mod problem;
 mod rollouts;
 
@@ -27,9 +29,12 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::config;
 use crate::telemetry;
@@ -76,33 +81,59 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let shared = Shared { backend, tokens: settings.tokens.clone().into(), max_body_bytes: settings.max_body_bytes };
-    let router = router(shared);
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    listener::serve(listener, router(shared), stop).await
+}
+
+/// What needs a token, if there are any. A handler that is listed here is in the OpenAPI document too.
+fn api() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(events::publish))
+        .routes(routes!(generation::show))
+        .routes(routes!(generation::reload))
+        .routes(routes!(rollouts::list))
+        .routes(routes!(rollouts::order))
+}
+
+/// What needs none.
+fn open() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(health::summary))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::broker))
+        .routes(routes!(metrics))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
 }
 
 fn router(shared: Shared) -> Router {
-    let api = Router::new()
-        .route("/api/v1/events", post(events::publish))
-        .route("/api/v1/generation", get(generation::show))
-        .route("/api/v1/reload", post(generation::reload))
-        .route("/api/v1/rollouts", get(rollouts::list))
-        .route("/api/v1/rollouts/{route}/{order}", post(rollouts::order))
-        .layer(middleware::from_fn_with_state(shared.clone(), auth::require_token));
-    Router::new()
-        .merge(api)
-        .route("/health", get(health::summary))
-        .route("/health/live", get(health::live))
-        .route("/livez", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/readyz", get(health::ready))
-        .route("/health/rabbitmq", get(health::broker))
-        .route("/metrics", get(metrics))
+    let guarded = api().layer(middleware::from_fn_with_state(shared.clone(), auth::require_token));
+    let all = OpenApiRouter::with_openapi(openapi::Document::openapi()).merge(guarded).merge(open());
+    let (router, document) = all.split_for_parts();
+    router
+        .merge(openapi::pages(&document))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn(observe))
         .with_state(shared)
 }
 
+/// The OpenAPI document.
+#[cfg(test)]
+fn document() -> utoipa::openapi::OpenApi {
+    OpenApiRouter::with_openapi(openapi::Document::openapi()).merge(api()).merge(open()).into_openapi()
+}
+
+/// What Prometheus scrapes
+///
+/// The text format 0.0.4.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    operation_id = "getMetrics",
+    responses((status = 200, description = "Every metric", body = String, content_type = "text/plain"))
+)]
 async fn metrics(State(shared): State<Shared>) -> Response {
     let text = shared.backend.metrics();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
