@@ -11,13 +11,16 @@ mod health;
 mod listener;
 mod openapi;
 mod problem;
+mod query;
 mod rollouts;
+mod stream;
 
 pub use events::{Accepted, PublishRequest};
 pub use generation::{GenerationView, PluginView, ReloadView, Reloaded};
 pub use health::{BrokerHealth, Health, RouteHealth};
 pub use problem::{Problem, explain};
 pub use rollouts::{RolloutOrder, RolloutView};
+pub use stream::{Items, StreamEvent, StreamGap, StreamItem, StreamReady, StreamRequest};
 
 use std::future::Future;
 use std::pin::Pin;
@@ -46,6 +49,8 @@ pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Backend: Send + Sync + 'static {
     /// Publishes one event and waits for the broker's confirm.
     fn publish(&self, request: PublishRequest) -> Boxed<'_, Result<Accepted, Problem>>;
+    /// Opens a stream of events, or goes on with one.
+    fn stream(&self, request: StreamRequest) -> Boxed<'_, Result<Items, Problem>>;
     /// How the daemon is.
     fn health(&self) -> Health;
     /// What runs.
@@ -88,6 +93,7 @@ pub async fn serve(
 fn api() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(events::publish))
+        .routes(routes!(stream::events))
         .routes(routes!(generation::show))
         .routes(routes!(generation::reload))
         .routes(routes!(rollouts::list))

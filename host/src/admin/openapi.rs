@@ -17,6 +17,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::problem::{self, Problem};
+use super::stream::{StreamEvent, StreamGap, StreamReady};
 
 /// Where the document is.
 const DOCUMENT: &str = "/openapi.json";
@@ -40,7 +41,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
         (name = "operation", description = "What runs, and its change"),
         (name = "health", description = "Probes and metrics"),
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, StreamEvent, StreamGap, StreamReady)),
     modifiers(&Tokens)
 )]
 pub(super) struct Document;

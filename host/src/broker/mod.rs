@@ -15,10 +15,12 @@ pub(crate) mod bug;
 mod delivery;
 pub mod embedded;
 mod marks;
+mod tap;
 
 use delivery::{Answer, SUSPECT_DELIVERIES};
 pub use delivery::{Delivery, Next, Settlement, Subscription};
 pub use marks::{Known, Mark};
+pub use tap::Tap;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -8,8 +8,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::publish;
+use super::streams::Streams;
 use super::request::{Answer, By, Request};
 use crate::admin::{Accepted, Backend, Boxed, BrokerHealth, Health, Problem, PublishRequest, RouteHealth};
+use crate::admin::{Items, StreamRequest};
 use crate::admin::{GenerationView, PluginView, ReloadView, Reloaded, RolloutOrder, RolloutView};
 use crate::broker::{Broker, Status};
 use crate::config::Config;
@@ -30,6 +32,7 @@ pub(super) struct State {
     broker: Broker,
     status: watch::Receiver<Status>,
     exposition: Exposition,
+    streams: Arc<Streams>,
     phase: AtomicU8,
 }
 
@@ -55,6 +58,7 @@ impl State {
             status: broker.status(),
             broker,
             exposition,
+            streams: Arc::new(Streams::new()),
             phase: AtomicU8::new(STARTING),
         }
     }
@@ -63,8 +67,15 @@ impl State {
         self.phase.store(RUNNING, Ordering::Relaxed);
     }
 
+    /// From here on the daemon only finishes: clients of streams go elsewhere.
     pub(super) fn draining(&self) {
         self.phase.store(DRAINING, Ordering::Relaxed);
+        self.streams.stop();
+    }
+
+    /// Returns when no stream holds anything of the broker's any more.
+    pub(super) async fn streams_ended(&self) {
+        self.streams.ended().await;
     }
 
     /// What runs.
@@ -97,9 +108,10 @@ impl State {
         reloads.last = Some(view);
     }
 
-    pub(super) fn upkeep(&self) {
+    pub(super) async fn upkeep(&self) {
         self.exposition.upkeep();
         self.rollouts.save();
+        self.broker.expire_taps().await;
     }
 
     fn routes(&self) -> BTreeMap<String, RouteHealth> {
@@ -152,6 +164,11 @@ impl Backend for State {
     fn publish(&self, request: PublishRequest) -> Boxed<'_, Result<Accepted, Problem>> {
         let generation = self.generation();
         Box::pin(async move { publish::publish(&generation.config, &self.broker, request).await })
+    }
+
+    fn stream(&self, request: StreamRequest) -> Boxed<'_, Result<Items, Problem>> {
+        let generation = self.generation();
+        Box::pin(async move { self.streams.open(&generation.config, &self.broker, request).await })
     }
 
     fn health(&self) -> Health {

@@ -86,6 +86,7 @@ fn describe() {
         ("trunkline_plugin_host_calls_total", "Calls of granted interfaces by plugins, by outcome"),
         ("trunkline_state_failures_total", "Times the plugins' state could not be written or opened"),
         ("trunkline_http_requests_total", "HTTP requests answered"),
+        ("trunkline_stream_events_total", "Events handed to the connections of streams"),
     ] {
         describe_counter!(name, help);
     }
@@ -130,6 +131,7 @@ fn describe() {
         ("trunkline_publish_unconfirmed", "Publishes that wait for the broker's confirm"),
         ("trunkline_queue_messages", "Messages in a queue of the embedded broker"),
         ("trunkline_queue_oldest_message_age_seconds", "Age of the first message of a queue of the embedded broker"),
+        ("trunkline_streams_open", "Streams with a connection"),
         ("trunkline_store_bytes", "Size of the embedded store's file"),
         ("tokio_workers", "Worker threads of the async runtime"),
         ("tokio_alive_tasks", "Tasks of the async runtime"),

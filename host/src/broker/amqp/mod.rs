@@ -16,6 +16,7 @@ mod publish;
 mod reshape;
 mod session;
 mod supervisor;
+mod tap;
 mod topology;
 
 pub use consume::{Answer, Subscription};
@@ -34,6 +35,7 @@ use super::{Error, Known, Mark, Publication, Receipt, Status};
 use crate::config::{Binding, Tls, Topology};
 use crate::event::QueueName;
 use connect::Endpoint;
+use consume::Settings;
 use ledger::Ledger;
 use session::Session;
 
@@ -108,7 +110,8 @@ impl Amqp {
     /// As there.
     pub async fn subscribe(&self, queue: &QueueName, prefetch: u16, tag: &str) -> Result<Subscription, Error> {
         let session = self.session_soon().await?;
-        let subscription = Subscription::new(&session, &self.topology.load_full(), queue, prefetch, tag).await?;
+        let settings = Settings { prefetch, tag, exclusive: false };
+        let subscription = Subscription::new(&session, &self.topology.load_full(), queue, settings).await?;
         // It declared the queue again: what stood in the way once is gone.
         self.status.send_if_modified(|status| {
             let before = status.refused.len();

@@ -85,11 +85,15 @@ impl Answer {
 impl Subscription {
     pub(super) fn new(shared: Arc<Shared>, queue: usize, prefetch: u16) -> Result<Self, Error> {
         let arrivals = {
-            let core = shared.lock();
+            let mut core = shared.lock();
             if let Some(reason) = core.failed.clone() {
                 return Err(Error::Lost(reason));
             }
-            core.queues[queue].arrivals.clone()
+            let queue = &mut core.queues[queue];
+            if let Some(reader) = &mut queue.reader {
+                reader.came();
+            }
+            queue.arrivals.clone()
         };
         let holder = Holder { number: shared.new_holder(), unanswered: AtomicU32::new(0), answered: Notify::new() };
         let (holder, prefetch) = (Arc::new(holder), u32::from(prefetch.max(1)));
@@ -214,6 +218,9 @@ impl Drop for Subscription {
         {
             let mut core = self.shared.lock();
             let queue = self.queue;
+            if let Some(reader) = &mut core.queues[queue].reader {
+                reader.went();
+            }
             for entry in core.queues[queue].take_back(self.holder.number) {
                 if core.queues[queue].is_over_limit(&entry) {
                     core.pending.push(Change::GiveUp { queue, entry, reason: "delivery_limit" });
