@@ -171,9 +171,12 @@ fn the_readme_lists_every_reason() {
 
 #[test]
 fn the_sample_routes_name_plugins_that_we_ship() {
-    let text = std::fs::read_to_string(root().join("routes.toml")).expect("routes.toml");
+    let mut text = std::fs::read_to_string(root().join("routes.toml")).expect("routes.toml");
+    for example in std::fs::read_dir(root().join("examples")).expect("examples") {
+        text += &std::fs::read_to_string(example.expect("one").path().join("routes.toml")).unwrap_or_default();
+    }
     for plugin in xtask::wasm::PLUGINS {
-        assert!(text.contains(&format!("\"{plugin}\"")), "routes.toml does not use {plugin}");
+        assert!(text.contains(&format!("\"{plugin}\"")), "no sample uses {plugin}");
         assert!(trunkline_support::plugins().join(format!("{plugin}.wasm")).exists(), "{plugin} is not built");
     }
 }

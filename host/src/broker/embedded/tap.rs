@@ -11,6 +11,7 @@ use super::routing::Routing;
 use super::shared::{Command, Core, Shared};
 use super::store::Found;
 use crate::broker::{Error, Tap};
+use crate::config;
 use crate::event::{QueueName, millis, now_ms};
 
 /// Readers' queues at once, those included whose reader is away.
@@ -49,13 +50,12 @@ impl Reader {
     }
 }
 
-/// The queues of the store that are readers'; found when it is opened.
-pub(super) fn restored(name: &QueueName, settings_of: &[Tap]) -> Option<(crate::config::Queue, Reader)> {
-    settings_of.iter().find_map(|tap| {
-        let place = tap.queues().iter().position(|(queue, _, _)| *queue == name)?;
-        let (_, settings, _) = tap.queues()[place].clone();
-        Some((settings, Reader::new(tap.clone(), place == 0)))
-    })
+/// What a queue of the store is, if it is one of these readers'.
+pub(super) fn restored(name: &QueueName, taps: &[Tap]) -> Option<(config::Queue, Reader)> {
+    let tap = taps.iter().find(|tap| tap.queue == *name || tap.overflow == *name)?;
+    let is_overflow = tap.overflow == *name;
+    let (_, settings, _) = tap.queues()[usize::from(!is_overflow)].clone();
+    Some((settings, Reader::new(tap.clone(), is_overflow)))
 }
 
 impl Core {

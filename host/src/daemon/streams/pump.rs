@@ -6,6 +6,7 @@
 //! in order, and what it has seen is passed over.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -106,18 +107,21 @@ pub(super) struct Pump {
     /// What is passed over when it comes again.
     seek: Option<Seek>,
     /// What came again before that.
-    passed: Vec<Delivery>,
+    passed: Vec<(Delivery, String)>,
     passed_bytes: usize,
     /// When something came again last.
     passed_at: Instant,
     /// Our own sign in the queue, and whether we have come to it: who came later stands behind it.
     sign: Option<(String, bool)>,
     last_gap: Option<Instant>,
+    /// Takes the place of messages that were sent: only their acknowledgement is still needed.
+    nothing: Arc<Message>,
 }
 
 impl Pump {
     pub(super) fn begin(source: Source, frames: mpsc::Sender<StreamItem>, told: CancellationToken) -> Self {
         let Source { broker, tap, codec, token } = source;
+        let nothing = empty(&tap, Properties::default());
         Self {
             broker,
             tap,
@@ -135,6 +139,7 @@ impl Pump {
             passed_at: Instant::now(),
             sign: None,
             last_gap: None,
+            nothing: Arc::new(nothing),
         }
     }
 
@@ -215,13 +220,8 @@ impl Pump {
             kind: Some(TAKEOVER.to_owned()),
             ..Properties::default()
         };
-        let message = Message {
-            exchange: ExchangeName::default_exchange(),
-            routing_key: self.tap.queue.as_key(),
-            properties,
-            body: bytes::Bytes::new(),
-        };
-        let published = self.broker.publish(vec![Publication::now(message, false)]).await;
+        let sign_of_us = Publication::now(empty(&self.tap, properties), false);
+        let published = self.broker.publish(vec![sign_of_us]).await;
         let _receipt = published.map_err(|error| error.to_string())?;
         self.sign = Some((sign, false));
         Ok(())
@@ -302,25 +302,26 @@ impl Pump {
         if delivery.message.properties.kind.as_deref() == Some(TAKEOVER) && delivery.message.exchange.is_default() {
             return self.take_sign(delivery);
         }
+        let mark = event::mark(&delivery.message);
         let Some(seek) = &self.seek else {
-            return self.show(delivery).await;
+            return self.show(delivery, mark).await;
         };
-        if event::mark(&delivery.message) == seek.mark {
+        if mark == seek.mark {
             let is_seen = seek.is_seen;
             self.seek = None;
             self.passed_bytes = 0;
-            for passed in std::mem::take(&mut self.passed) {
-                if is_seen { passed.settle(Settlement::Ack(Receipt::of_nothing())) } else { self.note(passed) }
+            for (passed, mark) in std::mem::take(&mut self.passed) {
+                if is_seen { passed.settle(Settlement::Ack(Receipt::of_nothing())) } else { self.note(passed, mark) }
             }
             // Kept, because the client may come back here once more.
-            self.note(delivery);
+            self.note(delivery, mark);
             return Ok(());
         }
         if delivery.redelivered || self.passed.is_empty() {
             self.passed_at = Instant::now();
         }
         self.passed_bytes += delivery.message.body.len() + FRAME_BYTES;
-        self.passed.push(delivery);
+        self.passed.push((delivery, mark));
         if self.passed_at.elapsed() >= CAME_AGAIN_WITHIN || self.passed_bytes > 2 * LAG_BYTES {
             self.give_up_seeking().await?;
         }
@@ -346,26 +347,26 @@ impl Pump {
         let detail = "the last event id is of an event that is no longer kept; some that followed may be missing".to_owned();
         self.send(StreamItem::Gap(StreamGap { reason: "passed", detail })).await?;
         self.passed_bytes = 0;
-        for delivery in std::mem::take(&mut self.passed) {
-            self.show(delivery).await?;
+        for (delivery, mark) in std::mem::take(&mut self.passed) {
+            self.show(delivery, mark).await?;
         }
         Ok(())
     }
 
-    async fn show(&mut self, delivery: Delivery) -> Result<(), End> {
+    async fn show(&mut self, delivery: Delivery, mark: String) -> Result<(), End> {
         if let Some(event) = event::event(self.codec, &delivery.message) {
-            let id = format!("{}.{}", self.token, event::mark(&delivery.message));
+            let id = format!("{}.{mark}", self.token);
             self.send(StreamItem::Event(id, Box::new(event))).await?;
             telemetry::stream_sent();
         }
-        self.note(delivery);
+        self.note(delivery, mark);
         self.release();
         Ok(())
     }
 
-    fn note(&mut self, delivery: Delivery) {
+    fn note(&mut self, mut delivery: Delivery, mark: String) {
         let bytes = delivery.message.body.len() + FRAME_BYTES;
-        let mark = event::mark(&delivery.message);
+        delivery.message = self.nothing.clone();
         self.sent_bytes += bytes;
         self.sent.push_back(Sent { delivery, bytes, at: Instant::now(), mark });
     }
@@ -415,4 +416,10 @@ impl Pump {
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(End::Client("the client has gone")),
         }
     }
+}
+
+/// A message to the stream's queue that says nothing by its body.
+fn empty(tap: &Tap, properties: Properties) -> Message {
+    let exchange = ExchangeName::default_exchange();
+    Message { exchange, routing_key: tap.queue.as_key(), properties, body: bytes::Bytes::new() }
 }
