@@ -16,6 +16,7 @@ use utoipa::openapi::{self, ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, R
 use utoipa::{IntoResponses, Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use super::RolloutOrder;
 use super::problem::{self, Problem};
 use super::stream::{StreamEvent, StreamGap, StreamReady};
 
@@ -41,7 +42,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
         (name = "operation", description = "What runs, and its change"),
         (name = "health", description = "Probes and metrics"),
     ),
-    components(schemas(Problem, StreamEvent, StreamGap, StreamReady)),
+    components(schemas(Problem, RolloutOrder, StreamEvent, StreamGap, StreamReady)),
     modifiers(&Tokens)
 )]
 pub(super) struct Document;
@@ -94,7 +95,10 @@ pub(super) fn pages<S: Clone + Send + Sync + 'static>(document: &openapi::OpenAp
         .route("/redoc", get(async || Redirect::permanent("/redoc/")))
         .route("/redoc/", get(async || file("text/html; charset=utf-8", include_str!("assets/reference.html"))))
         .route("/redoc/page.css", get(async || file("text/css; charset=utf-8", include_str!("assets/reference.css"))))
-        .route("/redoc/page.js", get(async || file("text/javascript; charset=utf-8", include_str!("assets/reference.js"))))
+        .route(
+            "/redoc/page.js",
+            get(async || file("text/javascript; charset=utf-8", include_str!("assets/reference.js"))),
+        )
         .layer(middleware::from_fn(guard))
         .route(DOCUMENT, get(json))
 }

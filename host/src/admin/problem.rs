@@ -43,11 +43,7 @@ const CODES: [(&str, &str, &str); 11] = [
     ),
     ("TL404", "not found", "There is nothing at this path."),
     ("TL405", "method not allowed", "The path exists, but not for this method."),
-    (
-        "TL408",
-        "request timeout",
-        "The request body did not arrive within 30 s. Nothing was taken.",
-    ),
+    ("TL408", "request timeout", "The request body did not arrive within 30 s. Nothing was taken."),
     (
         "TL409",
         "reload refused",

@@ -142,8 +142,11 @@ pub(super) async fn events(State(shared): State<Shared>, RawQuery(query): RawQue
     match opened {
         Ok(items) => {
             let frames = items.map(|item| Ok::<_, std::convert::Infallible>(frame(&item)));
-            let headers =
-                [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store"), (ACCEL_BUFFERING, "no")];
+            let headers = [
+                (header::CONTENT_TYPE, "text/event-stream"),
+                (header::CACHE_CONTROL, "no-store"),
+                (ACCEL_BUFFERING, "no"),
+            ];
             (headers, Body::from_stream(frames)).into_response()
         }
         Err(problem) => problem.into_response(),

@@ -8,11 +8,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::publish;
-use super::streams::Streams;
 use super::request::{Answer, By, Request};
+use super::streams::Streams;
 use crate::admin::{Accepted, Backend, Boxed, BrokerHealth, Health, Problem, PublishRequest, RouteHealth};
-use crate::admin::{Items, StreamRequest};
 use crate::admin::{GenerationView, PluginView, ReloadView, Reloaded, RolloutOrder, RolloutView};
+use crate::admin::{Items, StreamRequest};
 use crate::broker::{Broker, Status};
 use crate::config::Config;
 use crate::event::{PluginName, RouteName};

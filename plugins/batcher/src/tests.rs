@@ -37,7 +37,10 @@ fn so_many_are_one_batch_and_repeats_change_nothing() {
     assert!(given(input("a", "2")).is_empty());
     assert!(given(input("a", "2")).is_empty());
     let batch = given(input("a", "3"));
-    assert_eq!((kinds(&batch), ids(&batch[0])), (vec!["batch", "batcher.done"], vec!["1".into(), "2".into(), "3".into()]));
+    assert_eq!(
+        (kinds(&batch), ids(&batch[0])),
+        (vec!["batch", "batcher.done"], vec!["1".into(), "2".into(), "3".into()])
+    );
     assert_eq!(given(input("a", "3")), batch, "it may have been lost: the same once more");
     for repeated in ["1", "2"] {
         assert!(given(input("a", repeated)).is_empty(), "{repeated}");

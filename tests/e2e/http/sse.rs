@@ -1,6 +1,6 @@
 //! A client of server-sent events, as small as it can be: it does nothing by itself, neither reconnecting nor skipping.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +20,6 @@ pub struct Sse {
 struct Received {
     status: u16,
     events: Vec<Sse>,
-    comments: usize,
     ended: bool,
     body: String,
 }
@@ -58,10 +57,6 @@ impl Client {
     pub fn of(&self, kind: &str) -> Vec<Sse> {
         let received = self.received.lock().expect("no panic");
         received.events.iter().filter(|event| event.kind == kind).cloned().collect()
-    }
-
-    pub fn comments(&self) -> usize {
-        self.received.lock().expect("no panic").comments
     }
 
     /// What an `EventSource` would send when it comes back.
@@ -178,11 +173,11 @@ fn note(block: &str, kept: &Mutex<Received>) {
             Some(_) | None => {}
         }
     }
-    let mut received = kept.lock().expect("no panic");
     if data.is_empty() {
-        received.comments += 1;
+        // A comment that keeps the connection alive.
         return;
     }
+    let mut received = kept.lock().expect("no panic");
     event.data = serde_json::from_str(&data.join("\n")).expect("JSON");
     received.events.push(event);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline::broker::{Broker, Delivery, Error, Next, Receipt, Settlement, Subscription, Tap};
+use trunkline::broker::{Broker, Delivery, Error, Fate, Next, Receipt, Settlement, Subscription, Tap};
 use trunkline::event::{ExchangeName, RoutingKey};
 use trunkline_support::eventually;
 
@@ -52,7 +52,8 @@ async fn a_reader_is_alone_and_learns_what_did_not_fit(bench: Bench) {
     }
     let mut lost = broker.hold_tap(&tap, "lost").await.expect("held");
     assert!(matches!(broker.hold_tap(&tap, "again").await, Err(Error::Queue { .. })), "one holds it");
-    assert_eq!(id(&next(&mut lost).await), "2", "the last that did not fit; one trace is enough");
+    let trace = next(&mut lost).await;
+    assert!(["1", "2"].contains(&id(&trace)), "one of those that did not fit: {}", id(&trace));
     assert_eq!(broker.tap_consumers(&tap).await.expect("asked"), Some(0));
     let mut queue = broker.subscribe(&tap.queue, 10, "tap").await.expect("consumed");
     for expected in ["3", "4", "5"] {
@@ -76,15 +77,16 @@ async fn who_stays_away_is_forgotten(bench: Bench) {
     let tap = tap(&bench, Duration::from_millis(300));
     broker.open_tap(&tap).await.expect("made");
     put(&bench, &broker, "b", "1").await;
+    // Not asked for its consumers: to RabbitMQ that counts as a use.
+    let mut publication = message(&format!("{}-events", bench.prefix), "b", "2", "x");
+    publication.accept_unroutable = true;
     let gone = || async {
         broker.expire_taps().await;
-        broker.tap_consumers(&tap).await.expect("asked").is_none().then_some(())
+        let receipt = broker.publish(vec![publication.clone()]).await.expect("confirmed");
+        (receipt.fates() == [Fate::Unrouted]).then_some(())
     };
-    eventually("the queue is gone", gone).await;
-    let publication = trunkline::broker::Publication { accept_unroutable: true, ..message(
-        &format!("{}-events", bench.prefix), "b", "2", "x") };
-    let receipt = broker.publish(vec![publication]).await.expect("confirmed");
-    assert_eq!(receipt.fates(), [trunkline::broker::Fate::Unrouted], "its bindings are gone with it");
+    eventually("its bindings are gone with it", gone).await;
+    assert_eq!(broker.tap_consumers(&tap).await.expect("asked"), None);
     broker.open_tap(&tap).await.expect("made anew");
     put(&bench, &broker, "b", "3").await;
     let mut queue = broker.subscribe(&tap.queue, 10, "tap").await.expect("consumed");

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Embedded, Subscription};
 use super::queue::Queue;
 use super::routing::Routing;
 use super::shared::{Command, Core, Shared};
 use super::store::Found;
+use super::{Embedded, Subscription};
 use crate::broker::{Error, Tap};
 use crate::config;
 use crate::event::{QueueName, millis, now_ms};

@@ -86,9 +86,10 @@ impl Streams {
             return Err(Problem::unavailable("the daemon stops"));
         }
         self.hand_over(&token).await;
-        let place = self.places.clone().try_acquire_owned().map_err(|_| {
-            Problem::unavailable(format!("{STREAMS_MAX} streams are open, and there may be no more"))
-        })?;
+        let place =
+            self.places.clone().try_acquire_owned().map_err(|_| {
+                Problem::unavailable(format!("{STREAMS_MAX} streams are open, and there may be no more"))
+            })?;
         let tap = tap(&token, exchange, keys)?;
         let resumed = seen != Seen::Everything && broker.tap_consumers(&tap).await.map_err(problem)?.is_some();
         if !resumed {

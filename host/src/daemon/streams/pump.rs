@@ -215,11 +215,8 @@ impl Pump {
             return Ok(());
         }
         let sign = Uuid::now_v7().to_string();
-        let properties = Properties {
-            message_id: Some(sign.clone()),
-            kind: Some(TAKEOVER.to_owned()),
-            ..Properties::default()
-        };
+        let properties =
+            Properties { message_id: Some(sign.clone()), kind: Some(TAKEOVER.to_owned()), ..Properties::default() };
         let sign_of_us = Publication::now(empty(&self.tap, properties), false);
         let published = self.broker.publish(vec![sign_of_us]).await;
         let _receipt = published.map_err(|error| error.to_string())?;
@@ -268,8 +265,7 @@ impl Pump {
                 Look,
             }
             let is_seeking = !self.passed.is_empty();
-            let quiet_at =
-                if is_seeking { self.passed_at + CAME_AGAIN_WITHIN } else { self.last_frame + KEEP_ALIVE };
+            let quiet_at = if is_seeking { self.passed_at + CAME_AGAIN_WITHIN } else { self.last_frame + KEEP_ALIVE };
             let gap_due = self.last_gap.is_none_or(|at| at.elapsed() >= GAPS_EVERY);
             let happened = tokio::select! {
                 () = self.told.cancelled() => return Err(End::Told),
@@ -344,7 +340,8 @@ impl Pump {
     /// What the client saw last does not come again: all that came is new to it, and perhaps not all that is new came.
     async fn give_up_seeking(&mut self) -> Result<(), End> {
         self.seek = None;
-        let detail = "the last event id is of an event that is no longer kept; some that followed may be missing".to_owned();
+        let detail =
+            "the last event id is of an event that is no longer kept; some that followed may be missing".to_owned();
         self.send(StreamItem::Gap(StreamGap { reason: "passed", detail })).await?;
         self.passed_bytes = 0;
         for (delivery, mark) in std::mem::take(&mut self.passed) {
