@@ -12,7 +12,8 @@ use crate::strip::strip;
 const TARGET: &str = "wasm32-wasip2";
 
 /// The plugins that we ship.
-pub const PLUGINS: [&str; 4] = ["callback-task", "sentiment-alert", "campaign-optimizer", "grading-dispatcher"];
+pub const PLUGINS: [&str; 5] =
+    ["batcher", "callback-task", "sentiment-alert", "campaign-optimizer", "grading-dispatcher"];
 
 /// The components of the tests: the folders of `tests/guests`.
 ///

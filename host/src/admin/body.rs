@@ -11,10 +11,17 @@ use super::Problem;
 /// What is taken of a body that is too large, so that its sender gets to read the answer.
 const THROWN_AWAY_MAX_BYTES: usize = 16 << 20;
 const THROW_AWAY_FOR: Duration = Duration::from_secs(1);
+/// How long a body may take: who sends it byte by byte holds a connection no longer.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The body, if it is not too large. A client that sends one that is would not see the answer when its connection was
 /// closed while it writes: what comes is thrown away for a while first, unless the client waits to be asked for it.
 pub(super) async fn read(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<Vec<u8>, Problem> {
+    let read = tokio::time::timeout(BODY_WITHIN, read_all(headers, body, max_bytes));
+    read.await.unwrap_or_else(|_elapsed| Err(Problem::too_slow()))
+}
+
+async fn read_all(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<Vec<u8>, Problem> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if headers.contains_key(header::EXPECT) && length.is_some_and(|length| length > max_bytes) {
         return Err(Problem::too_large());

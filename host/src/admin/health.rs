@@ -6,11 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Shared;
 
 /// How the daemon is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Health {
     /// `ok`, `degraded` (something below is not as it should be) or `draining`.
     pub status: &'static str,
@@ -22,11 +23,21 @@ pub struct Health {
     pub routes: BTreeMap<String, RouteHealth>,
     /// Whether events can be taken: broker connected, not draining.
     #[serde(skip)]
+    #[schema(ignore)]
     pub ready: bool,
 }
 
+/// The answer of a probe.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct Probe {
+    /// `ok` or `unavailable`.
+    status: &'static str,
+    /// Why the broker is not connected, where that is the reason.
+    error: Option<String>,
+}
+
 /// The broker, without credentials.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct BrokerHealth {
     /// `embedded` or `amqp://host:port/vhost`.
     pub broker: String,
@@ -43,7 +54,7 @@ pub struct BrokerHealth {
 }
 
 /// A route.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RouteHealth {
     /// The plugin's name.
     pub plugin: String,
@@ -53,21 +64,65 @@ pub struct RouteHealth {
     pub error: Option<String>,
 }
 
+/// Everything at a glance
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "health",
+    operation_id = "getHealth",
+    responses(
+        (status = 200, description = "All is as it should be", body = Health),
+        (status = 503, description = "Something is not: degraded, or draining", body = Health),
+    )
+)]
 pub(super) async fn summary(State(shared): State<Shared>) -> (StatusCode, Json<Health>) {
     let health = shared.backend.health();
     (code(health.status == "ok"), Json(health))
 }
 
-pub(super) async fn live() -> Json<serde_json::Value> {
-    Json(serde_json::json!({ "status": "ok" }))
+/// Whether the process answers
+///
+/// Also at `/livez`. Says nothing of the broker: its outage is no reason to restart the daemon.
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    tag = "health",
+    operation_id = "getLive",
+    responses((status = 200, description = "It does", body = Probe))
+)]
+pub(super) async fn live() -> Json<Probe> {
+    Json(Probe { status: "ok", error: None })
 }
 
-pub(super) async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<serde_json::Value>) {
+/// Whether events can be taken
+///
+/// Also at `/readyz`. The broker is connected, and the daemon neither starts nor drains.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    tag = "health",
+    operation_id = "getReady",
+    responses((status = 200, description = "Yes", body = Probe), (status = 503, description = "Not now", body = Probe))
+)]
+pub(super) async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Probe>) {
     let health = shared.backend.health();
     let status = if health.ready { "ok" } else { "unavailable" };
-    (code(health.ready), Json(serde_json::json!({ "status": status, "error": health.broker.error })))
+    (code(health.ready), Json(Probe { status, error: health.broker.error }))
 }
 
+/// The broker
+///
+/// RabbitMQ or the embedded one, without credentials.
+#[utoipa::path(
+    get,
+    path = "/health/rabbitmq",
+    tag = "health",
+    operation_id = "getBrokerHealth",
+    responses(
+        (status = 200, description = "Connected", body = BrokerHealth),
+        (status = 503, description = "Not connected", body = BrokerHealth),
+    )
+)]
 pub(super) async fn broker(State(shared): State<Shared>) -> (StatusCode, Json<BrokerHealth>) {
     let broker = shared.backend.health().broker;
     (code(broker.connected), Json(broker))

@@ -10,6 +10,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use super::openapi::Answers;
 use super::{Accepted, Problem, Shared, auth, body};
 use crate::config::Hook;
 
@@ -38,6 +39,7 @@ pub struct Received {
     post,
     path = "/hooks/{path}",
     tag = "hooks",
+    operation_id = "receiveHook",
     params(
         ("path" = String, Path, description = "The rest of the hook's path"),
         ("Idempotency-Key" = Option<String>, Header, description = "The event's id"),
@@ -49,13 +51,7 @@ pub struct Received {
         (status = 201, description = "Confirmed by the broker, where the hook says 201", body = Accepted),
         (status = 202, description = "Confirmed by the broker", body = Accepted),
         (status = 204, description = "Confirmed by the broker, where the hook says 204"),
-        (status = 400, description = "The request cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token or signature, or a wrong one", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "A web page may not send to a hook without token and signature", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such hook", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than `[http] max-body`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Cannot be published: breaks a schema or a rule", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Not confirmed: send it again", body = Problem, content_type = "application/problem+json"),
+        Answers<400>, Answers<401>, Answers<403>, Answers<404>, Answers<408>, Answers<413>, Answers<422>, Answers<503>,
     )
 )]
 pub(super) async fn receive(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: Body) -> Response {

@@ -10,8 +10,12 @@ mod events;
 mod generation;
 mod health;
 mod hooks;
+mod listener;
+mod openapi;
 mod problem;
+mod query;
 mod rollouts;
+mod stream;
 
 pub use events::{Accepted, EventTypeView, PublishRequest, QueueView, QueuesView, RatesView, Role};
 pub use generation::{GenerationView, PluginView, ReloadView, Reloaded};
@@ -19,6 +23,7 @@ pub use health::{BrokerHealth, Health, RouteHealth};
 pub use hooks::Received;
 pub use problem::{Problem, explain};
 pub use rollouts::{RolloutOrder, RolloutView};
+pub use stream::{Items, StreamEvent, StreamGap, StreamItem, StreamReady, StreamRequest};
 
 use std::future::Future;
 use std::pin::Pin;
@@ -33,6 +38,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::config;
 use crate::telemetry;
@@ -52,6 +60,8 @@ pub trait Backend: Send + Sync + 'static {
     fn event_types(&self) -> Vec<EventTypeView>;
     /// What the broker tells of its queues.
     fn queues(&self) -> Boxed<'_, Result<QueuesView, Problem>>;
+    /// Opens a stream of events, or goes on with one.
+    fn stream(&self, request: StreamRequest) -> Boxed<'_, Result<Items, Problem>>;
     /// How the daemon is.
     fn health(&self) -> Health;
     /// What runs.
@@ -87,38 +97,66 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let shared = Shared { backend, tokens: settings.tokens.clone().into(), max_body_bytes: settings.max_body_bytes };
-    let router = router(shared);
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    listener::serve(listener, router(shared), stop).await
+}
+
+/// What needs a token, if there are any. A handler that is listed here is in the OpenAPI document too.
+fn api() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(events::publish))
+        .routes(routes!(events::publish_batch))
+        .routes(routes!(events::show_types))
+        .routes(routes!(events::show_queues))
+        .routes(routes!(events::show_stats))
+        .routes(routes!(stream::events))
+        .routes(routes!(generation::show))
+        .routes(routes!(generation::reload))
+        .routes(routes!(rollouts::list))
+        .routes(routes!(rollouts::order))
+}
+
+/// What needs none.
+fn open() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(health::summary))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::broker))
+        .routes(routes!(metrics))
+        // What stands here is not in the document by itself: a path of several parts is described as one.
+        .route("/hooks/{*path}", post(hooks::receive))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
 }
 
 fn router(shared: Shared) -> Router {
-    let api = Router::new()
-        .route("/api/v1/events", post(events::publish))
-        .route("/api/v1/events/batch", post(events::publish_batch))
-        .route("/api/v1/events/queues", get(events::show_queues))
-        .route("/api/v1/events/stats", get(events::show_stats))
-        .route("/api/v1/events/types", get(events::show_types))
-        .route("/api/v1/generation", get(generation::show))
-        .route("/api/v1/reload", post(generation::reload))
-        .route("/api/v1/rollouts", get(rollouts::list))
-        .route("/api/v1/rollouts/{route}/{order}", post(rollouts::order))
-        .layer(middleware::from_fn_with_state(shared.clone(), auth::require_token));
-    Router::new()
-        .merge(api)
-        .route("/hooks/{*path}", post(hooks::receive))
-        .route("/health", get(health::summary))
-        .route("/health/live", get(health::live))
-        .route("/livez", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/readyz", get(health::ready))
-        .route("/health/rabbitmq", get(health::broker))
-        .route("/metrics", get(metrics))
+    let guarded = api().layer(middleware::from_fn_with_state(shared.clone(), auth::require_token));
+    let all = OpenApiRouter::with_openapi(openapi::Document::openapi()).merge(guarded).merge(open());
+    let (router, document) = all.split_for_parts();
+    router
+        .merge(openapi::pages(&document))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn(observe))
         .with_state(shared)
 }
 
+/// The OpenAPI document.
+#[cfg(test)]
+fn document() -> utoipa::openapi::OpenApi {
+    OpenApiRouter::with_openapi(openapi::Document::openapi()).merge(api()).merge(open()).into_openapi()
+}
+
+/// What Prometheus scrapes
+///
+/// The text format 0.0.4.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    operation_id = "getMetrics",
+    responses((status = 200, description = "Every metric", body = String, content_type = "text/plain"))
+)]
 async fn metrics(State(shared): State<Shared>) -> Response {
     let text = shared.backend.metrics();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

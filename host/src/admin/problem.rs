@@ -7,22 +7,23 @@ use utoipa::ToSchema;
 
 use crate::schema::Violation;
 
-/// An error answer (RFC 9457).
+/// An error answer, as RFC 9457 has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
     /// Identifies the kind of problem: a URN of our code.
+    #[schema(examples("urn:trunkline:problem:TL422"))]
     r#type: String,
-    /// What kind it is, in words.
-    #[schema(value_type = String)]
+    /// The kind of problem in a few words.
     title: &'static str,
-    /// The HTTP status.
+    /// The status code again.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// What is wrong with this request.
     detail: String,
-    /// A code that `trunkline explain` knows.
-    #[schema(value_type = String)]
+    /// What `trunkline explain` takes.
+    #[schema(examples("TL422"))]
     code: &'static str,
-    /// Single mistakes: of data that breaks its schema each with `pointer` and `message`.
+    /// Every reason, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     errors: Vec<serde_json::Value>,
@@ -31,11 +32,11 @@ pub struct Problem {
 }
 
 /// Code, title, and the paragraph of `explain`.
-const CODES: [(&str, &str, &str); 11] = [
+const CODES: [(&str, &str, &str); 12] = [
     (
         "TL400",
         "bad request",
-        "The request body is not the JSON document that this path takes. The detail names the place or the field.",
+        "The request body or a parameter is not what this path takes. The detail names the place or the field.",
     ),
     (
         "TL401",
@@ -49,6 +50,7 @@ const CODES: [(&str, &str, &str); 11] = [
     ),
     ("TL404", "not found", "There is nothing at this path."),
     ("TL405", "method not allowed", "The path exists, but not for this method."),
+    ("TL408", "request timeout", "The request body did not arrive within 30 s. Nothing was taken."),
     (
         "TL409",
         "reload refused",
@@ -67,8 +69,8 @@ const CODES: [(&str, &str, &str); 11] = [
     ),
     (
         "TL503",
-        "broker unavailable",
-        "The broker is away or has asked publishers to stop. Nothing is confirmed: send the event again, with the same id.",
+        "unavailable",
+        "Not now: the broker is away or has asked publishers to stop, the daemon stops, or as many streams are open as may be. Nothing is confirmed: send the event again with the same id, or open the stream again.",
     ),
     ("TL500", "internal error", "A bug in Trunkline. The log has more."),
 ];
@@ -77,6 +79,12 @@ const CODES: [(&str, &str, &str); 11] = [
 #[must_use]
 pub fn explain(code: &str) -> Option<&'static str> {
     CODES.iter().find(|(known, _, _)| *known == code).map(|(_, _, text)| *text)
+}
+
+/// Title and paragraph of a status, for the description of the paths that answer with it.
+pub(super) fn described(status: u16) -> Option<(&'static str, &'static str)> {
+    let wanted = format!("TL{status}");
+    CODES.iter().find(|(code, _, _)| *code == wanted).map(|(_, title, text)| (*title, *text))
 }
 
 impl Problem {
@@ -134,6 +142,12 @@ impl Problem {
     #[must_use]
     pub fn method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
+    }
+
+    /// 408
+    #[must_use]
+    pub fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")
     }
 
     /// 413
@@ -211,6 +225,7 @@ mod tests {
             Problem::forbidden("d"),
             Problem::not_found(),
             Problem::method_not_allowed(),
+            Problem::too_slow(),
             Problem::too_large(),
             Problem::unsupported_media_type(),
             Problem::unpublishable("d"),

@@ -16,11 +16,13 @@ mod delivery;
 pub mod embedded;
 mod marks;
 mod statistics;
+mod tap;
 
 use delivery::{Answer, SUSPECT_DELIVERIES};
 pub use delivery::{Delivery, Next, Settlement, Subscription};
 pub use marks::{Known, Mark};
 pub use statistics::{QueueStatistics, Rates, Source, Statistics};
+pub use tap::Tap;
 
 use std::path::Path;
 use std::sync::Arc;

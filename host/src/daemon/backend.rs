@@ -10,10 +10,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::publish::{self, Claims, Publisher};
 use super::request::{Answer, By, Request};
 use super::statistics;
+use super::streams::Streams;
 use crate::admin::{
     Accepted, Backend, Boxed, BrokerHealth, EventTypeView, Health, Problem, PublishRequest, RouteHealth,
 };
 use crate::admin::{GenerationView, PluginView, QueuesView, Received, ReloadView, Reloaded, RolloutOrder, RolloutView};
+use crate::admin::{Items, StreamRequest};
 use crate::broker::{Broker, Status};
 use crate::config::{self, Config, Hook};
 use crate::event::{PluginName, RouteName};
@@ -34,6 +36,7 @@ pub(super) struct State {
     claims: Claims,
     status: watch::Receiver<Status>,
     exposition: Exposition,
+    streams: Arc<Streams>,
     phase: AtomicU8,
 }
 
@@ -60,6 +63,7 @@ impl State {
             broker,
             claims: Claims::default(),
             exposition,
+            streams: Arc::new(Streams::new()),
             phase: AtomicU8::new(STARTING),
         }
     }
@@ -68,8 +72,15 @@ impl State {
         self.phase.store(RUNNING, Ordering::Relaxed);
     }
 
+    /// From here on the daemon only finishes: clients of streams go elsewhere.
     pub(super) fn draining(&self) {
         self.phase.store(DRAINING, Ordering::Relaxed);
+        self.streams.stop();
+    }
+
+    /// Returns when no stream holds anything of the broker's any more.
+    pub(super) async fn streams_ended(&self) {
+        self.streams.ended().await;
     }
 
     /// What runs.
@@ -102,9 +113,10 @@ impl State {
         reloads.last = Some(view);
     }
 
-    pub(super) fn upkeep(&self) {
+    pub(super) async fn upkeep(&self) {
         self.exposition.upkeep();
         self.rollouts.save();
+        self.broker.expire_taps().await;
     }
 
     fn routes(&self) -> BTreeMap<String, RouteHealth> {
@@ -200,6 +212,11 @@ impl Backend for State {
             let known = known.map_err(|error| Problem::unavailable(error.to_string()))?;
             Ok(statistics::view(&generation.config, known))
         })
+    }
+
+    fn stream(&self, request: StreamRequest) -> Boxed<'_, Result<Items, Problem>> {
+        let generation = self.generation();
+        Box::pin(async move { self.streams.open(&generation.config, &self.broker, request).await })
     }
 
     fn health(&self) -> Health {

@@ -12,6 +12,7 @@ mod request;
 mod routes;
 mod signals;
 mod statistics;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,6 +117,7 @@ pub async fn run(start: Start) -> anyhow::Result<End> {
     // Who still waits for a reload is told that there will be none.
     drop(control);
     let closing = async {
+        state.streams_ended().await;
         while http.join_next().await.is_some() {}
         state.finish().await;
         broker.close(CLOSE_WITHIN).await;
@@ -168,6 +170,6 @@ async fn keep_up(state: Arc<State>) {
     let mut every = tokio::time::interval(UPKEEP);
     loop {
         every.tick().await;
-        state.upkeep();
+        state.upkeep().await;
     }
 }

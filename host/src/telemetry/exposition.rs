@@ -74,6 +74,12 @@ pub fn refresh_process() {
 }
 
 fn describe() {
+    describe_counters();
+    describe_histograms();
+    describe_gauges();
+}
+
+fn describe_counters() {
     for (name, help) in [
         ("trunkline_broker_reconnects_total", "Sessions made with the broker after the first one"),
         ("trunkline_messages_received_total", "Deliveries taken from the queue"),
@@ -86,9 +92,20 @@ fn describe() {
         ("trunkline_plugin_host_calls_total", "Calls of granted interfaces by plugins, by outcome"),
         ("trunkline_state_failures_total", "Times the plugins' state could not be written or opened"),
         ("trunkline_http_requests_total", "HTTP requests answered"),
+        ("trunkline_config_reloads_total", "Reloads, by result"),
+        ("trunkline_canary_messages_total", "Events that went to a canary, by result"),
+        ("trunkline_shadow_compared_total", "Answers of shadows that were compared"),
+        (
+            "trunkline_shadow_mismatches_total",
+            "Differences between the answers of a shadow and the stable plugin, by field",
+        ),
+        ("trunkline_stream_events_total", "Events handed to the connections of streams"),
     ] {
         describe_counter!(name, help);
     }
+}
+
+fn describe_histograms() {
     for (name, unit, help) in [
         ("trunkline_message_body_bytes", Unit::Bytes, "Body of a delivery"),
         (
@@ -120,6 +137,9 @@ fn describe() {
     ] {
         describe_histogram!(name, unit, help);
     }
+}
+
+fn describe_gauges() {
     for (name, help) in [
         ("trunkline_build_info", "Always 1; the labels tell the version"),
         ("trunkline_broker_connected", "1 when the broker is usable"),
@@ -130,6 +150,13 @@ fn describe() {
         ("trunkline_publish_unconfirmed", "Publishes that wait for the broker's confirm"),
         ("trunkline_queue_messages", "Messages in a queue of the embedded broker"),
         ("trunkline_queue_oldest_message_age_seconds", "Age of the first message of a queue of the embedded broker"),
+        ("trunkline_config_info", "1 for the configuration that runs, by its hash; 0 for earlier ones"),
+        ("trunkline_config_last_reload_successful", "1 when the last reload was taken over or changed nothing"),
+        ("trunkline_config_last_reload_success_timestamp_seconds", "When the last reload that was not refused ended"),
+        ("trunkline_generation", "Number of the generation that runs"),
+        ("trunkline_circuit_state", "1 while the circuit of a route is open: it takes nothing"),
+        ("trunkline_rollout_state", "Trial of a canary: 0 open, 1 promoted, -1 rolled back"),
+        ("trunkline_streams_open", "Streams with a connection"),
         ("trunkline_store_bytes", "Size of the embedded store's file"),
         ("tokio_workers", "Worker threads of the async runtime"),
         ("tokio_alive_tasks", "Tasks of the async runtime"),

@@ -9,6 +9,7 @@ mod host_calls;
 mod limit;
 mod rollout;
 mod route;
+mod streams;
 mod trace;
 
 pub use archive::{archive_failed, archived};
@@ -17,6 +18,7 @@ pub use exposition::{Exposition, install, refresh_process};
 pub use host_calls::{HostCalls, HostOutcome};
 pub use rollout::{canary_seen, rollout_begun, rollout_ended, shadow_compared, shadow_skipped};
 pub use route::{PublishResult, Route, Settled};
+pub use streams::{stream_closed, stream_opened, stream_sent};
 pub use trace::{EmittedTrace, SettledTrace};
 
 use std::time::Duration;

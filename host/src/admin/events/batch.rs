@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{Accepted, PublishRequest, json, object};
+use crate::admin::openapi::Answers;
 use crate::admin::{Problem, Shared, body};
 
 /// Events of one request.
@@ -57,15 +58,14 @@ pub(in crate::admin) struct BatchResult {
     post,
     path = "/api/v1/events/batch",
     tag = "events",
+    operation_id = "publishEvents",
+    security((), ("token" = [])),
     request_body = BatchRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes ids for events that have none")),
     responses(
         (status = 202, description = "All are confirmed by the broker", body = BatchAnswer),
         (status = 207, description = "Some were not taken: each has its own status", body = BatchAnswer),
-        (status = 400, description = "Not the document that is wanted, no event, or more than 1000", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token, or none that is known", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than `[http] max-body`", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
+        Answers<400>, Answers<401>, Answers<408>, Answers<413>, Answers<415>,
     )
 )]
 pub(in crate::admin) async fn publish_batch(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {

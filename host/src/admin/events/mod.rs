@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::openapi::Answers;
 use super::{Problem, Shared, body};
 
 /// The body: an event to publish.
@@ -84,16 +85,13 @@ pub struct Accepted {
     post,
     path = "/api/v1/events",
     tag = "events",
+    operation_id = "publishEvent",
+    security((), ("token" = [])),
     request_body = PublishRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "The event's id, where the body has none")),
     responses(
         (status = 202, description = "Confirmed by the broker", body = Accepted),
-        (status = 400, description = "Not the document that is wanted", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token, or none that is known", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than `[http] max-body`", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Cannot be published: breaks its schema or a rule, or its id has other content", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Not confirmed: send it again, with the same id", body = Problem, content_type = "application/problem+json"),
+        Answers<400>, Answers<401>, Answers<408>, Answers<413>, Answers<415>, Answers<422>, Answers<503>,
     )
 )]
 pub(super) async fn publish(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {

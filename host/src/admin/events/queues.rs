@@ -8,7 +8,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::admin::{Problem, Shared};
+use crate::admin::Shared;
+use crate::admin::openapi::Answers;
 
 /// What the broker tells of the queues of routes.toml.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -102,10 +103,11 @@ pub(in crate::admin) struct StatsView {
     get,
     path = "/api/v1/events/queues",
     tag = "events",
+    operation_id = "listQueues",
+    security((), ("token" = [])),
     responses(
         (status = 200, description = "All queues that are there", body = QueuesView),
-        (status = 401, description = "No token, or none that is known", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The broker is away", body = Problem, content_type = "application/problem+json"),
+        Answers<401>, Answers<503>,
     )
 )]
 pub(in crate::admin) async fn show_queues(State(shared): State<Shared>) -> Response {
@@ -122,10 +124,11 @@ pub(in crate::admin) async fn show_queues(State(shared): State<Shared>) -> Respo
     get,
     path = "/api/v1/events/stats",
     tag = "events",
+    operation_id = "getStatistics",
+    security((), ("token" = [])),
     responses(
         (status = 200, description = "The sums", body = StatsView),
-        (status = 401, description = "No token, or none that is known", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The broker is away", body = Problem, content_type = "application/problem+json"),
+        Answers<401>, Answers<503>,
     )
 )]
 pub(in crate::admin) async fn show_stats(State(shared): State<Shared>) -> Response {

@@ -5,7 +5,8 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::admin::{Problem, Shared};
+use crate::admin::Shared;
+use crate::admin::openapi::Answers;
 
 /// A type of event that routes.toml describes. Others may be published too.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -36,9 +37,11 @@ pub(in crate::admin) struct TypesView {
     get,
     path = "/api/v1/events/types",
     tag = "events",
+    operation_id = "listEventTypes",
+    security((), ("token" = [])),
     responses(
         (status = 200, description = "All of them", body = TypesView),
-        (status = 401, description = "No token, or none that is known", body = Problem, content_type = "application/problem+json"),
+        Answers<401>,
     )
 )]
 pub(in crate::admin) async fn show_types(State(shared): State<Shared>) -> Json<TypesView> {

@@ -56,6 +56,16 @@ enum Settle {
     Flush(oneshot::Sender<()>),
 }
 
+/// How a queue is consumed.
+pub(super) struct Settings<'a> {
+    /// Deliveries that may be unanswered.
+    pub(super) prefetch: u16,
+    /// The consumer's.
+    pub(super) tag: &'a str,
+    /// Nobody else may consume the queue meanwhile.
+    pub(super) exclusive: bool,
+}
+
 impl Answer {
     /// Acknowledges with the next batch; dropped when the session is over, and the message comes again.
     pub fn ack(self) {
@@ -69,9 +79,9 @@ impl Subscription {
         session: &Arc<Session>,
         topology: &Topology,
         queue: &QueueName,
-        prefetch: u16,
-        tag: &str,
+        settings: Settings<'_>,
     ) -> Result<Self, Error> {
+        let Settings { prefetch, tag, exclusive } = settings;
         let failed = |error: lapin::Error| {
             if topology::is_refusal(&error) {
                 return Error::Queue { queue: queue.clone(), reason: error.to_string() };
@@ -82,7 +92,8 @@ impl Subscription {
         topology::declare_one(&channel, topology, queue).await.map_err(failed)?;
         channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed)?;
         let tag = name(tag);
-        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let options = BasicConsumeOptions { exclusive, ..BasicConsumeOptions::default() };
+        let arguments = FieldTable::default();
         let consumer = channel.basic_consume(name(queue.as_str()), tag, options, arguments).await.map_err(failed)?;
         let (settle, answers) = mpsc::channel(ANSWERS_MAX);
         let mut settler = JoinSet::new();

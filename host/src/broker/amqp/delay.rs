@@ -20,7 +20,7 @@ use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptio
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{Channel, ExchangeKind};
 
-use super::consume::Subscription;
+use super::consume::{Settings, Subscription};
 use super::convert::name;
 use super::publish;
 use super::session::{Session, let_go};
@@ -201,7 +201,8 @@ fn due_queue() -> QueueName {
 async fn relay(session: Arc<Session>, topology: Arc<Topology>) {
     let mut pause = PAUSE_MIN;
     while !session.over.is_cancelled() && session.is_connected() {
-        match Subscription::new(&session, &topology, &due_queue(), PREFETCH, DUE).await {
+        let settings = Settings { prefetch: PREFETCH, tag: DUE, exclusive: false };
+        match Subscription::new(&session, &topology, &due_queue(), settings).await {
             Ok(subscription) => serve(&session, &topology, subscription).await,
             Err(error) => tracing::warn!(%error, "delayed messages are not consumed; trying again"),
         }

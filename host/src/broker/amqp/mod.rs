@@ -18,6 +18,7 @@ mod reshape;
 mod session;
 mod statistics;
 mod supervisor;
+mod tap;
 mod topology;
 
 pub(super) use connect::Endpoint;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, Known, Mark, Publication, Receipt, Status};
 use crate::config::{self, Binding, Topology};
 use crate::event::QueueName;
+use consume::Settings;
 use ledger::Ledger;
 use management::Management;
 use session::Session;
@@ -117,7 +119,8 @@ impl Amqp {
     /// As there.
     pub async fn subscribe(&self, queue: &QueueName, prefetch: u16, tag: &str) -> Result<Subscription, Error> {
         let session = self.session_soon().await?;
-        let subscription = Subscription::new(&session, &self.topology.load_full(), queue, prefetch, tag).await?;
+        let settings = Settings { prefetch, tag, exclusive: false };
+        let subscription = Subscription::new(&session, &self.topology.load_full(), queue, settings).await?;
         // It declared the queue again: what stood in the way once is gone.
         self.status.send_if_modified(|status| {
             let before = status.refused.len();

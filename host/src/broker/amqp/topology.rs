@@ -1,6 +1,8 @@
 //! Exchanges, queues and bindings on the broker. What it refuses closes the channel, so each refusal costs one, and the
 //! rest goes on.
 
+use std::time::Duration;
+
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ErrorKind};
@@ -120,6 +122,19 @@ async fn declare_queue(
     channel.queue_declare(name(queue.as_str()), options, arguments(settings)).await.map(drop)
 }
 
+/// Declares a queue that the broker removes when nobody has consumed it for a while.
+pub(super) async fn declare_expiring(
+    channel: &Channel,
+    queue: &QueueName,
+    settings: &Queue,
+    expires: Duration,
+) -> Result<(), lapin::Error> {
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let mut table = arguments(settings);
+    number(&mut table, "x-expires", i64::try_from(expires.as_millis()).unwrap_or(i64::MAX));
+    channel.queue_declare(name(queue.as_str()), options, table).await.map(drop)
+}
+
 fn arguments(settings: &Queue) -> FieldTable {
     let mut table = FieldTable::default();
     let is_quorum = settings.kind == QueueKind::Quorum;
@@ -154,7 +169,7 @@ fn arguments(settings: &Queue) -> FieldTable {
     table
 }
 
-async fn bind(channel: &Channel, binding: &Binding) -> Result<(), lapin::Error> {
+pub(super) async fn bind(channel: &Channel, binding: &Binding) -> Result<(), lapin::Error> {
     let (key, arguments) = key_and_arguments(binding);
     let (queue, exchange) = (name(binding.queue.as_str()), name(binding.exchange.as_str()));
     channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), arguments).await

@@ -16,6 +16,7 @@ mod shared;
 mod statistics;
 mod store;
 mod subscription;
+mod tap;
 mod topic;
 mod writer;
 
@@ -33,7 +34,6 @@ use crate::config::{self, Topology};
 use crate::event::{QueueName, millis, now_ms};
 use lock::Lock;
 use queue::Queue;
-use routing::Routing;
 use shared::{Command, Shared, Work};
 use store::{Delayed, Store};
 
@@ -65,21 +65,30 @@ impl Embedded {
         let store = Store::open(&file)?;
         let clean = store.begin().map_err(|error| unusable(&error))?;
         let mut names: Vec<QueueName> = topology.queues.keys().cloned().collect();
+        let taps = store.taps().map_err(|error| unusable(&error))?;
         let found = store.queues(&names).map_err(|error| unusable(&error))?;
         for (name, facts) in &found {
             if !topology.queues.contains_key(name.as_str()) {
-                tracing::warn!(queue = name, messages = facts.messages, "queue is no longer configured; it is kept");
-                names.extend(QueueName::new(name).ok());
+                let Ok(name) = QueueName::new(name) else { continue };
+                if tap::restored(&name, &taps).is_none() {
+                    tracing::warn!(queue = %name, messages = facts.messages, "queue is no longer configured; it is kept");
+                }
+                names.push(name);
             }
         }
         let queues = names.iter().map(|name| {
-            let settings = topology.queues.get(name).cloned().unwrap_or_else(kept_queue);
+            let (settings, reader) = match (topology.queues.get(name), tap::restored(name, &taps)) {
+                (Some(settings), _) => (settings.clone(), None),
+                (None, Some((settings, reader))) => (settings, Some(reader)),
+                (None, None) => (kept_queue(), None),
+            };
             let facts = found.get(name.as_str()).copied().unwrap_or_default();
-            Queue::new(name.clone(), settings, facts, clean)
+            let mut queue = Queue::new(name.clone(), settings, facts, clean);
+            queue.reader = reader;
+            queue
         });
-        let routing = Routing::new(topology, &names);
         let next_due = store.first_due().map_err(|error| unusable(&error))?;
-        let (shared, commands) = Shared::new(store, routing, queues.collect(), next_due);
+        let (shared, commands) = Shared::new(store, topology.clone(), queues.collect(), next_due);
         let shared = Arc::new(shared);
         let writer = writer::start(shared.clone(), commands).map_err(|error| unusable(&error))?;
         Ok(Self { shared, file, writer: std::sync::Mutex::new(Some(writer)), _lock: lock })
@@ -218,7 +227,9 @@ impl Embedded {
             unacknowledged: queue.unacknowledged(),
             oldest_age: queue.oldest().map(|published| Duration::from_millis(now.saturating_sub(published))),
         };
-        core.queues.iter().map(|queue| (queue.name.clone(), depth(queue))).collect()
+        // Readers' queues come and go: their names must not become labels.
+        let lasting = core.queues.iter().filter(|queue| queue.reader.is_none() && queue.removed_ms.is_none());
+        lasting.map(|queue| (queue.name.clone(), depth(queue))).collect()
     }
 
     /// Size of the store's file in bytes.

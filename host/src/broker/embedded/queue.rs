@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::meter::Meter;
 use super::store::{Record, SEQUENCE_BITS, Store};
+use super::tap::Reader;
 use crate::config;
 use crate::event::{Message, QueueName, millis};
 
@@ -39,6 +40,10 @@ pub(super) struct Queue {
     pub(super) name: QueueName,
     pub(super) id: u32,
     pub(super) settings: config::Queue,
+    /// Set for a queue that is a reader's own.
+    pub(super) reader: Option<Reader>,
+    /// When it was removed, in milliseconds since the Unix epoch: its place is free for another.
+    pub(super) removed_ms: Option<u64>,
     /// There may be something to deliver.
     pub(super) arrivals: Arc<Notify>,
     /// Sequence number of the next message that is written.
@@ -80,6 +85,8 @@ impl Queue {
             name,
             id: found.id,
             settings,
+            reader: None,
+            removed_ms: None,
             arrivals: Arc::default(),
             next: found.next,
             unread: 0,
@@ -102,6 +109,16 @@ impl Queue {
         let max_priority = if is_empty { settings.max_priority } else { self.settings.max_priority };
         self.may_expire |= settings.ttl.is_some();
         self.settings = config::Queue { max_priority, ..settings };
+    }
+
+    /// It was removed: nothing of it is on disk any more.
+    pub(super) fn clear(&mut self) {
+        self.window.clear();
+        self.window_bytes = 0;
+        self.returned.clear();
+        self.held.clear();
+        self.going.clear();
+        self.ready = 0;
     }
 
     pub(super) fn unacknowledged(&self) -> u64 {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::queue::Queue;
-use super::routing::Routing;
 use super::store::Found;
 use super::{Embedded, kept_queue};
 use crate::broker::Error;
@@ -46,7 +45,7 @@ impl Embedded {
             let found = shared.store.add_queues(&names).map_err(|error| error.to_string())?;
             let mut core = shared.lock();
             for name in names {
-                if core.queues.iter().all(|queue| queue.name != name) {
+                if core.queues.iter().all(|queue| queue.name != name || queue.removed_ms.is_some()) {
                     let id = found.get(name.as_str()).map(|found| found.id).unwrap_or_default();
                     core.queues.push(Queue::new(name, kept_queue(), Found { id, ..Found::default() }, true));
                 }
@@ -60,14 +59,15 @@ impl Embedded {
     /// Takes a prepared topology for the present one; see [`Broker::adopt`](crate::broker::Broker::adopt).
     pub fn adopt(&self, topology: &Topology) {
         let mut core = self.shared.lock();
-        let names: Vec<QueueName> = core.queues.iter().map(|queue| queue.name.clone()).collect();
-        for queue in &mut core.queues {
+        for queue in core.queues.iter_mut().filter(|queue| queue.reader.is_none() && queue.removed_ms.is_none()) {
             match topology.queues.get(&queue.name) {
                 Some(settings) => queue.resettle(settings.clone()),
                 None => queue.resettle(crate::config::Queue { codec: queue.settings.codec, ..kept_queue() }),
             }
         }
-        self.shared.routing.store(Arc::new(Routing::new(topology, &names)));
+        core.topology = topology.clone();
+        let routing = core.routing();
+        self.shared.routing.store(Arc::new(routing));
         drop(core);
         // Another TTL or length may be due at once.
         self.shared.wake();

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::topic::Trie;
 use crate::broker::Refusal;
-use crate::config::{ExchangeKind, Match, Topology};
-use crate::event::{ExchangeName, HeaderValue, Headers, Message, QueueName};
+use crate::config::{Binding, ExchangeKind, Match, Topology};
+use crate::event::{ExchangeName, HeaderValue, Headers, Message};
 
 /// Exchanges by name, and queues by number.
 #[derive(Debug)]
@@ -36,10 +36,8 @@ struct HeaderBinding {
 }
 
 impl Routing {
-    /// `names` gives each queue its number: its place.
-    pub(super) fn new(topology: &Topology, names: &[QueueName]) -> Self {
-        let queues: HashMap<String, usize> =
-            names.iter().enumerate().map(|(number, name)| (name.to_string(), number)).collect();
+    /// `queues` gives each queue its number: its place. `more` are bindings beside those of the topology.
+    pub(super) fn new(topology: &Topology, queues: HashMap<String, usize>, more: &[Binding]) -> Self {
         let mut exchanges = HashMap::new();
         for (name, settings) in &topology.exchanges {
             let matcher = match settings.kind {
@@ -50,7 +48,7 @@ impl Routing {
             };
             exchanges.insert(name.clone(), Exchange { matcher, alternate: settings.alternate.clone() });
         }
-        for binding in &topology.bindings {
+        for binding in topology.bindings.iter().chain(more) {
             let queue = queues.get(binding.queue.as_str());
             if let (Some(exchange), Some(&queue)) = (exchanges.get_mut(&binding.exchange), queue) {
                 exchange.matcher.bind(&binding.matches, queue);

@@ -12,6 +12,7 @@ use super::queue::{Entry, Queue};
 use super::routing::Routing;
 use super::store::{Delayed, Store};
 use crate::broker::{Error, Mark, Refusal, Status};
+use crate::config::Topology;
 use crate::event::{Message, QueueName, now_ms};
 
 /// Publishes that wait for the writer; the next one waits for a place.
@@ -62,6 +63,7 @@ pub(super) enum Change {
 
 /// The state behind the lock.
 pub(super) struct Core {
+    pub(super) topology: Topology,
     pub(super) queues: Vec<Queue>,
     pub(super) pending: Vec<Change>,
     /// Why nothing works any more.
@@ -87,23 +89,25 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(
         store: Store,
-        routing: Routing,
+        topology: Topology,
         queues: Vec<Queue>,
         next_due: Option<u64>,
     ) -> (Self, Receiver<Command>) {
         // The permits bound publishes, and one flag bounds wake-ups; the channel itself needs no bound.
         let (commands, receiver) = mpsc::channel();
+        let core = Core {
+            topology,
+            queues,
+            pending: Vec::new(),
+            failed: None,
+            next_due,
+            // Beyond every number of an earlier run.
+            next_delayed: now_ms() * 1_000_000,
+        };
         let shared = Self {
             store,
-            routing: ArcSwap::from_pointee(routing),
-            core: Mutex::new(Core {
-                queues,
-                pending: Vec::new(),
-                failed: None,
-                next_due,
-                // Beyond every number of an earlier run.
-                next_delayed: now_ms() * 1_000_000,
-            }),
+            routing: ArcSwap::from_pointee(core.routing()),
+            core: Mutex::new(core),
             status: watch::Sender::new(Status { connected: true, session: 1, ..Status::default() }),
             commands,
             is_woken: AtomicBool::new(false),
@@ -118,7 +122,7 @@ impl Shared {
     }
 
     pub(super) fn queue_number(&self, name: &QueueName) -> Option<usize> {
-        self.lock().queues.iter().position(|queue| queue.name == *name)
+        self.lock().queues.iter().position(|queue| queue.name == *name && queue.removed_ms.is_none())
     }
 
     pub(super) fn new_holder(&self) -> u64 {

@@ -11,7 +11,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use serde::{Deserialize, Serialize};
 
 use crate::broker::marks::{self, Counts};
-use crate::broker::{Error, Known, Mark};
+use crate::broker::{Error, Known, Mark, Tap};
 use crate::event::{Message, QueueName};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -19,6 +19,10 @@ const QUEUES: TableDefinition<'_, &str, u32> = TableDefinition::new("queues");
 const MESSAGES: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("messages");
 /// Messages that are published later, by the time they are due and a number that keeps their order.
 const DELAYED: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("delayed");
+/// Readers' own queues, by the name of the queue.
+const TAPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("taps");
+/// The highest number that a removed queue had: numbers are never used again.
+const LAST_REMOVED: &str = "last-removed-queue";
 const FORMAT: u64 = 1;
 /// First byte of every record.
 const RECORD_VERSION: u8 = 1;
@@ -127,6 +131,7 @@ impl Store {
             write.open_table(QUEUES)?;
             write.open_table(MESSAGES)?;
             write.open_table(DELAYED)?;
+            write.open_table(TAPS)?;
             *self.marks.lock().unwrap_or_else(PoisonError::into_inner) = marks::open(&write)?;
             let known = meta.get("format")?.map(|value| value.value());
             match known {
@@ -180,6 +185,44 @@ impl Store {
         let found = make_queues(&write, wanted)?;
         write.commit()?;
         Ok(found)
+    }
+
+    /// Readers' own queues. One whose record cannot be read is left alone: it is an ordinary queue that is kept.
+    pub(super) fn taps(&self) -> Result<Vec<Tap>, redb::Error> {
+        let read = self.database.begin_read()?;
+        let mut found = Vec::new();
+        for entry in read.open_table(TAPS)?.iter()? {
+            found.extend(postcard::from_bytes(entry?.1.value()).ok());
+        }
+        Ok(found)
+    }
+
+    /// Makes a reader's queues; gives the ids of all.
+    pub(super) fn add_tap(&self, tap: &Tap) -> Result<HashMap<String, Found>, redb::Error> {
+        let write = self.database.begin_write()?;
+        let found = make_queues(&write, &[tap.queue.clone(), tap.overflow.clone()])?;
+        let record = postcard::to_stdvec(tap).expect("writing into memory cannot fail");
+        write.open_table(TAPS)?.insert(tap.queue.as_str(), record.as_slice())?;
+        write.commit()?;
+        Ok(found)
+    }
+
+    /// Removes queues with everything in them.
+    pub(super) fn remove_queues(&self, names: &[QueueName]) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        {
+            let (mut queues, mut messages) = (write.open_table(QUEUES)?, write.open_table(MESSAGES)?);
+            let (mut taps, mut meta) = (write.open_table(TAPS)?, write.open_table(META)?);
+            for name in names {
+                taps.remove(name.as_str())?;
+                let Some(id) = queues.remove(name.as_str())?.map(|id| id.value()) else { continue };
+                messages.retain_in((id, 0)..=(id, u64::MAX), |_, _| false)?;
+                let last = meta.get(LAST_REMOVED)?.map_or(0, |last| last.value());
+                meta.insert(LAST_REMOVED, last.max(u64::from(id)))?;
+            }
+        }
+        write.commit()?;
+        Ok(())
     }
 
     /// On disk when it returns.
@@ -289,7 +332,8 @@ fn next_sequence(
 fn make_queues(write: &WriteTransaction, wanted: &[QueueName]) -> Result<HashMap<String, Found>, redb::Error> {
     let mut queues = write.open_table(QUEUES)?;
     let mut found = HashMap::new();
-    let mut last = 0;
+    let removed = write.open_table(META)?.get(LAST_REMOVED)?.map_or(0, |last| last.value());
+    let mut last = u32::try_from(removed).unwrap_or(u32::MAX);
     for entry in queues.iter()? {
         let (name, id) = entry?;
         last = last.max(id.value());

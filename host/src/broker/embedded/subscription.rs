@@ -89,8 +89,12 @@ impl Subscription {
             if let Some(reason) = core.failed.clone() {
                 return Err(Error::Lost(reason));
             }
-            core.queues[queue].consumers += 1;
-            core.queues[queue].arrivals.clone()
+            let queue = &mut core.queues[queue];
+            queue.consumers += 1;
+            if let Some(reader) = &mut queue.reader {
+                reader.came();
+            }
+            queue.arrivals.clone()
         };
         let holder = Holder { number: shared.new_holder(), unanswered: AtomicU32::new(0), answered: Notify::new() };
         let (holder, prefetch) = (Arc::new(holder), u32::from(prefetch.max(1)));
@@ -216,6 +220,9 @@ impl Drop for Subscription {
             let mut core = self.shared.lock();
             let queue = self.queue;
             core.queues[queue].consumers -= 1;
+            if let Some(reader) = &mut core.queues[queue].reader {
+                reader.went();
+            }
             for entry in core.queues[queue].take_back(self.holder.number) {
                 if core.queues[queue].is_over_limit(&entry) {
                     core.pending.push(Change::GiveUp { queue, entry, reason: "delivery_limit" });

@@ -1,0 +1,265 @@
+//! Streams of events to HTTP clients: who has one open, how many, and their end.
+//!
+//! Promises at least once and in order for a client that comes back in time, with the id that it saw last, to any daemon
+//! at the same broker. Each stream has a queue of its own ([`Tap`]); what was sent stays unacknowledged for so long that
+//! everything between us and the client has room for less (`pump`), and comes again when the client does.
+
+mod event;
+mod pump;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::admin::{Items, Problem, StreamRequest};
+use crate::broker::{Broker, Error, Tap};
+use crate::config::{Codec, Config, ExchangeKind};
+use crate::event::{ExchangeName, QueueName, RoutingKey};
+use pump::{Pump, Seen, Source};
+
+/// Streams at once.
+const STREAMS_MAX: usize = 64;
+/// New streams within the time that their queues outlive them: what a client that never comes back may leave behind.
+const CREATED_MAX: usize = 512;
+/// How long events are kept for a client that is away.
+const EXPIRES: Duration = Duration::from_secs(600);
+/// Events that are kept for it.
+const WAITING_MAX: u32 = 50_000;
+const PATTERNS_MAX: usize = 32;
+/// Frames between the broker and the connection; all else waits in the broker.
+const FRAMES_MAX: usize = 16;
+/// What an older connection of the same stream gets to end.
+const HANDOVER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Every open stream.
+pub(super) struct Streams {
+    places: Arc<Semaphore>,
+    open: Mutex<HashMap<String, Open>>,
+    created: Mutex<VecDeque<Instant>>,
+    stop: CancellationToken,
+    pumps: Mutex<JoinSet<()>>,
+}
+
+/// A stream's connection.
+#[derive(Clone)]
+struct Open {
+    number: Uuid,
+    /// Cancelled when the same client comes again.
+    leave: CancellationToken,
+    /// Cancelled when the last has been given back to the broker.
+    left: CancellationToken,
+}
+
+impl Streams {
+    pub(super) fn new() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(STREAMS_MAX)),
+            open: Mutex::default(),
+            created: Mutex::default(),
+            stop: CancellationToken::new(),
+            pumps: Mutex::default(),
+        }
+    }
+
+    /// Opens a stream, or goes on with one.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        config: &Config,
+        broker: &Broker,
+        request: StreamRequest,
+    ) -> Result<Items, Problem> {
+        let (exchange, keys) = source(config, &request)?;
+        let source = fingerprint(&exchange, &keys);
+        let (token, seen) = match &request.last_event_id {
+            Some(id) => came_back(id, &source)?,
+            None => (new_token(&source), Seen::Everything),
+        };
+        if self.stop.is_cancelled() {
+            return Err(Problem::unavailable("the daemon stops"));
+        }
+        self.hand_over(&token).await;
+        let place =
+            self.places.clone().try_acquire_owned().map_err(|_| {
+                Problem::unavailable(format!("{STREAMS_MAX} streams are open, and there may be no more"))
+            })?;
+        let tap = tap(&token, exchange, keys)?;
+        let resumed = seen != Seen::Everything && broker.tap_consumers(&tap).await.map_err(problem)?.is_some();
+        if !resumed {
+            self.count_created()?;
+        }
+        // For one that is there this changes nothing, unless its other queue was lost.
+        broker.open_tap(&tap).await.map_err(problem)?;
+        let codec = config.topology.exchanges.get(&tap.exchange).map_or(Codec::Raw, |exchange| exchange.codec);
+        let (frames, items) = mpsc::channel(FRAMES_MAX);
+        let open = Open { number: Uuid::now_v7(), leave: self.stop.child_token(), left: CancellationToken::new() };
+        let source = Source { broker: broker.clone(), tap, codec, token: token.clone() };
+        let work = Pump::begin(source, frames, open.leave.clone()).run(seen, resumed);
+        self.lock_open().insert(token.clone(), open.clone());
+        let streams = self.clone();
+        let task = async move {
+            work.await;
+            streams.lock_open().retain(|_, other| other.number != open.number);
+            open.left.cancel();
+            drop(place);
+        };
+        let mut pumps = self.pumps.lock().unwrap_or_else(PoisonError::into_inner);
+        while pumps.try_join_next().is_some() {}
+        pumps.spawn(task);
+        drop(pumps);
+        Ok(futures_util::stream::unfold(items, async |mut items| items.recv().await.map(|item| (item, items))).boxed())
+    }
+
+    /// Ends every stream and takes no new ones: their clients go to another daemon.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Returns when what was not acknowledged is with the broker again.
+    pub(super) async fn ended(&self) {
+        let mut pumps = std::mem::take(&mut *self.pumps.lock().unwrap_or_else(PoisonError::into_inner));
+        while pumps.join_next().await.is_some() {}
+    }
+
+    /// Ends the connection that this daemon still has for the same stream: its client is gone, or it would not be here.
+    async fn hand_over(&self, token: &str) {
+        let before = self.lock_open().get(token).cloned();
+        if let Some(before) = before {
+            before.leave.cancel();
+            let _stuck = tokio::time::timeout(HANDOVER_WITHIN, before.left.cancelled()).await;
+        }
+    }
+
+    fn count_created(&self) -> Result<(), Problem> {
+        let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
+        while created.front().is_some_and(|at| at.elapsed() >= EXPIRES) {
+            created.pop_front();
+        }
+        if created.len() >= CREATED_MAX {
+            return Err(Problem::unavailable(format!(
+                "{CREATED_MAX} streams were begun within {} minutes; go on with one, by its last event id",
+                EXPIRES.as_secs() / 60
+            )));
+        }
+        created.push_back(Instant::now());
+        Ok(())
+    }
+
+    fn lock_open(&self) -> std::sync::MutexGuard<'_, HashMap<String, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn problem(error: Error) -> Problem {
+    Problem::unavailable(error.to_string())
+}
+
+/// Exchange and keys of a request.
+fn source(config: &Config, request: &StreamRequest) -> Result<(ExchangeName, Vec<RoutingKey>), Problem> {
+    let name = request.exchange.as_deref().unwrap_or(config.default_exchange.as_str());
+    let known = config.topology.exchanges.get(name);
+    let Some(settings) = known else {
+        let known = config.topology.exchanges.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(Problem::bad_request(format!("there is no exchange {name:?} in routes.toml; known: {known}")));
+    };
+    let exchange = ExchangeName::new(name).map_err(|error| Problem::bad_request(format!("`exchange` {error}")))?;
+    let all = vec!["#".to_owned()];
+    let patterns = if request.patterns.is_empty() { &all } else { &request.patterns };
+    let matches_all = patterns.iter().all(|pattern| pattern == "#");
+    let has_wildcard = patterns.iter().any(|pattern| pattern.split('.').any(|word| word == "#" || word == "*"));
+    let trouble = match settings.kind {
+        ExchangeKind::Topic => None,
+        ExchangeKind::Direct if has_wildcard => Some("is direct: `pattern` has to name its keys as they are"),
+        ExchangeKind::Direct => None,
+        ExchangeKind::Fanout | ExchangeKind::Headers if matches_all => None,
+        ExchangeKind::Fanout | ExchangeKind::Headers => Some("does not look at keys: it is streamed whole"),
+    };
+    if let Some(trouble) = trouble {
+        return Err(Problem::bad_request(format!("exchange {name:?} {trouble}")));
+    }
+    if patterns.len() > PATTERNS_MAX {
+        return Err(Problem::bad_request(format!("more than {PATTERNS_MAX} patterns")));
+    }
+    let key = |pattern: &String| {
+        let key = RoutingKey::new(pattern).map_err(|error| Problem::bad_request(format!("`pattern` {error}")))?;
+        if pattern.is_empty() { Err(Problem::bad_request("`pattern` is empty")) } else { Ok(key) }
+    };
+    let mut keys = patterns.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+    keys.sort();
+    keys.dedup();
+    Ok((exchange, keys))
+}
+
+/// What a token says of the source that it was made for.
+fn fingerprint(exchange: &ExchangeName, keys: &[RoutingKey]) -> String {
+    let mut digest = Sha256::new();
+    for part in [exchange.as_str()].into_iter().chain(keys.iter().map(RoutingKey::as_str)) {
+        // No name has a control character.
+        digest.update(part);
+        digest.update([0]);
+    }
+    event::hex(&digest.finalize()[..4])
+}
+
+fn new_token(source: &str) -> String {
+    format!("{}-{source}", Uuid::now_v7().simple())
+}
+
+/// The token and the event of a last event id, if they can be ours and fit what is asked for.
+fn came_back(id: &str, source: &str) -> Result<(String, Seen), Problem> {
+    let is_hex = |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let not_ours = || Problem::bad_request("the last event id is none that a stream of Trunkline gave");
+    let (token, event) = id.split_once('.').ok_or_else(not_ours)?;
+    let (unique, of) = token.split_once('-').ok_or_else(not_ours)?;
+    if !is_hex(unique, 32) || !is_hex(of, 8) || !(event == "0" || is_hex(event, 16)) {
+        return Err(not_ours());
+    }
+    if of != source {
+        return Err(Problem::bad_request("the last event id is of a stream with another exchange or other patterns"));
+    }
+    let seen = if event == "0" { Seen::Nothing } else { Seen::UpTo(event.to_owned()) };
+    Ok((token.to_owned(), seen))
+}
+
+fn tap(token: &str, exchange: ExchangeName, keys: Vec<RoutingKey>) -> Result<Tap, Problem> {
+    let name = |text: String| QueueName::new(text).map_err(|error| Problem::bad_request(error.to_string()));
+    Ok(Tap {
+        queue: name(format!("trunkline.stream.{token}"))?,
+        overflow: name(format!("trunkline.stream.{token}.lost"))?,
+        exchange,
+        keys,
+        expires: EXPIRES,
+        max_length: WAITING_MAX,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_event_id_is_taken_only_for_what_it_was_given() {
+        let keys = |texts: &[&str]| texts.iter().map(|text| RoutingKey::new(text).expect("a key")).collect::<Vec<_>>();
+        let exchange = ExchangeName::new("events").expect("a name");
+        let source = fingerprint(&exchange, &keys(&["a", "b"]));
+        assert_ne!(source, fingerprint(&exchange, &keys(&["ab"])));
+        let token = new_token(&source);
+        assert_eq!(came_back(&format!("{token}.0"), &source).expect("ours"), (token.clone(), Seen::Nothing));
+        let event = "0123456789abcdef";
+        let seen = Seen::UpTo(event.to_owned());
+        assert_eq!(came_back(&format!("{token}.{event}"), &source).expect("ours"), (token.clone(), seen));
+        assert!(came_back(&format!("{token}.{event}"), "00000000").is_err(), "other patterns");
+        for bad in ["", "x", "a-b.c", &token, &format!("{token}.0123456789ABCDEF"), &format!("{token}.#")] {
+            assert!(came_back(bad, &source).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! One stream: from its queue to its connection.
+//!
+//! Nobody tells us what a client has seen before it comes back. So what was sent stays unacknowledged until more than
+//! [`LAG_BYTES`] were sent after it, which is more than the buffers between us and the client hold; then it has been seen,
+//! or the client has stopped taking anything and its stream ends. When it comes back, its queue gives all of that again,
+//! in order, and what it has seen is passed over.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::event;
+use crate::admin::{StreamGap, StreamItem, StreamReady};
+use crate::broker::{Broker, Delivery, Next, Publication, Receipt, Settlement, Subscription, Tap};
+use crate::config::Codec;
+use crate::event::{ExchangeName, Message, Properties};
+use crate::telemetry;
+
+/// Linux lets a socket grow to 4 MiB for what is sent and 6 MiB for what is received.
+const LAG_BYTES: usize = 12 << 20;
+/// What every event takes at least beside its data.
+const FRAME_BYTES: usize = 160;
+/// Deliveries that may be unacknowledged; widened when they are too small to make up [`LAG_BYTES`].
+const PREFETCH_MIN: u16 = 256;
+/// Enough for events of the least size.
+const PREFETCH_MAX: u16 = u16::MAX;
+/// The prefetch is widened when no more than so many are left of it.
+const PREFETCH_LEFT: usize = 32;
+/// A comment goes out after so long without an event.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A client that takes nothing for so long is let go.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// How often is looked for what has been unacknowledged for long enough; RabbitMQ closes a channel after 30 minutes.
+const LOOK: Duration = Duration::from_secs(5);
+/// Nothing more comes again when nothing came for so long.
+const CAME_AGAIN_WITHIN: Duration = Duration::from_secs(2);
+/// Pause before a lost subscription is made again.
+const AGAIN: Duration = Duration::from_millis(300);
+/// Between two reports of what did not fit.
+const GAPS_EVERY: Duration = Duration::from_secs(1);
+/// The type of a message that tells an older connection, perhaps of another daemon, that its client is elsewhere.
+const TAKEOVER: &str = "trunkline.stream.takeover";
+
+/// What a client has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It is new: what is there is for it.
+    Everything,
+    /// It came back, and had seen no event.
+    Nothing,
+    /// It came back, and this was the last one.
+    UpTo(String),
+}
+
+/// Why a stream ends.
+enum End {
+    /// Its client has gone, or takes nothing.
+    Client(&'static str),
+    /// Its client is elsewhere, or the daemon stops.
+    Told,
+    /// Its queue cannot be read any more.
+    Broker(String),
+}
+
+struct Sent {
+    delivery: Delivery,
+    bytes: usize,
+    at: Instant,
+    mark: String,
+}
+
+/// Up to which event all is passed over when it comes again.
+struct Seek {
+    mark: String,
+    /// The client says so; if not, we only know that it was sent.
+    is_seen: bool,
+}
+
+/// What a stream reads.
+pub(super) struct Source {
+    pub(super) broker: Broker,
+    pub(super) tap: Tap,
+    pub(super) codec: Codec,
+    /// Its name.
+    pub(super) token: String,
+}
+
+/// A stream at work.
+pub(super) struct Pump {
+    broker: Broker,
+    tap: Tap,
+    codec: Codec,
+    token: String,
+    frames: mpsc::Sender<StreamItem>,
+    /// Cancelled when the client is elsewhere, or the daemon stops.
+    told: CancellationToken,
+    last_frame: Instant,
+    /// Sent and unacknowledged, in order; the last is always kept, since that is where the client may come back.
+    sent: VecDeque<Sent>,
+    sent_bytes: usize,
+    prefetch: u16,
+    /// What is passed over when it comes again.
+    seek: Option<Seek>,
+    /// What came again before that.
+    passed: Vec<(Delivery, String)>,
+    passed_bytes: usize,
+    /// When something came again last.
+    passed_at: Instant,
+    /// Our own sign in the queue, and whether we have come to it: who came later stands behind it.
+    sign: Option<(String, bool)>,
+    last_gap: Option<Instant>,
+    /// Takes the place of messages that were sent: only their acknowledgement is still needed.
+    nothing: Arc<Message>,
+}
+
+impl Pump {
+    pub(super) fn begin(source: Source, frames: mpsc::Sender<StreamItem>, told: CancellationToken) -> Self {
+        let Source { broker, tap, codec, token } = source;
+        let nothing = empty(&tap, Properties::default());
+        Self {
+            broker,
+            tap,
+            codec,
+            token,
+            frames,
+            told,
+            last_frame: Instant::now(),
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            prefetch: PREFETCH_MIN,
+            seek: None,
+            passed: Vec::new(),
+            passed_bytes: 0,
+            passed_at: Instant::now(),
+            sign: None,
+            last_gap: None,
+            nothing: Arc::new(nothing),
+        }
+    }
+
+    /// Runs until the client goes, or is elsewhere, or the daemon stops.
+    pub(super) async fn run(mut self, seen: Seen, resumed: bool) {
+        telemetry::stream_opened();
+        match self.work(seen, resumed).await {
+            End::Told => tracing::debug!(stream = self.token, "stream ended: its client goes on elsewhere"),
+            End::Client(why) => tracing::debug!(stream = self.token, why, "stream ended"),
+            End::Broker(why) => tracing::warn!(stream = self.token, why, "stream ended; its client may come back"),
+        }
+        telemetry::stream_closed();
+    }
+
+    async fn work(&mut self, seen: Seen, resumed: bool) -> End {
+        let ready = StreamReady {
+            stream: self.token.clone(),
+            resumed,
+            exchange: self.tap.exchange.to_string(),
+            patterns: self.tap.keys.iter().map(ToString::to_string).collect(),
+            expires_s: self.tap.expires.as_secs(),
+        };
+        let id = match (&seen, resumed) {
+            (Seen::UpTo(mark), true) => format!("{}.{mark}", self.token),
+            (Seen::UpTo(_) | Seen::Everything | Seen::Nothing, _) => format!("{}.0", self.token),
+        };
+        if let Err(end) = self.send(StreamItem::Ready(id, ready)).await {
+            return end;
+        }
+        if seen != Seen::Everything && !resumed {
+            let detail = "the queue of this stream is gone: what came after the last event id is not known".to_owned();
+            if let Err(end) = self.send(StreamItem::Gap(StreamGap { reason: "expired", detail })).await {
+                return end;
+            }
+        }
+        if let (Seen::UpTo(mark), true) = (seen, resumed) {
+            self.seek = Some(Seek { mark, is_seen: true });
+        }
+        if resumed && let Err(why) = self.announce().await {
+            return End::Broker(why);
+        }
+        loop {
+            let why = match self.consume().await {
+                Ok(why) => why,
+                Err(end) => return end,
+            };
+            // The client keeps its connection: what is unacknowledged comes again, and what it got is passed over.
+            tracing::debug!(stream = self.token, why, "a stream's subscription ended; it is made again");
+            if let Some(last) = self.sent.back() {
+                self.seek = Some(Seek { mark: last.mark.clone(), is_seen: false });
+            }
+            self.forget();
+            tokio::select! {
+                () = self.told.cancelled() => return End::Told,
+                () = self.frames.closed() => return End::Client("the client has gone"),
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+            if let Ok(None) = self.broker.tap_consumers(&self.tap).await {
+                return End::Broker("its queue was deleted".to_owned());
+            }
+            if self.last_frame.elapsed() >= KEEP_ALIVE
+                && let Err(end) = self.send(StreamItem::KeepAlive).await
+            {
+                return end;
+            }
+        }
+    }
+
+    /// Leaves a sign in the queue. A connection that this client has left, on whichever daemon, reads it as soon as it has
+    /// nothing else to do, and ends; until then the broker gives us nothing.
+    async fn announce(&mut self) -> Result<(), String> {
+        if self.broker.is_atomic() {
+            return Ok(());
+        }
+        let sign = Uuid::now_v7().to_string();
+        let properties =
+            Properties { message_id: Some(sign.clone()), kind: Some(TAKEOVER.to_owned()), ..Properties::default() };
+        let sign_of_us = Publication::now(empty(&self.tap, properties), false);
+        let published = self.broker.publish(vec![sign_of_us]).await;
+        let _receipt = published.map_err(|error| error.to_string())?;
+        self.sign = Some((sign, false));
+        Ok(())
+    }
+
+    /// Reads the queue until the subscription is lost.
+    async fn consume(&mut self) -> Result<String, End> {
+        let mut lost = match self.broker.hold_tap(&self.tap, &format!("{}-lost", self.token)).await {
+            Ok(lost) => lost,
+            Err(error) => return Ok(error.to_string()),
+        };
+        let ended = match self.alone().await {
+            Ok(mut queue) => {
+                let ended = self.pump(&mut queue, &mut lost).await;
+                // What is sent and not acknowledged is in the queue again before another may read it.
+                let _again_then = queue.close().await;
+                ended
+            }
+            Err(why) => Ok(why),
+        };
+        let _again_then = lost.close().await;
+        ended
+    }
+
+    /// The queue, when the broker has noticed that the connection before has gone.
+    async fn alone(&self) -> Result<Subscription, String> {
+        match self.broker.tap_consumers(&self.tap).await {
+            Ok(Some(0)) => {}
+            Ok(Some(_)) => return Err("another connection still reads this stream".to_owned()),
+            Ok(None) => return Err("the queue is gone".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        }
+        let subscribed = self.broker.subscribe(&self.tap.queue, self.prefetch, &self.token).await;
+        subscribed.map_err(|error| error.to_string())
+    }
+
+    async fn pump(&mut self, queue: &mut Subscription, lost: &mut Subscription) -> Result<String, End> {
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            enum Happened {
+                Came(Next),
+                Lost(Next),
+                Quiet,
+                Look,
+            }
+            let is_seeking = !self.passed.is_empty();
+            let quiet_at = if is_seeking { self.passed_at + CAME_AGAIN_WITHIN } else { self.last_frame + KEEP_ALIVE };
+            let gap_due = self.last_gap.is_none_or(|at| at.elapsed() >= GAPS_EVERY);
+            let happened = tokio::select! {
+                () = self.told.cancelled() => return Err(End::Told),
+                () = self.frames.closed() => return Err(End::Client("the client has gone")),
+                next = queue.next() => Happened::Came(next),
+                next = lost.next(), if gap_due => Happened::Lost(next),
+                () = tokio::time::sleep_until(quiet_at) => Happened::Quiet,
+                _ = look.tick() => Happened::Look,
+            };
+            match happened {
+                Happened::Came(Next::Ended(why)) | Happened::Lost(Next::Ended(why)) => return Ok(why),
+                Happened::Came(Next::Delivery(delivery)) => {
+                    self.take(delivery).await?;
+                    self.widen(queue).await;
+                }
+                Happened::Lost(Next::Delivery(delivery)) => {
+                    self.last_gap = Some(Instant::now());
+                    delivery.settle(Settlement::Ack(Receipt::of_nothing()));
+                    let detail = "more events came than are kept for a client that takes none".to_owned();
+                    self.send(StreamItem::Gap(StreamGap { reason: "overflow", detail })).await?;
+                }
+                Happened::Quiet if is_seeking => self.give_up_seeking().await?,
+                Happened::Quiet => self.send(StreamItem::KeepAlive).await?,
+                Happened::Look => self.release(),
+            }
+        }
+    }
+
+    async fn take(&mut self, delivery: Delivery) -> Result<(), End> {
+        if delivery.message.properties.kind.as_deref() == Some(TAKEOVER) && delivery.message.exchange.is_default() {
+            return self.take_sign(delivery);
+        }
+        let mark = event::mark(&delivery.message);
+        let Some(seek) = &self.seek else {
+            return self.show(delivery, mark).await;
+        };
+        if mark == seek.mark {
+            let is_seen = seek.is_seen;
+            self.seek = None;
+            self.passed_bytes = 0;
+            for (passed, mark) in std::mem::take(&mut self.passed) {
+                if is_seen { passed.settle(Settlement::Ack(Receipt::of_nothing())) } else { self.note(passed, mark) }
+            }
+            // Kept, because the client may come back here once more.
+            self.note(delivery, mark);
+            return Ok(());
+        }
+        if delivery.redelivered || self.passed.is_empty() {
+            self.passed_at = Instant::now();
+        }
+        self.passed_bytes += delivery.message.body.len() + FRAME_BYTES;
+        self.passed.push((delivery, mark));
+        if self.passed_at.elapsed() >= CAME_AGAIN_WITHIN || self.passed_bytes > 2 * LAG_BYTES {
+            self.give_up_seeking().await?;
+        }
+        Ok(())
+    }
+
+    /// Signs before ours are of connections that came before us.
+    fn take_sign(&mut self, delivery: Delivery) -> Result<(), End> {
+        let id = delivery.message.properties.message_id.as_deref();
+        match &mut self.sign {
+            Some((ours, is_reached)) if Some(ours.as_str()) == id => *is_reached = true,
+            Some((_, false)) => {}
+            // Not acknowledged: who left it knows by it that all before it came earlier.
+            Some((_, true)) | None => return Err(End::Told),
+        }
+        delivery.settle(Settlement::Ack(Receipt::of_nothing()));
+        Ok(())
+    }
+
+    /// What the client saw last does not come again: all that came is new to it, and perhaps not all that is new came.
+    async fn give_up_seeking(&mut self) -> Result<(), End> {
+        self.seek = None;
+        let detail =
+            "the last event id is of an event that is no longer kept; some that followed may be missing".to_owned();
+        self.send(StreamItem::Gap(StreamGap { reason: "passed", detail })).await?;
+        self.passed_bytes = 0;
+        for (delivery, mark) in std::mem::take(&mut self.passed) {
+            self.show(delivery, mark).await?;
+        }
+        Ok(())
+    }
+
+    async fn show(&mut self, delivery: Delivery, mark: String) -> Result<(), End> {
+        if let Some(event) = event::event(self.codec, &delivery.message) {
+            let id = format!("{}.{mark}", self.token);
+            self.send(StreamItem::Event(id, Box::new(event))).await?;
+            telemetry::stream_sent();
+        }
+        self.note(delivery, mark);
+        self.release();
+        Ok(())
+    }
+
+    fn note(&mut self, mut delivery: Delivery, mark: String) {
+        let bytes = delivery.message.body.len() + FRAME_BYTES;
+        delivery.message = self.nothing.clone();
+        self.sent_bytes += bytes;
+        self.sent.push_back(Sent { delivery, bytes, at: Instant::now(), mark });
+    }
+
+    /// Acknowledges what has certainly been seen, or was sent so long ago that it would be gone for an absent client too.
+    fn release(&mut self) {
+        while self.sent.len() > 1
+            && let Some(first) = self.sent.front()
+            && (self.sent_bytes - first.bytes > LAG_BYTES
+                || first.at.elapsed() >= self.tap.expires
+                || self.sent.len() + 2 * PREFETCH_LEFT > usize::from(PREFETCH_MAX))
+            && let Some(first) = self.sent.pop_front()
+        {
+            self.sent_bytes -= first.bytes;
+            first.delivery.settle(Settlement::Ack(Receipt::of_nothing()));
+        }
+    }
+
+    /// What is lost with its subscription comes again with the next one.
+    fn forget(&mut self) {
+        self.sent.clear();
+        self.sent_bytes = 0;
+        self.passed.clear();
+        self.passed_bytes = 0;
+    }
+
+    /// Makes room for more unacknowledged events while they do not make up the lag.
+    async fn widen(&mut self, queue: &mut Subscription) {
+        let held = self.sent.len() + self.passed.len();
+        if held + PREFETCH_LEFT >= usize::from(self.prefetch) && self.prefetch < PREFETCH_MAX {
+            let wider = self.prefetch.saturating_mul(2);
+            if queue.resize(wider).await.is_ok() {
+                self.prefetch = wider;
+            }
+        }
+    }
+
+    async fn send(&mut self, item: StreamItem) -> Result<(), End> {
+        let sent = tokio::select! {
+            () = self.told.cancelled() => return Err(End::Told),
+            sent = self.frames.send_timeout(item, STALLED_AFTER) => sent,
+        };
+        self.last_frame = Instant::now();
+        match sent {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(End::Client("the client takes nothing")),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(End::Client("the client has gone")),
+        }
+    }
+}
+
+/// A message to the stream's queue that says nothing by its body.
+fn empty(tap: &Tap, properties: Properties) -> Message {
+    let exchange = ExchangeName::default_exchange();
+    Message { exchange, routing_key: tap.queue.as_key(), properties, body: bytes::Bytes::new() }
+}

@@ -1,0 +1,168 @@
+//! `examples/event-broker`, from its own files and its own environment variables.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use trunkline::broker::Publication;
+use trunkline::config::{self, Sources};
+use trunkline::event::Message;
+use trunkline_support::Daemon;
+use trunkline_support::rabbitmq::Node;
+
+use crate::bench::{BINARY, Bench, drain, metric};
+use crate::http::sse::Client;
+
+/// As the mission has them, but for the pool: one at a time, so that an order can be seen.
+const ENVIRONMENT: [(&str, &str); 5] = [
+    ("QUEUE_TTL", "86400000"),
+    ("QUEUE_MAX_LENGTH", "10000"),
+    ("WORKER_PREFETCH_COUNT", "10"),
+    ("WORKER_POOL_SIZE", "1"),
+    ("BATCH_SIZE", "4"),
+];
+
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/event-broker")
+}
+
+fn environment() -> Vec<(&'static str, String)> {
+    let plugins = ("PLUGIN_DIR", trunkline_support::plugins().display().to_string());
+    ENVIRONMENT.iter().map(|(name, value)| (*name, (*value).to_owned())).chain([plugins]).collect()
+}
+
+async fn start(bench: &Bench) -> Daemon {
+    let environment = environment();
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let file = example().join("routes.toml");
+    Daemon::start_with(BINARY, &file, &bench.state(), &bench.broker, &environment).await.expect("it starts")
+}
+
+/// The broker with the example's queues; the embedded one only while no daemon has it.
+async fn open(bench: &Bench) -> trunkline::broker::Broker {
+    let sources = Sources {
+        file: example().join("routes.toml"),
+        environment: environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        broker_url: Some(bench.broker.clone()),
+        listen: None,
+        state_dir: Some(bench.state()),
+        insecure: false,
+    };
+    let config = config::load(&sources).unwrap_or_else(|rejected| panic!("{}", rejected.render(false))).config;
+    let queue = &config.topology.queues[&bench.queue("events")];
+    assert_eq!((queue.ttl.map(|ttl| ttl.as_secs()), queue.max_length), (Some(86_400), Some(10_000)));
+    assert_eq!((queue.prefetch, queue.max_priority), (10, Some(10)));
+    let topology = std::sync::Arc::new(config.topology);
+    let broker = trunkline::broker::Broker::open(&config.broker, topology, &config.state_dir).await.expect("it opens");
+    broker.status().wait_for(|status| status.connected).await.expect("the broker is there");
+    broker
+}
+
+/// An event of the queue as the API would publish it.
+fn waiting(kind: &str, id: &str, priority: u8) -> Publication {
+    let mut publication = crate::bench::message("event-broker", &format!("events.{kind}"), id, "{\"name\":\"n\"}");
+    let properties = &mut publication.message.properties;
+    properties.kind = Some(kind.to_owned());
+    properties.content_type = Some("application/json".to_owned());
+    properties.priority = Some(priority);
+    properties.headers.set("trunkline-tenant", "org-1");
+    publication
+}
+
+fn batch(message: &Message) -> Value {
+    serde_json::from_slice(&message.body).expect("JSON")
+}
+
+fn ids(batch: &Value) -> Vec<&str> {
+    batch["events"].as_array().expect("events").iter().map(|event| event["id"].as_str().expect("an id")).collect()
+}
+
+fn acknowledged(route: &str) -> String {
+    format!("trunkline_messages_settled_total{{route=\"{route}\",outcome=\"ack\"}}")
+}
+
+async fn its_story(bench: Bench) {
+    // What waits is handled by priority, and gathered in that order.
+    let broker = open(&bench).await;
+    for (id, priority) in [("low", 1), ("middle", 5), ("high", 9), ("highest", 10)] {
+        let _receipt = broker.publish(vec![waiting("voice", id, priority)]).await.expect("confirmed");
+    }
+    broker.close(std::time::Duration::from_secs(5)).await;
+    drop(broker);
+
+    let daemon = start(&bench).await;
+    let client = Client::open(&daemon, "/api/v1/events/stream?pattern=batch,events.%23", None).is_ready().await;
+    metric(&daemon, &acknowledged("consumer"), |count| count >= 4.0).await;
+
+    // Each type's sample goes in, with the priority of its type, and one of another organisation.
+    let mut samples: Vec<PathBuf> =
+        std::fs::read_dir(example().join("events")).expect("samples").map(|entry| entry.expect("one").path()).collect();
+    samples.sort();
+    assert_eq!(samples.len(), 5);
+    for sample in &samples {
+        let text = std::fs::read_to_string(sample).expect("a file");
+        let event: Value = serde_json::from_str(&text).expect("JSON");
+        let kind = event["type"].as_str().expect("a type");
+        let (status, answer) = daemon.post("/api/v1/events", &text);
+        assert_eq!((status, &answer["routed"]), (202, &json!(true)), "{answer}");
+        assert_eq!(answer["routing_key"], format!("events.{kind}"));
+    }
+    let foreign = json!({ "type": "voice", "id": "foreign", "organizationId": "org-2", "data": { "call_id": "c" } });
+    assert_eq!(daemon.post("/api/v1/events", &foreign.to_string()).0, 202);
+    // The same event twice is in one batch.
+    let again = std::fs::read_to_string(&samples[0]).expect("a file");
+    assert_eq!(daemon.post("/api/v1/events", &again).0, 202);
+    metric(&daemon, &acknowledged("consumer"), |count| count >= 10.0).await;
+
+    // One batch was full; six more are closed by their timers: five types of org-1, and one of org-2.
+    let batches = |client: &Client| client.events().iter().filter(|event| event.data["type"] == "batch").count();
+    trunkline_support::eventually("seven batches", || {
+        let found = (batches(&client) >= 6).then_some(());
+        async move { found }
+    })
+    .await;
+    assert_eq!(client.events().iter().filter(|event| event.data["routing_key"] == "events.voice").count(), 3);
+    metric(&daemon, &acknowledged("batch-timers"), |count| count >= 14.0).await;
+    assert!(daemon.terminate().await.success());
+
+    let broker = open(&bench).await;
+    let taken = drain(&broker, &bench.queue("batches"), 7).await;
+    assert_eq!(taken.len(), 7);
+    let tenant = |message: &Message| message.properties.headers.text("trunkline-tenant").map(str::to_owned);
+    let full = batch(&taken[0]);
+    assert_eq!((&full["reason"], ids(&full)), (&json!("size"), vec!["highest", "high", "middle", "low"]));
+    let mut rest: Vec<(String, String, Vec<String>)> = taken[1..]
+        .iter()
+        .map(|message| {
+            let batch = batch(message);
+            assert_eq!(batch["reason"], "time");
+            let ids = ids(&batch).into_iter().map(str::to_owned).collect();
+            (tenant(message).expect("a tenant"), batch["type"].as_str().expect("a type").to_owned(), ids)
+        })
+        .collect();
+    rest.sort();
+    let expected = [
+        ("org-1", "custom", "event-broker-sample-5"),
+        ("org-1", "notification", "event-broker-sample-4"),
+        ("org-1", "system", "event-broker-sample-3"),
+        ("org-1", "user", "event-broker-sample-2"),
+        ("org-1", "voice", "event-broker-sample-1"),
+        ("org-2", "voice", "foreign"),
+    ];
+    let expected = expected.map(|(tenant, kind, id)| (tenant.to_owned(), kind.to_owned(), vec![id.to_owned()]));
+    assert_eq!(rest, expected);
+    for queue in ["events", "events.dlq", "batch-timers", "batch-timers.dlq"] {
+        assert_eq!(drain(&broker, &bench.queue(queue), 0).await.len(), 0, "{queue}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_story_on_the_embedded_broker() {
+    its_story(Bench::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_story_on_rabbitmq() {
+    // Its names are its own, so that it needs a node of its own.
+    let node = Node::start().expect("a node of its own");
+    its_story(Bench::on(node.url())).await;
+}
