@@ -17,6 +17,8 @@
 //! anything over. Natively it is an ordinary function, tested with [`testing`].
 
 pub mod config;
+#[cfg(feature = "kv")]
+pub mod document;
 mod emission;
 mod event;
 mod failure;
