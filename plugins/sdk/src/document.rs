@@ -105,6 +105,16 @@ impl<T: Default + Serialize + DeserializeOwned> Document<T> {
         Self { key: key.into(), ids_max: IDS, answers_max: ANSWERS, value: PhantomData }
     }
 
+    /// One of `shards` documents, chosen by a name: for small things that come without end, such as calls. A list that
+    /// drops its oldest in each of them takes a bounded number of keys.
+    pub fn sharded(key: &str, name: &str, shards: u64) -> Self {
+        // FNV-1a: the same in every version and on every machine, as what is kept has to be found again.
+        let hash = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Self::new(format!("{key}/{}", hash % shards.max(1)))
+    }
+
     /// Remembers the last so many ids, and the answers of the last so many of these. Both are read and written with
     /// every event.
     #[must_use]
@@ -218,6 +228,14 @@ mod tests {
         assert_eq!(add(&document, "a", 0), Applied::First(5), "three ids are remembered, and it was the fourth");
         let none = Document::new("none").remember(0, 0);
         assert_eq!((add(&none, "a", 0), add(&none, "a", 0)), (Applied::First(1), Applied::First(2)));
+    }
+
+    #[test]
+    fn shards_are_few_and_stay_where_they_are() {
+        let shard = |name: &str| Document::<u8>::sharded("calls", name, 8).key;
+        assert_eq!((shard(""), shard("a"), shard("c-1")), ("calls/5".into(), "calls/4".into(), shard("c-1")));
+        let all = (0..200).map(|number| shard(&number.to_string())).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(all.len(), 8);
     }
 
     #[test]

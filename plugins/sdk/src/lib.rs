@@ -28,6 +28,7 @@ pub mod http;
 pub mod kv;
 pub mod log;
 pub mod testing;
+pub mod time;
 
 pub use emission::Emission;
 pub use event::Event;
