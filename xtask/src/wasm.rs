@@ -12,7 +12,21 @@ use crate::strip::strip;
 const TARGET: &str = "wasm32-wasip2";
 
 /// The plugins that we ship.
-pub const PLUGINS: [&str; 4] = ["callback-task", "sentiment-alert", "campaign-optimizer", "grading-dispatcher"];
+pub const PLUGINS: &[&str] = &[
+    "callback-task",
+    "sentiment-alert",
+    "campaign-optimizer",
+    "grading-dispatcher",
+    "callback-time",
+    "reminder",
+    "crm-history",
+    "call-metrics",
+    "transcript-review",
+    "escalation",
+    "quality-flag",
+    "campaign-sequence",
+    "campaign-report",
+];
 
 /// The components of the tests: the folders of `tests/guests`.
 ///
