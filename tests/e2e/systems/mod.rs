@@ -1,0 +1,4 @@
+//! The systems of `examples/`, each with its own routes.toml, played from beginning to end on both brokers.
+
+mod clients;
+mod voice;
