@@ -1,10 +1,13 @@
 //! A call-back task gets its time: so long after it was asked for, within business hours. `planning.task.updated` says it
-//! at once, `planning.task.due` comes at that time.
+//! at once, `planning.task.due` comes at that time. Kept for each organisation: what was suggested lately, because a task that is
+//! published again has another time, and must not get another call-back.
 
 mod hours;
 
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use trunkline_plugin::document::Document;
 use trunkline_plugin::time::{Offset, Timestamp};
 use trunkline_plugin::{Emission, Event, Failure, config, handler};
 
@@ -14,6 +17,9 @@ use hours::Hours;
 const AFTER: Duration = Duration::from_secs(2 * 3600);
 /// With a week's pause for closed days this stays below the thirty days that an emission can be delayed.
 const AFTER_MAX: Duration = Duration::from_secs(20 * 24 * 3600);
+/// With `IDS` the last 16 000 suggestions or so are known.
+const SHARDS: u64 = 64;
+const IDS: usize = 256;
 /// Nobody calls at 10:07:23; config `round`.
 const ROUND: Duration = Duration::from_secs(300);
 
@@ -63,10 +69,14 @@ struct Due<'a> {
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let task: Task = event.json()?;
     let Some(call_id) = task.source.call_id.as_deref() else { return Ok(Vec::new()) };
-    // The event's own time: a retry tomorrow must suggest the same.
     let asked = event.time.as_deref().and_then(Timestamp::parse);
     let asked = asked.ok_or_else(|| Failure::reject(format!("{}: no time that is RFC 3339", event.kind)))?;
     let (at, offset) = suggest(asked)?;
+    // All are remembered with their answers, so none is forgotten before its id.
+    let suggested: Document<()> = Document::sharded("suggested", &event.id, SHARDS).remember(IDS, IDS);
+    let Some(at) = suggested.apply(&event.id, |()| Ok(at.millis()))?.answer().map(Timestamp::from_millis) else {
+        return Ok(Vec::new());
+    };
     let (organization_id, user_id) = (event.tenant.as_deref(), event.user.as_deref());
     let title = task.title.as_str();
     let updated = Updated {

@@ -3,10 +3,11 @@ use trunkline_plugin::testing;
 
 use super::*;
 
+/// Each time another task.
 fn task(time: &str) -> Event {
     let data =
         json!({ "title": "Call back: c-1", "source": { "event_id": "e-0", "call_id": "c-1" }, "priority": "high" });
-    Event { time: Some(time.to_owned()), ..testing::event("planning.task.created", &data) }
+    Event { id: time.to_owned(), time: Some(time.to_owned()), ..testing::event("planning.task.created", &data) }
 }
 
 fn suggested(time: &str) -> String {
@@ -15,7 +16,7 @@ fn suggested(time: &str) -> String {
     let (updated, due): (Value, Value) = (emitted[0].read().expect("JSON"), emitted[1].read().expect("JSON"));
     assert_eq!(updated["call_back_at"], due["due_at"]);
     for data in [&updated, &due] {
-        assert_eq!((&data["task_id"], &data["call_id"]), (&json!("event-1"), &json!("c-1")));
+        assert_eq!((&data["task_id"], &data["call_id"]), (&json!(time), &json!("c-1")));
         assert_eq!((&data["organization_id"], &data["user_id"]), (&json!("org-1"), &json!("user-1")));
     }
     updated["call_back_at_local"].as_str().expect("a time").to_owned()
@@ -72,6 +73,14 @@ fn the_due_task_waits_until_then() {
     assert!((3_590_000..=3_600_000).contains(&wait), "{wait}");
     let late = handle(task("2020-01-01T00:00:00Z")).expect("a suggestion");
     assert_eq!(late[1].deliver_after_ms, Some(0), "what is late comes at once");
+}
+
+#[test]
+fn a_task_that_is_published_again_keeps_its_time() {
+    let first = handle(task("2026-11-20T09:00:00Z")).expect("a suggestion");
+    let again = Event { time: Some("2026-11-20T09:30:00Z".to_owned()), ..task("2026-11-20T09:00:00Z") };
+    let again = handle(again).expect("a suggestion");
+    assert_eq!((&again[0].data, &again[1].data), (&first[0].data, &first[1].data));
 }
 
 #[test]
