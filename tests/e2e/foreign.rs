@@ -72,7 +72,7 @@ async fn aio_pika_publishes_a_call_and_receives_the_task() {
 /// An interpreter with a package, in `target/`, made once.
 pub fn python_with(package: &str) -> PathBuf {
     let home = trunkline_support::plugins().parent().expect("target").join("python");
-    // Tests run side by side, and share it.
+    // Tests run side by side, and so may several cargos.
     let lock = std::fs::File::create(home.with_extension("lock")).expect("a file");
     lock.lock().expect("locked");
     let python = home.join("bin/python");
@@ -92,6 +92,7 @@ fn make_environment(home: &Path) {
     run(Command::new("python3").args(["-m", "venv"]).arg(home));
 }
 
+/// Runs a command to its end, which has to be a good one.
 pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     check_bindings(&root)?;
     let (plugins, guests) = (root.join("target/plugins"), root.join("target/guests"));
-    xtask::wasm::build(&xtask::wasm::PLUGINS, &plugins)?;
+    xtask::wasm::build(xtask::wasm::PLUGINS, &plugins)?;
     let names = xtask::wasm::guests()?;
     xtask::wasm::build(&names.iter().map(String::as_str).collect::<Vec<_>>(), &guests)?;
     println!("cargo::rustc-env=PLUGINS_DIR={}", plugins.display());

@@ -18,7 +18,7 @@ const LINES_MAX: usize = 10_000;
 /// Builds the plugins into `target/plugins`.
 pub(crate) fn build_plugins() -> Result<PathBuf> {
     let out = root().join("target/plugins");
-    wasm::build(&wasm::PLUGINS, &out)?;
+    wasm::build(wasm::PLUGINS, &out)?;
     Ok(out)
 }
 

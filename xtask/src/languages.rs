@@ -88,11 +88,7 @@ fn prepare(language: &str, folder: &Path) -> Result<()> {
 
 /// `node_modules` beside the plugins' folders, where Node.js looks for it, from the template's own lock file.
 fn js(folder: &Path) -> Result<()> {
-    let has =
-        |tool: &str| Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
-    if !has("node") || !has("npm") {
-        apt::install(&["nodejs", "npm"], "no Node.js: install node (18 or newer) and npm")?;
-    }
+    ensure_node()?;
     let home = home().join("js");
     let lock = std::fs::read_to_string(root().join("plugins/templates/js/package-lock.json"))?;
     let stamp = home.join("node_modules/.trunkline");
@@ -123,6 +119,19 @@ fn python(folder: &Path) -> Result<()> {
     }
     std::os::unix::fs::symlink(&venv, folder.join("venv"))?;
     Ok(())
+}
+
+/// Makes sure that there are Node.js and npm.
+///
+/// # Errors
+/// When they are not there and cannot be installed.
+pub fn ensure_node() -> Result<()> {
+    let has =
+        |tool: &str| Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
+    if has("node") && has("npm") {
+        return Ok(());
+    }
+    apt::install(&["nodejs", "npm"], "no Node.js: install node (18 or newer) and npm")
 }
 
 /// Makes sure that `python3 -m venv` works; Debian has it in a package of its own.

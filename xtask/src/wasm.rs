@@ -12,8 +12,22 @@ use crate::strip::strip;
 const TARGET: &str = "wasm32-wasip2";
 
 /// The plugins that we ship.
-pub const PLUGINS: [&str; 5] =
-    ["batcher", "callback-task", "sentiment-alert", "campaign-optimizer", "grading-dispatcher"];
+pub const PLUGINS: &[&str] = &[
+    "batcher",
+    "callback-task",
+    "sentiment-alert",
+    "campaign-optimizer",
+    "grading-dispatcher",
+    "callback-time",
+    "reminder",
+    "crm-history",
+    "call-metrics",
+    "transcript-review",
+    "escalation",
+    "quality-flag",
+    "campaign-sequence",
+    "campaign-report",
+];
 
 /// The components of the tests: the folders of `tests/guests`.
 ///

@@ -37,6 +37,7 @@ files! {
     "src/lib.rs" <- "plugins/sdk/src/lib.rs",
     "src/log.rs" <- "plugins/sdk/src/log.rs",
     "src/testing.rs" <- "plugins/sdk/src/testing.rs",
+    "src/time.rs" <- "plugins/sdk/src/time.rs",
 }
 
 files! {

@@ -17,6 +17,8 @@
 //! anything over. Natively it is an ordinary function, tested with [`testing`].
 
 pub mod config;
+#[cfg(feature = "kv")]
+pub mod document;
 mod emission;
 mod event;
 mod failure;
@@ -26,6 +28,7 @@ pub mod http;
 pub mod kv;
 pub mod log;
 pub mod testing;
+pub mod time;
 
 pub use emission::Emission;
 pub use event::Event;

@@ -1,3 +1,5 @@
-//! The systems of `examples/`, each from its own files, on both brokers.
+//! The systems of `examples/`, each with its own routes.toml, played from beginning to end on both brokers.
 
+mod clients;
 mod event_broker;
+mod voice;

@@ -1,0 +1,108 @@
+//! One very negative call is an alert; several within a while are something else: the n-th within a window escalates, and the
+//! count begins anew. Kept for each organisation: the calls below the threshold within the window.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use trunkline_plugin::document::Document;
+use trunkline_plugin::time::Timestamp;
+use trunkline_plugin::{Emission, Event, Failure, config, handler};
+
+/// Below this, unless config `threshold` says otherwise.
+const THRESHOLD: f64 = -0.5;
+/// So many calls, config `count`.
+const COUNT: f64 = 3.0;
+const COUNT_MAX: f64 = 100.0;
+/// Within this time of each other, config `window`.
+const WINDOW: Duration = Duration::from_secs(3600);
+
+#[derive(Deserialize)]
+struct SentimentAnalyzed {
+    call_id: String,
+    /// -1 to 1.
+    score: f64,
+}
+
+/// A very negative call.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+struct Call {
+    call_id: String,
+    /// RFC 3339, UTC.
+    at: String,
+    score: f64,
+}
+
+#[derive(Serialize)]
+struct Escalation<'a> {
+    calls: &'a [Call],
+    count: usize,
+    window_s: u64,
+    threshold: f64,
+    worst_score: f64,
+    message: String,
+    organization_id: Option<&'a str>,
+}
+
+/// One escalation when this call is the n-th, else nothing.
+#[handler(
+    description = "Escalates when very negative calls come in numbers",
+    takes = ["sentiment.analyzed"],
+    emits = ["supervisor.escalation.created"]
+)]
+fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
+    let SentimentAnalyzed { call_id, score } = event.json()?;
+    if !(-1.0..=1.0).contains(&score) {
+        return Err(Failure::reject("sentiment.analyzed: `score` is not between -1 and 1"));
+    }
+    let threshold = config::number("threshold", THRESHOLD)?;
+    if score >= threshold {
+        return Ok(Vec::new());
+    }
+    let window = config::duration("window", WINDOW)?;
+    let count = count()?;
+    // The event's own time and not the clock: what is delivered late is not counted with the calls of today.
+    let at = event.time.as_deref().and_then(Timestamp::parse);
+    let at = at.ok_or_else(|| Failure::reject(format!("{}: no time that is RFC 3339", event.kind)))?;
+    let call = Call { call_id, at: at.to_string(), score };
+    let applied =
+        Document::new("calls").apply(&event.id, |calls: &mut Vec<Call>| Ok(add(calls, &call, window, count)))?;
+    // A call that is no more than counted was counted before, too: nothing follows from it.
+    let Some(calls) = applied.answer().flatten() else { return Ok(Vec::new()) };
+    let escalation = Escalation {
+        count: calls.len(),
+        window_s: window.as_secs(),
+        threshold,
+        worst_score: calls.iter().map(|call| call.score).fold(0.0, f64::min),
+        message: format!("{} very negative calls within {} minutes.", calls.len(), window.as_secs() / 60),
+        organization_id: event.tenant.as_deref(),
+        calls: &calls,
+    };
+    Ok(vec![Emission::json("supervisor.escalation.created", &escalation)?])
+}
+
+fn count() -> Result<usize, Failure> {
+    let count = config::number("count", COUNT)?;
+    if !(1.0..=COUNT_MAX).contains(&count) || count.fract() != 0.0 {
+        return Err(Failure::retry("config \"count\" is no whole number from 1 to 100"));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number from 1 to 100")]
+    Ok(count as usize)
+}
+
+/// Adds a call and drops what is out of the window; all calls, which are no longer kept, when they are enough.
+fn add(calls: &mut Vec<Call>, call: &Call, window: Duration, count: usize) -> Option<Vec<Call>> {
+    // A call that is analysed again counts once, as it was seen last.
+    calls.retain(|known| known.call_id != call.call_id);
+    calls.push(call.clone());
+    let time = |call: &Call| Timestamp::parse(&call.at);
+    let newest = calls.iter().filter_map(time).max();
+    calls.retain(|call| match (time(call), newest) {
+        (Some(time), Some(newest)) => newest.since(time) < window,
+        (None, _) | (_, None) => false,
+    });
+    calls.sort_by_key(time);
+    (calls.len() >= count).then(|| std::mem::take(calls))
+}
+
+#[cfg(test)]
+mod tests;

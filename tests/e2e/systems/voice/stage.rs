@@ -1,0 +1,267 @@
+//! The daemon with the example's routes, somebody who publishes, and somebody who sees what comes of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use trunkline::broker::Publication;
+use trunkline_support::{Daemon, eventually};
+
+use super::{FIRST, SECOND};
+use crate::bench::{BINARY, Bench, message};
+use crate::systems::clients::{Client, Library};
+
+const EXCHANGE: &str = "ocelot.events";
+const DEDUPE: &str = "dedupe = \"24h\"\n";
+/// From the task to the call-back, which is rounded up to the second.
+pub const AFTER_MS: i128 = 3000;
+
+/// The routes that take a type.
+const ROUTES: [(&str, &[&str]); 6] = [
+    ("call.started", &["crm-started", "metrics-started"]),
+    ("call.ended", &["callback-tasks", "crm-ended", "metrics-ended"]),
+    ("call.transcribed", &["crm-transcribed", "transcript-reviews"]),
+    ("sentiment.analyzed", &["crm-sentiment", "escalations", "quality-flags", "supervisor-alerts"]),
+    ("campaign.completed", &["campaign-optimizer", "campaign-reports", "campaign-sequence"]),
+    ("campaign.sequence.defined", &["campaign-sequence-defined"]),
+];
+
+enum Witness {
+    /// On the embedded broker: the daemons' logs, whose lines tell what was emitted; here those of daemons that ended.
+    Logs(Vec<Value>),
+    /// On RabbitMQ.
+    Clients { producer: Client, consumer: Client },
+}
+
+pub struct Stage {
+    bench: Bench,
+    daemon: Option<Daemon>,
+    witness: Witness,
+    drops_repetitions: bool,
+    /// How many events each route is to have settled since the daemon began.
+    expected: BTreeMap<&'static str, u64>,
+}
+
+pub fn folder() -> PathBuf {
+    xtask::root().join("examples/voice-by-kraliki")
+}
+
+/// The envelopes of `story`, in order.
+pub fn story() -> Vec<Value> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder().join("story"))
+        .expect("a folder")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
+    files.sort();
+    let read = |file: &PathBuf| serde_json::from_slice(&std::fs::read(file).expect("a file")).expect("JSON");
+    let events: Vec<Value> = files.iter().map(read).collect();
+    assert_eq!(events.len(), 13);
+    events
+}
+
+/// An event of the story as one of an organisation.
+fn of(organization: &str, event: &Value) -> Value {
+    let mut event = event.clone();
+    event["id"] = json!(format!("{organization}-{}", event["id"].as_str().expect("an id")));
+    event["organizationId"] = json!(organization);
+    event
+}
+
+fn key(event: &Value) -> String {
+    format!("comms.{}", event["type"].as_str().expect("a type"))
+}
+
+impl Stage {
+    /// With `dedupe` the file is taken as it lies there, else without that line.
+    pub async fn embedded(bench: Bench, dedupe: bool) -> Self {
+        Self::new(bench, dedupe, Witness::Logs(Vec::new())).await
+    }
+
+    /// With what the producer and what the consumer is written in.
+    pub async fn amqp(bench: Bench, dedupe: bool, (producer, consumer): (Library, Library)) -> Self {
+        let broker = bench.broker.clone();
+        let mut stage = Self::new(bench, dedupe, Witness::Logs(Vec::new())).await;
+        let producer = Client::producer(producer, &broker, EXCHANGE).await;
+        let consumer = Client::consumer(consumer, &broker, EXCHANGE).await;
+        stage.witness = Witness::Clients { producer, consumer };
+        stage
+    }
+
+    async fn new(bench: Bench, drops_repetitions: bool, witness: Witness) -> Self {
+        let mut stage = Self { bench, daemon: None, witness, drops_repetitions, expected: BTreeMap::new() };
+        stage.start().await;
+        stage
+    }
+
+    async fn start(&mut self) {
+        let example = folder().join("routes.toml");
+        let file = if self.drops_repetitions { example } else { self.bench.write_routes(&self.text()) };
+        let environment = [
+            ("VOICE_CALLBACK_AFTER", "3s"),
+            ("VOICE_CALLBACK_ROUND", "1s"),
+            ("VOICE_OPENS", "00:00"),
+            ("VOICE_CLOSES", "24:00"),
+            ("VOICE_DAYS", "mon-sun"),
+        ];
+        let started = Daemon::start_with(BINARY, &file, &self.bench.state(), &self.bench.broker, &environment).await;
+        self.expected.clear();
+        self.daemon = Some(started.unwrap_or_else(|ended| panic!("{ended:?}")));
+    }
+
+    /// The file with paths that hold anywhere.
+    fn text(&self) -> String {
+        let text = std::fs::read_to_string(folder().join("routes.toml")).expect("routes.toml");
+        let text = text.replace("../../target/plugins", &trunkline_support::plugins().display().to_string());
+        let text = text.replace("\"schemas/", &format!("\"{}/schemas/", folder().display()));
+        assert!(text.contains(DEDUPE));
+        if self.drops_repetitions { text } else { text.replace(DEDUPE, "") }
+    }
+
+    pub fn drops_repetitions(&self) -> bool {
+        self.drops_repetitions
+    }
+
+    fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().expect("it runs")
+    }
+
+    /// Publishes an event of an organisation and waits until every route is done with it. Without `dedupe`, foreign
+    /// clients publish it twice at once.
+    pub async fn publish(&mut self, organization: &str, event: &Value) {
+        let event = of(organization, event);
+        let mut copies = 1;
+        if let Witness::Clients { producer, .. } = &mut self.witness {
+            producer.publish(&key(&event), &event).await;
+            if !self.drops_repetitions {
+                producer.publish(&key(&event), &event).await;
+                copies = 2;
+            }
+        } else {
+            let body = json!({
+                "type": event["type"], "id": event["id"], "source": event["source"], "time": event["timestamp"],
+                "organizationId": event["organizationId"], "userId": event["userId"], "data": event["data"],
+                "attributes": event["metadata"], "exchange": EXCHANGE, "routing_key": key(&event),
+            });
+            let (status, answer) = self.daemon().post("/api/v1/events", &body.to_string());
+            assert_eq!(status, 202, "{answer}");
+        }
+        self.expect(&event, copies, copies);
+        self.settled_but(&["reminders"]).await;
+    }
+
+    /// What routes will have settled: so many copies of an event, and of the tasks that follow from it.
+    fn expect(&mut self, event: &Value, copies: u64, tasks: u64) {
+        let (_, routes) = ROUTES.into_iter().find(|(kind, _)| event["type"] == *kind).expect("a type of the story");
+        routes.iter().for_each(|route| *self.expected.entry(route).or_default() += copies);
+        if event["data"]["outcome"] == "callback_requested" {
+            for route in ["callback-times", "reminders"] {
+                *self.expected.entry(route).or_default() += tasks;
+            }
+        }
+    }
+
+    /// Waits until every route has settled what it was to settle, and nothing more.
+    pub async fn settled(&self) {
+        self.settled_but(&[]).await;
+    }
+
+    async fn settled_but(&self, later: &[&str]) {
+        let wanted = || self.expected.iter().filter(|(route, _)| !later.contains(route));
+        eventually("everything is settled", || {
+            let settled = settled(self.daemon());
+            let of = |route: &str| settled.get(route).copied().unwrap_or_default();
+            let done = wanted().all(|(route, count)| of(route) >= *count);
+            async move { done.then_some(()) }
+        })
+        .await;
+        let settled = settled(self.daemon());
+        let counts: BTreeMap<&str, u64> = wanted().map(|(route, _)| (*route, settled[*route])).collect();
+        assert_eq!(counts, wanted().map(|(route, count)| (*route, *count)).collect(), "{}", self.daemon().log());
+    }
+
+    /// Stops the daemon, publishes all of the story again, as it is on the wire, and starts the daemon on it.
+    pub async fn restart_with(&mut self, plays: &dyn Fn(&str, &Value) -> bool) {
+        self.stop().await;
+        let organizations = [FIRST, SECOND];
+        let steps = story();
+        let all = steps.iter().flat_map(|event| organizations.map(|organization| (organization, event)));
+        let events: Vec<Value> = all
+            .filter(|(organization, event)| plays(organization, event))
+            .map(|(name, event)| of(name, event))
+            .collect();
+        if let Witness::Clients { producer, .. } = &mut self.witness {
+            for event in &events {
+                producer.publish(&key(event), event).await;
+            }
+        } else {
+            let broker = self.bench.open(&self.text()).await;
+            drop(broker.publish(events.iter().map(publication).collect()).await.expect("confirmed"));
+            broker.close(trunkline_support::patience()).await;
+        }
+        self.start().await;
+        let tasks = u64::from(!self.drops_repetitions);
+        events.iter().for_each(|event| self.expect(event, 1, tasks));
+        self.settled().await;
+    }
+
+    async fn stop(&mut self) {
+        if let Witness::Logs(lines) = &mut self.witness {
+            lines.extend(emitted(&self.daemon.as_ref().expect("it runs").log()));
+        }
+        let daemon = self.daemon.take().expect("it runs");
+        assert!(daemon.terminate().await.success());
+    }
+
+    pub async fn end(mut self) {
+        self.stop().await;
+    }
+
+    /// All envelopes that plugins emitted so far, repetitions too.
+    pub fn seen(&self) -> Vec<Value> {
+        match &self.witness {
+            Witness::Logs(lines) => [lines.clone(), emitted(&self.daemon().log())].concat(),
+            Witness::Clients { consumer, .. } => {
+                let received = consumer.received().into_iter().map(|line| line["body"].clone());
+                received.filter(|body| body["source"] != "communications").collect()
+            }
+        }
+    }
+
+    /// How an event ended on a route.
+    pub fn end_of(&self, route: &str, id: &str) -> Value {
+        let log = self.daemon().log();
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let found = lines.find(|line| line["message"] == "settled" && line["event"] == id && line["route"] == route);
+        found.unwrap_or_else(|| panic!("no end of {id} on {route}: {log}"))
+    }
+}
+
+fn publication(event: &Value) -> Publication {
+    let id = event["id"].as_str().expect("an id");
+    let mut publication = message(EXCHANGE, &key(event), id, event.to_string());
+    publication.message.properties.content_type = Some("application/json".to_owned());
+    publication
+}
+
+/// What the log says was emitted.
+fn emitted(log: &str) -> Vec<Value> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let settled = lines.filter(|line| line["message"] == "settled");
+    let lists = settled.filter_map(|line| serde_json::from_str::<Vec<Value>>(line["emitted"].as_str()?).ok());
+    let bodies = lists.flatten().filter_map(|one| serde_json::from_str(one["data"].as_str()?).ok());
+    bodies.collect()
+}
+
+/// Settled events of each route, but for those that are tried again.
+fn settled(daemon: &Daemon) -> BTreeMap<String, u64> {
+    let (_, text) = daemon.get("/metrics");
+    let mut found = BTreeMap::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("trunkline_messages_settled_total{")) {
+        let label = |name: &str| line.split_once(&format!("{name}=\"")).and_then(|(_, rest)| rest.split('"').next());
+        let count: f64 = line.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a number");
+        if label("outcome").is_some_and(|outcome| ["ack", "dropped", "dead_letter"].contains(&outcome)) {
+            *found.entry(label("route").expect("a route").to_owned()).or_default() += count as u64;
+        }
+    }
+    found
+}
