@@ -166,10 +166,14 @@ fn the_readme_lists_every_reason() {
 }
 
 #[test]
-fn the_sample_routes_name_plugins_that_we_ship() {
-    let text = std::fs::read_to_string(root().join("routes.toml")).expect("routes.toml");
+fn sample_routes_name_the_plugins_that_we_ship() {
+    let mut files = vec![root().join("routes.toml")];
+    for example in std::fs::read_dir(root().join("examples")).expect("examples") {
+        files.push(example.expect("an entry").path().join("routes.toml"));
+    }
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect::<String>();
     for plugin in xtask::wasm::PLUGINS {
-        assert!(text.contains(&format!("\"{plugin}\"")), "routes.toml does not use {plugin}");
+        assert!(texts.contains(&format!("\"{plugin}\"")), "neither routes.toml nor an example uses {plugin}");
         assert!(trunkline_support::plugins().join(format!("{plugin}.wasm")).exists(), "{plugin} is not built");
     }
 }

@@ -70,9 +70,12 @@ async fn aio_pika_publishes_a_call_and_receives_the_task() {
 }
 
 /// An interpreter with a package, in `target/`, made once.
-fn python_with(package: &str) -> PathBuf {
+pub fn python_with(package: &str) -> PathBuf {
     let home = trunkline_support::plugins().parent().expect("target").join("python");
     let python = home.join("bin/python");
+    // Tests run side by side, in several processes too.
+    let lock = std::fs::File::create(home.with_extension("lock")).expect("a file");
+    lock.lock().expect("the lock");
     let has = |package: &str| {
         let (name, _) = package.split_once("==").unwrap_or((package, ""));
         Command::new(&python).args(["-c", &format!("import {}", name.replace('-', "_"))]).status()
@@ -89,7 +92,7 @@ fn make_environment(home: &Path) {
     run(Command::new("python3").args(["-m", "venv"]).arg(home));
 }
 
-fn run(command: &mut Command) -> Output {
+pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output

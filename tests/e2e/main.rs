@@ -15,5 +15,6 @@ mod limits;
 mod messaging;
 mod reload;
 mod rollout;
+mod systems;
 mod ten_thousand;
 mod tls;

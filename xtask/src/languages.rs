@@ -88,11 +88,7 @@ fn prepare(language: &str, folder: &Path) -> Result<()> {
 
 /// `node_modules` beside the plugins' folders, where Node.js looks for it, from the template's own lock file.
 fn js(folder: &Path) -> Result<()> {
-    let has =
-        |tool: &str| Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
-    if !has("node") || !has("npm") {
-        apt::install(&["nodejs", "npm"], "no Node.js: install node (18 or newer) and npm")?;
-    }
+    ensure_node()?;
     let home = home().join("js");
     let lock = std::fs::read_to_string(root().join("plugins/templates/js/package-lock.json"))?;
     let stamp = home.join("node_modules/.trunkline");
@@ -106,6 +102,19 @@ fn js(folder: &Path) -> Result<()> {
     run(Command::new("npm").args(["install", "--no-audit", "--no-fund"]).current_dir(&home))?;
     std::fs::write(stamp, lock)?;
     Ok(())
+}
+
+/// Makes sure that there are `node` and `npm`.
+///
+/// # Errors
+/// When they are not there and cannot be installed.
+pub fn ensure_node() -> Result<()> {
+    let has =
+        |tool: &str| Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
+    if has("node") && has("npm") {
+        return Ok(());
+    }
+    apt::install(&["nodejs", "npm"], "no Node.js: install node (18 or newer) and npm")
 }
 
 /// `venv` in the plugin's folder, shared by all of them.

@@ -12,7 +12,18 @@ use crate::strip::strip;
 const TARGET: &str = "wasm32-wasip2";
 
 /// The plugins that we ship.
-pub const PLUGINS: [&str; 4] = ["callback-task", "sentiment-alert", "campaign-optimizer", "grading-dispatcher"];
+pub const PLUGINS: [&str; 10] = [
+    "callback-task",
+    "sentiment-alert",
+    "campaign-optimizer",
+    "grading-dispatcher",
+    "grading-failed",
+    "whatsapp-intake",
+    "agent-dispatch",
+    "whatsapp-send",
+    "whatsapp-dead-letters",
+    "http-notify",
+];
 
 /// The components of the tests: the folders of `tests/guests`.
 ///

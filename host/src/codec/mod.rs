@@ -146,9 +146,8 @@ fn rfc3339(seconds: u64) -> Option<String> {
 /// Headers of others that are text: attributes of an event without an envelope. Of ours those two that tell whoever
 /// consumes a dead-letter queue why the letter is dead.
 fn foreign_text_headers(headers: &Headers) -> Vec<(String, String)> {
-    let tells_why = |name: &str| {
-        (name == header::REASON || name == header::ERROR) && headers.get(header::REASON).is_some()
-    };
+    let tells_why =
+        |name: &str| (name == header::REASON || name == header::ERROR) && headers.get(header::REASON).is_some();
     let is_ours = |name: &str| {
         name.starts_with("trunkline-") && !tells_why(name)
             || name.starts_with("x-")
