@@ -57,14 +57,13 @@ impl Kept {
         Self { ai_enabled, user_notes: None, first_seen: None, messages: 0, history, seen }
     }
 
-    /// Adds a line where its time belongs; messages may overtake each other.
+    /// Adds a line, in the order in which they come: WhatsApp's clock and ours may differ, and what came before a message
+    /// has to be the same when that is looked at again.
     pub(crate) fn say(&mut self, id: &str, mut line: Line) {
         if let Some((end, _)) = line.text.char_indices().nth(LINE_MAX) {
             line.text.truncate(end);
         }
-        // All times are written alike, so that their texts are in their order.
-        let at = self.history.partition_point(|said| said.line.timestamp <= line.timestamp);
-        self.history.insert(at, Said { id: id.to_owned(), line });
+        self.history.push(Said { id: id.to_owned(), line });
     }
 
     /// What was said before a message.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use trunkline::broker::Broker;
 use trunkline::config::{self, Config, Sources};
 use trunkline::event::{Message, QueueName};
-use trunkline_support::Daemon;
+use trunkline_support::{Daemon, eventually};
 use xtask::rabbitmq::Node;
 
 use crate::bench::{BINARY, drain};
@@ -48,8 +48,12 @@ impl Example {
         let environment = environment.collect::<Vec<_>>();
         let started = Daemon::start_with(BINARY, &self.routes, self.state.path(), &self.broker, &environment).await;
         let daemon = started.unwrap_or_else(|ended| panic!("{ended:?}"));
-        let (status, health) = daemon.get("/health");
-        assert_eq!(status, 200, "every route runs: {health}");
+        // Its routes may begin before it is connected.
+        eventually("every route to run", || {
+            let found = (daemon.get("/health").0 == 200).then_some(());
+            async move { found }
+        })
+        .await;
         daemon
     }
 

@@ -23,7 +23,7 @@ const EXPECTED: [(&str, &str, &str); 8] = [
     ("busy", "completed", ""),
     ("elsewhere", "completed", ""),
     ("deaf", "completed", ""),
-    ("invalid", "failed", "invalid fields: task_type, target_level"),
+    ("invalid", "failed", "invalid fields: target_level, task_type"),
     ("refused", "failed", "the grader answered 422: {\"detail\":\"not in English\"}"),
     ("nonsense", "failed", "`overall_score` is not from 0 to 9"),
 ];
