@@ -31,10 +31,10 @@ pub(crate) fn parse(body: &Value, took: Duration) -> Result<Answer, String> {
 }
 
 fn optional<T: serde::de::DeserializeOwned>(body: &Value, field: &str) -> Result<Option<T>, String> {
-    match &body[field] {
-        Value::Null => Ok(None),
-        value => from_value(value.clone()).map(Some).map_err(|error| format!("`{field}`: {error}")),
+    if body[field].is_null() {
+        return Ok(None);
     }
+    from_value(body[field].clone()).map(Some).map_err(|error| format!("`{field}`: {error}"))
 }
 
 impl Answer {

@@ -71,10 +71,8 @@ fn person(jid: &str, key: &Value) -> Option<(String, Option<String>)> {
 
 /// The words of a message; disappearing messages have theirs one level deeper.
 fn words(message: &Value) -> Option<String> {
-    let message = match &message["ephemeralMessage"]["message"] {
-        Value::Null => message,
-        inner => inner,
-    };
+    let inner = &message["ephemeralMessage"]["message"];
+    let message = if inner.is_null() { message } else { inner };
     let text = message["conversation"].as_str().or_else(|| message["extendedTextMessage"]["text"].as_str())?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
