@@ -149,7 +149,7 @@ fn foreign_text_headers(headers: &Headers) -> Vec<(String, String)> {
     let tells_why =
         |name: &str| (name == header::REASON || name == header::ERROR) && headers.get(header::REASON).is_some();
     let is_ours = |name: &str| {
-        name.starts_with("trunkline-") && !tells_why(name)
+        (name.starts_with("trunkline-") && !tells_why(name))
             || name.starts_with("x-")
             || name.starts_with("cloudEvents")
             || name == header::TRACEPARENT
