@@ -179,14 +179,14 @@ fn the_readme_lists_every_reason() {
 }
 
 #[test]
-fn sample_routes_name_every_plugin_that_we_ship() {
+fn sample_routes_name_the_plugins_that_we_ship() {
     let mut files = vec![root().join("routes.toml")];
-    for example in std::fs::read_dir(root().join("examples")).expect("a folder") {
+    for example in std::fs::read_dir(root().join("examples")).expect("examples") {
         files.push(example.expect("an entry").path().join("routes.toml"));
     }
-    let texts: String = files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect();
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect::<String>();
     for plugin in xtask::wasm::PLUGINS {
-        assert!(texts.contains(&format!("plugin = \"{plugin}\"")), "no sample uses {plugin}");
+        assert!(texts.contains(&format!("\"{plugin}\"")), "neither routes.toml nor an example uses {plugin}");
         assert!(trunkline_support::plugins().join(format!("{plugin}.wasm")).exists(), "{plugin} is not built");
     }
 }

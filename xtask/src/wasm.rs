@@ -27,6 +27,12 @@ pub const PLUGINS: &[&str] = &[
     "quality-flag",
     "campaign-sequence",
     "campaign-report",
+    "grading-failed",
+    "whatsapp-intake",
+    "agent-dispatch",
+    "whatsapp-send",
+    "whatsapp-dead-letters",
+    "http-notify",
 ];
 
 /// The components of the tests: the folders of `tests/guests`.

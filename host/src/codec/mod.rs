@@ -143,10 +143,13 @@ fn rfc3339(seconds: u64) -> Option<String> {
     Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
 }
 
-/// Headers of others that are text: attributes of an event without an envelope.
+/// Headers of others that are text: attributes of an event without an envelope. Of ours those two that tell whoever
+/// consumes a dead-letter queue why the letter is dead.
 fn foreign_text_headers(headers: &Headers) -> Vec<(String, String)> {
+    let tells_why =
+        |name: &str| (name == header::REASON || name == header::ERROR) && headers.get(header::REASON).is_some();
     let is_ours = |name: &str| {
-        name.starts_with("trunkline-")
+        (name.starts_with("trunkline-") && !tells_why(name))
             || name.starts_with("x-")
             || name.starts_with("cloudEvents")
             || name == header::TRACEPARENT

@@ -88,6 +88,20 @@ fn a_retry_shows_where_it_first_came_from() {
 }
 
 #[test]
+fn a_dead_letter_says_why_and_a_retry_does_not() {
+    let mut message = message(Some("text/plain"), "x");
+    let headers = &mut message.properties.headers;
+    headers.set(header::ERROR, "no answer in time");
+    headers.set(header::ATTEMPT, 2_u32);
+    assert_eq!(decode(Codec::Raw, &message).expect("decodes").attributes, []);
+    message.properties.headers.set(header::REASON, "exhausted");
+    let mut attributes = decode(Codec::Raw, &message).expect("decodes").attributes;
+    attributes.sort();
+    let wanted = [("trunkline-error", "no answer in time"), ("trunkline-reason", "exhausted")];
+    assert_eq!(attributes, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+#[test]
 fn cloudevents_binary_in_both_spellings() {
     for prefix in PREFIXES {
         let mut binary = message(Some("application/json"), "{}");

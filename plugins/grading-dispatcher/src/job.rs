@@ -79,14 +79,20 @@ impl Checked {
         if !is_needed && job.get(field).is_none_or(Value::is_null) {
             return;
         }
-        let is_url = |text: &str| {
-            let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-            rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !text.contains(char::is_whitespace))
-        };
         if let Some(text) = self.text(job, field)
             && !is_url(text)
         {
-            self.problem(field, "is no http or https URL");
+            self.problem(field, "is no http or https URL of at most 2048 bytes");
         }
     }
+}
+
+/// It travels as a header, of which there are 64 KiB for all.
+const URL_MAX_BYTES: usize = 2048;
+
+/// An absolute address of the web.
+pub(crate) fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    text.len() <= URL_MAX_BYTES
+        && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !text.contains(char::is_whitespace))
 }

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use trunkline_plugin::http::{Error, Response};
 use trunkline_plugin::testing;
 
 use super::*;
@@ -61,4 +64,124 @@ fn every_bad_field_is_named() {
 fn what_is_no_job_is_rejected() {
     assert!(matches!(handle(testing::event("writing", &json!([]))), Err(Failure::Reject(_))));
     assert!(matches!(handle(testing::event("listening", &writing())), Err(Failure::Reject(_))));
+}
+
+/// A grader that answers so to either kind of job.
+fn grader(status: u16, answer: &Value) {
+    let body = answer.to_string().into_bytes();
+    testing::set_config("grader-writing", "http://grader.example/writing");
+    testing::set_config("grader-speaking", "http://grader.example/speaking");
+    testing::set_http(move |_| Ok(Response { status, body: body.clone(), ..Response::default() }));
+}
+
+fn writing_grade() -> Value {
+    json!({
+        "overall_score": 6.5, "task_achievement": 6, "coherence_cohesion": 7, "lexical_resource": 6.5,
+        "grammatical_range": 6, "feedback": "Good.", "suggestions": ["Write more."],
+        "grammar_errors": [{ "text": "go", "position": 12, "correction": "goes", "explanation": "third person" }],
+        "word_count": 4, "processing_time": 1.5,
+    })
+}
+
+fn speaking_grade() -> Value {
+    json!({
+        "overall_score": 7, "pronunciation": 7, "fluency": 7, "grammar": 6, "vocabulary": 8, "transcript": "I like it",
+        "words_per_minute": 120, "feedback": "Fine.", "suggestions": [],
+        "pronunciation_errors": [{ "word": "like", "phonetic": "laɪk", "issue": "short" }],
+    })
+}
+
+#[test]
+fn a_graded_job_is_completed() {
+    grader(200, &writing_grade());
+    let answer = graded("writing", &writing());
+    assert_eq!((&answer["status"], &answer["error"]), (&json!("completed"), &Value::Null));
+    assert_eq!(answer["result"], writing_grade());
+    // What the grader leaves out is counted here, and what it adds is left out.
+    let mut sparse = writing_grade();
+    sparse["word_count"] = Value::Null;
+    sparse["model"] = json!("m-7");
+    grader(200, &json!({ "result": sparse }));
+    let answer = graded("writing", &writing());
+    assert_eq!((&answer["result"]["word_count"], &answer["result"]["model"]), (&json!(4), &Value::Null));
+    grader(200, &speaking_grade());
+    let answer = graded("speaking", &speaking());
+    assert_eq!((&answer["status"], &answer["result"]["word_count"]), (&json!("completed"), &json!(3)));
+    assert!(answer["result"]["processing_time"].is_number());
+}
+
+#[test]
+fn the_grader_gets_the_job_and_who_asks() {
+    testing::set_config("grader-writing", "http://grader.example/writing");
+    testing::set_config("GRADER_API_KEY", "k3y");
+    testing::set_http(|request| {
+        assert_eq!(request.url, "http://grader.example/writing");
+        let has = |name: &str, value: &str| request.headers.contains(&(name.to_owned(), value.to_owned()));
+        assert!(has("idempotency-key", "event-1") && has("authorization", "Bearer k3y"), "{:?}", request.headers);
+        assert_eq!(serde_json::from_slice::<Value>(&request.body).expect("JSON"), writing());
+        Ok(Response { status: 200, body: writing_grade().to_string().into_bytes(), ..Response::default() })
+    });
+    assert_eq!(graded("writing", &writing())["status"], "completed");
+    assert_eq!(graded("speaking", &speaking())["status"], "pending", "there is no grader for it");
+}
+
+#[test]
+fn a_grade_with_a_wrong_field_is_asked_for_again_by_name() {
+    for (kind, grade, field, value) in [
+        ("writing", writing_grade(), "overall_score", json!(9.5)),
+        ("writing", writing_grade(), "task_achievement", Value::Null),
+        ("writing", writing_grade(), "lexical_resource", json!("good")),
+        ("writing", writing_grade(), "feedback", json!(["x"])),
+        ("writing", writing_grade(), "suggestions", json!("x")),
+        ("writing", writing_grade(), "grammar_errors", json!([{ "text": "x" }])),
+        ("writing", writing_grade(), "word_count", json!(-1)),
+        ("speaking", speaking_grade(), "transcript", Value::Null),
+        ("speaking", speaking_grade(), "words_per_minute", json!("fast")),
+        ("speaking", speaking_grade(), "pronunciation_errors", json!({})),
+    ] {
+        let mut grade = grade;
+        grade[field] = value;
+        grader(200, &grade);
+        let job = if kind == "writing" { writing() } else { speaking() };
+        match handle(testing::event(kind, &job)) {
+            Err(Failure::Retry { reason, .. }) => assert!(reason.contains(&format!("`{field}`")), "{reason}"),
+            other => panic!("{grade}: {other:?}"),
+        }
+    }
+    testing::set_config("score-max", "100");
+    let mut percent = writing_grade();
+    percent["overall_score"] = json!(82);
+    grader(200, &percent);
+    assert_eq!(graded("writing", &writing())["result"]["overall_score"], 82);
+}
+
+#[test]
+fn what_the_grader_refuses_fails_and_what_may_pass_waits() {
+    grader(422, &json!({ "detail": "not in English" }));
+    let answer = graded("writing", &writing());
+    assert_eq!((&answer["status"], &answer["result"]), (&json!("failed"), &Value::Null));
+    let message = "the grader answered 422: {\"detail\":\"not in English\"}";
+    assert_eq!(answer["error"], json!({ "message": message, "fields": [] }));
+    testing::set_http(|_| {
+        let headers = vec![("retry-after".to_owned(), "20".to_owned())];
+        Ok(Response { status: 503, headers, ..Response::default() })
+    });
+    let failure = handle(testing::event("writing", &writing()));
+    assert_eq!(failure, Err(Failure::retry_after("the server answered 503", Duration::from_secs(20))));
+    testing::set_http(|_| Err(Error::Refused("not granted".to_owned())));
+    assert!(matches!(handle(testing::event("writing", &writing())), Err(Failure::Reject(_))));
+}
+
+#[test]
+fn the_callback_goes_along_where_it_can_be_called() {
+    let attributes = |job: &Value| handle(testing::event("writing", job)).expect("an answer")[0].attributes.clone();
+    let wanted = [("callback-url".to_owned(), "https://example.test/done".to_owned())];
+    assert_eq!(attributes(&writing()), wanted);
+    let mut job = writing();
+    job["task_type"] = json!("task9");
+    assert_eq!(attributes(&job), wanted, "who sent a bad job is told too");
+    for url in [Value::Null, json!("ftp://example.test"), json!(7)] {
+        job["callback_url"] = url;
+        assert_eq!(attributes(&job), []);
+    }
 }

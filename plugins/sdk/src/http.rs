@@ -144,13 +144,26 @@ impl Response {
     /// The response if its status is 2xx.
     ///
     /// # Errors
-    /// A retry for 408, 425, 429 and 5xx, a rejection for any other.
+    /// A retry for 408, 425, 429 and 5xx, no sooner than `retry-after` says; a rejection for any other.
     pub fn ok(self) -> Result<Self, Failure> {
+        let said = format!("the server answered {}", self.status);
         match self.status {
             200..=299 => Ok(self),
-            408 | 425 | 429 | 500..=599 => Err(Failure::retry(format!("the server answered {}", self.status))),
-            status => Err(Failure::reject(format!("the server answered {status}"))),
+            _ if self.is_passing() => Err(Failure::Retry { reason: said, after: self.retry_after() }),
+            _ => Err(Failure::reject(said)),
         }
+    }
+
+    /// Whether the status says that the same request may be answered later: 408, 425, 429 and 5xx.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self.status, 408 | 425 | 429 | 500..=599)
+    }
+
+    /// How long the server asks to be left alone; a date instead of seconds is not looked at.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
     }
 }
 
@@ -330,6 +343,10 @@ mod tests {
         testing::set_http(|request| match request.url.as_str() {
             "http://a.example/echo" => Ok(Response { status: 200, body: request.body.clone(), ..Response::default() }),
             "http://a.example/busy" => Ok(Response { status: 503, ..Response::default() }),
+            "http://a.example/flood" => {
+                let headers = vec![("retry-after".to_owned(), "7".to_owned())];
+                Ok(Response { status: 429, headers, ..Response::default() })
+            }
             "http://a.example/gone" => Ok(Response { status: 410, ..Response::default() }),
             _ => Err(Error::Timeout),
         });
@@ -337,6 +354,7 @@ mod tests {
         assert_eq!(answer, Ok(json!({ "n": 1 })));
         let failure = |path: &str| get_json::<Value>(&format!("http://a.example/{path}"), SOON).expect_err(path);
         assert_eq!(failure("busy"), Failure::retry("the server answered 503"));
+        assert_eq!(failure("flood"), Failure::retry_after("the server answered 429", Duration::from_secs(7)));
         assert_eq!(failure("gone"), Failure::reject("the server answered 410"));
         assert_eq!(failure("slow"), Failure::retry("no answer in time"));
     }

@@ -37,7 +37,7 @@ pub use trunkline_plugin_macros::handler;
 
 /// JSON values, for plugins that look at fields one by one.
 pub mod json {
-    pub use serde_json::{Map, Value, json};
+    pub use serde_json::{Map, Value, from_slice, from_value, json, to_vec};
 }
 
 /// What a plugin says of itself; filled in by `#[handler(description = "...", takes = [...], emits = [...])]`.

@@ -1,5 +1,12 @@
-//! The systems of `examples/`, each with its own routes.toml, played from beginning to end on both brokers.
+//! The systems of `examples/`: each is loaded exactly as it lies there, on both brokers, and its whole story is played
+//! through stubs of the outside services.
 
 mod clients;
 mod event_broker;
+mod example;
+mod foreign;
+mod grading;
+mod schemas;
+mod stub;
 mod voice;
+mod whatsapp;

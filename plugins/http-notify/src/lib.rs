@@ -1,0 +1,63 @@
+//! Posts events as they are: to the address in the event's attribute `url-attribute` (config), or else to config `url`. An
+//! event that has neither is done. What may pass is tried again; what is not granted or refused is a dead letter.
+
+use std::time::Duration;
+
+use trunkline_plugin::http::Request;
+use trunkline_plugin::{Emission, Event, Failure, config, handler};
+
+/// Seconds for each step of a request, unless config `timeout-s` says otherwise.
+const TIMEOUT_S: f64 = 8.0;
+
+/// Nothing follows from a notification.
+#[handler(description = "Posts events to an address of the configuration or of the event")]
+fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
+    let told = config::get("url-attribute").and_then(|name| event.attribute(&name).map(str::to_owned));
+    let Some(url) = told.or_else(|| config::get("url")) else { return Ok(Vec::new()) };
+    let timeout = config::number("timeout-s", TIMEOUT_S)?.clamp(0.001, 600.0);
+    let mut request = Request::post(&url)
+        .body(&event.content_type, event.data)
+        .header("idempotency-key", &event.id)
+        .timeout(Duration::from_secs_f64(timeout));
+    if let Some(token) = config::get("NOTIFY_TOKEN") {
+        request = request.header("authorization", &format!("Bearer {token}"));
+    }
+    request.send()?.ok()?;
+    Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use trunkline_plugin::http::{Error, Response};
+    use trunkline_plugin::testing;
+
+    use super::*;
+
+    fn notified(attribute: Option<&str>) -> Result<Vec<Emission>, Failure> {
+        let mut event = testing::event("any", &json!({ "n": 1 }));
+        event.attributes.extend(attribute.map(|url| ("callback-url".to_owned(), url.to_owned())));
+        handle(event)
+    }
+
+    #[test]
+    fn the_events_own_address_comes_first() {
+        assert_eq!(notified(None), Ok(vec![]), "nobody is to be told");
+        testing::set_http(|request| {
+            assert!(request.headers.contains(&("idempotency-key".to_owned(), "event-1".to_owned())));
+            assert!(request.headers.contains(&("content-type".to_owned(), "application/json".to_owned())));
+            assert_eq!(request.body, br#"{"n":1}"#);
+            match request.url.as_str() {
+                "http://a.example/one" => Ok(Response { status: 204, ..Response::default() }),
+                "http://a.example/other" => Ok(Response { status: 503, ..Response::default() }),
+                _ => Err(Error::Refused("not granted".to_owned())),
+            }
+        });
+        testing::set_config("url", "http://a.example/one");
+        assert_eq!(notified(Some("http://a.example/other")), Ok(vec![]), "nobody said that attributes count");
+        testing::set_config("url-attribute", "callback-url");
+        assert_eq!(notified(Some("http://a.example/other")), Err(Failure::retry("the server answered 503")));
+        assert_eq!(notified(None), Ok(vec![]));
+        assert!(matches!(notified(Some("http://b.example/")), Err(Failure::Reject(_))));
+    }
+}

@@ -1,0 +1,259 @@
+//! `examples/whatsapp-agent`: the gateway's webhooks, the agents, the gateway's API and the admin as HTTP stubs. On RabbitMQ
+//! webhooks come from aio-pika, and what was sent goes to amqplib.
+
+mod trouble;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use trunkline_support::{Daemon, eventually};
+
+use super::example::{Example, On, stories};
+use super::foreign::{Consumer, publish};
+use super::schemas::{fits, sample, schema};
+use super::stub::{Answer, Asked, Stub};
+
+const NAME: &str = "whatsapp-agent";
+const KEY: &str = "a-key-of-the-sender";
+const WEBHOOK: &str = "whatsapp.message.received";
+
+stories!(a_conversation, a_colleague_takes_over, a_share_of_the_contacts_gets_the_experiment, urgent_messages_overtake);
+
+/// The services around, and the daemon between them.
+struct World {
+    agent: Stub,
+    experiment: Stub,
+    gateway: Stub,
+    admin: Stub,
+    example: Example,
+    daemon: Daemon,
+}
+
+type Answers = Box<dyn Fn(&Asked, usize) -> Answer + Send + Sync>;
+
+impl World {
+    /// Experiments are down, and the gateway takes everything.
+    async fn start(on: On, agent: Answers) -> Self {
+        let (experiment, gateway) = (Stub::start(|_, _| Answer::status(503)), gateway());
+        Self::start_with(on, agent, experiment, gateway, &[]).await
+    }
+
+    async fn start_with(on: On, agent: Answers, experiment: Stub, gateway: Stub, further: &[(&str, &str)]) -> Self {
+        let (agent, admin) = (Stub::start(agent), Stub::start(|_, _| Answer::status(200)));
+        let origins = [&agent, &experiment, &gateway, &admin].map(Stub::origin);
+        let names = ["AGENT_ORIGIN", "EXPERIMENTAL_AGENT_ORIGIN", "SENDER_ORIGIN", "ADMIN_ORIGIN"];
+        let mut environment = names.into_iter().zip(origins.iter().map(String::as_str)).collect::<Vec<_>>();
+        environment.extend([("SENDER_API_KEY", KEY), ("AGENT_RETRY", "100ms"), ("SEND_RETRY", "100ms")]);
+        environment.extend([("SENDER_INSTANCE", "shop"), ("AGENT_PAUSE", "1s")]);
+        environment.extend(further);
+        let example = Example::open(NAME, on, &environment);
+        let daemon = example.start().await;
+        Self { agent, experiment, gateway, admin, example, daemon }
+    }
+
+    /// Publishes to the example's exchange, and gives the event's id.
+    fn publish(&self, key: &str, data: &Value) -> String {
+        self.publish_as(&uuid::Uuid::now_v7().to_string(), key, data)
+    }
+
+    fn publish_as(&self, id: &str, key: &str, data: &Value) -> String {
+        let body = json!({ "id": id, "type": key, "data": data });
+        let (status, accepted) = self.daemon.post("/api/v1/events", &body.to_string());
+        assert_eq!((status, &accepted["routed"]), (202, &json!(true)), "{accepted}");
+        id.to_owned()
+    }
+
+    /// Publishes, and waits until it has done all it does.
+    async fn publish_and_settle(&self, key: &str, data: &Value) {
+        let settled = self.daemon.settled(&self.publish(key, data)).await;
+        assert_eq!(settled["outcome"], "ack", "{settled}");
+    }
+
+    /// What a contact was sent, in order.
+    fn sent_to(&self, number: &str) -> Vec<String> {
+        let sent = self.gateway.those(|asked| asked.body["number"] == number);
+        sent.iter().map(|asked| asked.body["text"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Waits until so many events have come to their end.
+    async fn at_rest(&self, events: usize) {
+        let settled = "trunkline_messages_settled_total";
+        eventually("the last events", || {
+            let count = self.daemon.sum(settled);
+            async move { (count >= events as f64).then_some(()) }
+        })
+        .await;
+    }
+}
+
+fn gateway() -> Stub {
+    Stub::start(|_, _| Answer::json(201, &json!({ "key": { "id": "BAE5F00D" }, "status": "PENDING" })))
+}
+
+/// An agent that repeats what it is told.
+fn echo(asked: &Asked) -> Answer {
+    let text = format!("You said: {}", asked.body["message"]["text"].as_str().unwrap_or_default());
+    Answer::json(200, &json!({ "response": { "text": text } }))
+}
+
+/// A message of a contact, with an id of its own.
+fn message(number: &str, text: &str) -> Value {
+    let mut webhook = sample(NAME, "samples/01-webhook.json");
+    webhook["data"]["key"]["remoteJid"] = format!("{number}@s.whatsapp.net").into();
+    webhook["data"]["key"]["id"] = uuid::Uuid::now_v7().simple().to_string().into();
+    webhook["data"]["message"]["conversation"] = text.into();
+    webhook
+}
+
+async fn a_conversation(on: On) {
+    let said = sample(NAME, "samples/07-agent-answer.json");
+    fits(&schema(NAME, "agent-answer"), &said);
+    let world = World::start(on, Box::new(move |_, _| Answer::json(200, &said))).await;
+    let [first, second, own, group] =
+        ["01-webhook", "02-webhook-order", "03-webhook-own", "04-webhook-group"].map(|name| {
+            let webhook = sample(NAME, &format!("samples/{name}.json"));
+            fits(&schema(NAME, "webhook"), &webhook);
+            webhook
+        });
+    let mut consumer = match on {
+        On::RabbitMq => Some(Consumer::of_topic(&world.example.broker, "whatsapp", "whatsapp.message.sent")),
+        On::Embedded => None,
+    };
+    match on {
+        On::RabbitMq => publish(&world.example.broker, &json!([["whatsapp", "topic", WEBHOOK, first]])),
+        On::Embedded => drop(world.publish(WEBHOOK, &first)),
+    }
+    let number = "420777123456";
+    let sent = world.gateway.one("the answer", |asked| asked.body["number"] == number).await;
+    assert_eq!((sent.path.as_str(), sent.header("apikey")), ("/message/sendText/shop", Some(KEY)));
+    assert!(sent.header("idempotency-key").is_some());
+    assert_eq!(sent.body["text"], "We are open from 10 to 6.");
+    assert_eq!(sent.body["quoted"]["key"]["id"], "3EB0A1");
+    let task = world.agent.asked().remove(0);
+    fits(&schema(NAME, "agent-task"), &task.body);
+    assert_eq!((task.path.as_str(), &task.body["taskType"]), ("/conversation", &json!("conversation")));
+    assert_eq!(task.body["context"]["conversationHistory"], json!([]));
+    // What was sent comes back as an event, and only then stands in the conversation.
+    if let Some(consumer) = &mut consumer {
+        let sent = consumer.next();
+        fits(&schema(NAME, "message-sent"), &sent["body"]);
+        assert_eq!(
+            (&sent["type"], &sent["body"]["providerMessageId"]),
+            (&json!("whatsapp.message.sent"), &json!("BAE5F00D"))
+        );
+    }
+    // The webhook, the task, the reply, and that it was sent.
+    world.at_rest(4).await;
+    for nothing in [&own, &group, &first] {
+        world.publish_and_settle(WEBHOOK, nothing).await;
+    }
+    world.publish_and_settle(WEBHOOK, &second).await;
+    let order = world.agent.one("the second task", |asked| asked.path == "/order").await;
+    fits(&schema(NAME, "agent-task"), &order.body);
+    assert_eq!(order.body["metadata"], json!({ "priority": "high", "retryCount": 0, "maxRetries": 3 }));
+    let lines = order.body["context"]["conversationHistory"].as_array().expect("a list").iter();
+    let lines = lines.map(|line| (line["role"].as_str(), line["text"].as_str())).collect::<Vec<_>>();
+    let wanted = [("user", "Hello, are you open on Sunday?"), ("assistant", "We are open from 10 to 6.")];
+    assert_eq!(lines, wanted.map(|(role, text)| (Some(role), Some(text))));
+    world.gateway.at_least(2, "the second answer", |asked| asked.body["number"] == number).await;
+    repetitions_send_nothing_twice(&world, &second).await;
+    let first = world.agent.those(|asked| asked.body["message"]["messageId"] == "3EB0A1");
+    assert_eq!(first.len(), 1, "the first message came in two webhooks");
+    assert!(world.admin.asked().is_empty());
+    assert!(world.daemon.terminate().await.success());
+}
+
+/// The same event, as after a crash: the same task again, which the agent may know by its key, and no second message.
+async fn repetitions_send_nothing_twice(world: &World, webhook: &Value) {
+    let mut webhook = webhook.clone();
+    webhook["data"]["key"]["id"] = "3EB0A9".into();
+    webhook["data"]["message"]["conversation"] = "twice".into();
+    let id = uuid::Uuid::now_v7().to_string();
+    let is_it = |asked: &Asked| asked.body["message"]["text"] == "twice";
+    world.publish_as(&id, WEBHOOK, &webhook);
+    world.gateway.one("the answer", |asked| asked.body["quoted"]["key"]["id"] == "3EB0A9").await;
+    world.publish_as(&id, WEBHOOK, &webhook);
+    let asked = world.agent.at_least(2, "the task again", is_it).await;
+    assert_eq!(asked[0].header("idempotency-key"), asked[1].header("idempotency-key"));
+    assert_eq!(asked[0].body["context"], asked[1].body["context"], "the conversation is as it was");
+    eventually("the second reply's end", || {
+        let found = world.daemon.log().contains("reply-3EB0A9 was sent before").then_some(());
+        async move { found }
+    })
+    .await;
+    assert_eq!(world.gateway.those(|asked| asked.body["quoted"]["key"]["id"] == "3EB0A9").len(), 1);
+}
+
+async fn a_colleague_takes_over(on: On) {
+    let world = World::start(on, Box::new(|asked, _| echo(asked))).await;
+    let [off, back] = ["05-contact-ai-off", "06-contact-ai-on"].map(|name| {
+        let command = sample(NAME, &format!("samples/{name}.json"));
+        fits(&schema(NAME, "contact-ai"), &command);
+        command
+    });
+    let number = "420777123456";
+    world.publish_and_settle("whatsapp.contact.ai", &off).await;
+    world.publish_and_settle(WEBHOOK, &message(number, "Is anybody there?")).await;
+    world.publish_and_settle(WEBHOOK, &message("420777999999", "Me too")).await;
+    world.gateway.one("the answer to another contact", |asked| asked.body["number"] == "420777999999").await;
+    assert_eq!(world.sent_to(number), Vec::<String>::new());
+    world.publish_and_settle("whatsapp.contact.ai", &back).await;
+    world.publish_and_settle(WEBHOOK, &message(number, "Hello again")).await;
+    let task = world.agent.one("the task", |asked| asked.body["message"]["text"] == "Hello again").await;
+    assert_eq!(task.body["context"]["userNotes"], "Prefers the phone.");
+    assert_eq!(task.body["context"]["conversationHistory"][0]["text"], "Is anybody there?", "it was kept");
+    world.gateway.one("the answer", |asked| asked.body["number"] == number).await;
+    assert_eq!(world.sent_to(number), ["You said: Hello again"]);
+    // Two commands, a message that nobody answers, and twice a message, its task, the reply, and that it was sent.
+    world.at_rest(11).await;
+    // A conversation outlives the daemon.
+    let World { agent, example, daemon, .. } = world;
+    assert!(daemon.terminate().await.success());
+    let daemon = example.start().await;
+    let body = json!({ "type": WEBHOOK, "data": message(number, "After the restart") });
+    assert_eq!(daemon.post("/api/v1/events", &body.to_string()).0, 202);
+    let task = agent.one("the task", |asked| asked.body["message"]["text"] == "After the restart").await;
+    assert_eq!(task.body["context"]["conversationHistory"].as_array().map(Vec::len), Some(3), "{}", task.body);
+}
+
+async fn a_share_of_the_contacts_gets_the_experiment(on: On) {
+    const CONTACTS: usize = 60;
+    let experiment = Stub::start(|asked, _| match asked.body["contact"]["phoneNumber"].as_str() {
+        // Every other one is too much for it.
+        Some(number) if number.ends_with(['1', '3', '5', '7', '9']) => Answer::status(500),
+        _ => echo(asked),
+    });
+    let world = World::start_with(on, Box::new(|asked, _| echo(asked)), experiment, gateway(), &[]).await;
+    for round in 0..2 {
+        for contact in 0..CONTACTS {
+            world.publish(WEBHOOK, &message(&format!("4207770{contact:05}"), &format!("round {round}")));
+        }
+    }
+    world.gateway.at_least(2 * CONTACTS, "all answers", |_| true).await;
+    let number = |asked: &Asked| asked.body["contact"]["phoneNumber"].as_str().map(str::to_owned);
+    let tried = world.experiment.asked().iter().filter_map(number).collect::<Vec<_>>();
+    let contacts = tried.iter().collect::<std::collections::BTreeSet<_>>();
+    assert!((1..CONTACTS / 3).contains(&contacts.len()), "about a tenth of them: {contacts:?}");
+    assert_eq!(tried.len(), 2 * contacts.len(), "always the same ones: {tried:?}");
+    // What it failed was answered by the other one at once.
+    let failed = contacts.iter().filter(|number| number.ends_with(['1', '3', '5', '7', '9'])).count();
+    assert_eq!(world.agent.asked().len(), 2 * (CONTACTS - contacts.len() + failed));
+    assert_eq!(world.daemon.sum("trunkline_retries_scheduled_total"), 0.0);
+}
+
+async fn urgent_messages_overtake(on: On) {
+    // The first one takes its time, so that the others are in the queue together.
+    let agent = |asked: &Asked, _: usize| match asked.body["message"]["text"].as_str() {
+        Some("first") => echo(asked).after(Duration::from_secs(5)),
+        _ => echo(asked),
+    };
+    let world = World::start(on, Box::new(agent)).await;
+    world.publish(WEBHOOK, &message("420777100000", "first"));
+    world.agent.one("the first task", |_| true).await;
+    for (contact, text) in [(1, "hello"), (2, "hello you"), (3, "an order please"), (4, "urgent, an order")] {
+        world.publish_and_settle(WEBHOOK, &message(&format!("42077710000{contact}"), text)).await;
+    }
+    let asked = world.agent.at_least(5, "all tasks", |_| true).await;
+    let texts = asked.iter().filter_map(|asked| asked.body["message"]["text"].as_str()).collect::<Vec<_>>();
+    assert_eq!(texts, ["first", "urgent, an order", "an order please", "hello", "hello you"]);
+}

@@ -1,0 +1,137 @@
+//! What goes wrong around the agent, and what the contact and the admin hear of it.
+
+use super::super::example::stories;
+use super::*;
+use crate::bench::metric;
+
+const FALLBACK: &str = "I'm having trouble processing your request. Please try again.";
+
+stories!(nobody_is_left_without_an_answer, an_outage_pauses_the_agent, a_late_task_is_answered_too);
+
+/// An agent that does as the text says.
+fn moody(asked: &Asked, before: usize) -> Answer {
+    match asked.body["message"]["text"].as_str() {
+        Some("busy") if before < 2 => Answer::status(503).header("retry-after", "0"),
+        Some("broken") => Answer::status(500),
+        Some("slow") => echo(asked).after(Duration::from_secs(3)),
+        Some("refused") => Answer::json(422, &json!({ "detail": "not about shoes" })),
+        Some("odd") if before < 1 => Answer::json(200, &json!({ "text": "no field `response`" })),
+        _ => echo(asked),
+    }
+}
+
+/// A gateway that has trouble with some contacts.
+fn moody_gateway() -> Stub {
+    let taken = || Answer::json(201, &json!({ "key": { "id": "BAE5" } }));
+    Stub::start(move |asked, before| match asked.body["number"].as_str() {
+        Some("420777200006") if before < 1 => Answer::status(429).header("retry-after", "0"),
+        Some("420777200007") => Answer::status(502),
+        Some("420777200008") => Answer::status(400),
+        _ => taken(),
+    })
+}
+
+async fn nobody_is_left_without_an_answer(on: On) {
+    let experiment = Stub::start(|_, _| Answer::status(503));
+    let further = [("AGENT_TIMEOUT_S", "1")];
+    let world = World::start_with(on, Box::new(moody), experiment, moody_gateway(), &further).await;
+    let number = |contact: usize| format!("42077720000{contact}");
+    let texts = ["fine", "busy", "broken", "slow", "refused", "odd", "limited", "unsent", "unwanted"];
+    for (contact, text) in texts.into_iter().enumerate() {
+        world.publish(WEBHOOK, &message(&number(contact), text));
+    }
+    let alerts = world.admin.at_least(2, "two alerts", |_| true).await;
+    let said = |text: &str| format!("You said: {text}");
+    for (contact, expected) in [
+        (0, said("fine")),
+        (1, said("busy")),
+        (2, FALLBACK.to_owned()),
+        (3, FALLBACK.to_owned()),
+        (4, FALLBACK.to_owned()),
+        (5, said("odd")),
+    ] {
+        world.gateway.one(&expected, |asked| asked.body["number"] == number(contact)).await;
+        assert_eq!(world.sent_to(&number(contact)), [expected], "once");
+    }
+    let times = |text: &str| world.agent.those(|asked| asked.body["message"]["text"] == text).len();
+    assert_eq!(["fine", "busy", "broken", "slow", "refused", "odd"].map(times), [1, 3, 4, 4, 1, 2]);
+    let retries = world.agent.those(|asked| asked.body["message"]["text"] == "broken");
+    let counts = retries.iter().map(|asked| asked.body["metadata"]["retryCount"].as_u64()).collect::<Vec<_>>();
+    assert_eq!(counts, [Some(0), Some(1), Some(2), Some(3)]);
+    let tries = |contact: usize| world.gateway.those(|asked| asked.body["number"] == number(contact)).len();
+    assert_eq!([6, 7, 8].map(tries), [2, 4, 1]);
+    check_alerts(&alerts);
+    check_dead_letters(&world.example, world.daemon).await;
+}
+
+fn check_alerts(alerts: &[Asked]) {
+    let schema = schema(NAME, "admin-alert");
+    let mut reasons = Vec::new();
+    for alert in alerts {
+        fits(&schema, &alert.body);
+        assert_eq!(alert.path, "/alerts");
+        reasons.push((alert.body["text"].as_str(), alert.body["reason"].as_str(), alert.body["attempts"].as_u64()));
+        assert!(alert.body["error"].as_str().is_some_and(|error| error.contains("the server answered")));
+    }
+    reasons.sort_unstable();
+    let unsent = (Some("You said: unsent"), Some("exhausted"), Some(4));
+    let unwanted = (Some("You said: unwanted"), Some("rejected"), Some(1));
+    assert_eq!(reasons, [unsent, unwanted]);
+}
+
+/// The letters stay for people, and replies with an error say which.
+async fn check_dead_letters(example: &Example, daemon: Daemon) {
+    assert!(daemon.terminate().await.success());
+    for (queue, count) in [("ag_dead", 2), ("wb_dead", 2)] {
+        let letters = example.drained(queue, count).await;
+        assert_eq!(letters.len(), count, "{queue}");
+        let has_reason =
+            |letter: &trunkline::event::Message| letter.properties.headers.text("trunkline-reason").is_some();
+        assert!(letters.iter().all(has_reason), "{queue}");
+        let name = if queue == "ag_dead" { "agent-task" } else { "agent-reply" };
+        for letter in letters {
+            fits(&schema(NAME, name), &serde_json::from_slice(&letter.body).expect("JSON"));
+        }
+    }
+}
+
+async fn an_outage_pauses_the_agent(on: On) {
+    let down = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let switch = down.clone();
+    let agent = move |asked: &Asked, _: usize| match switch.load(std::sync::atomic::Ordering::Relaxed) {
+        true => Answer::status(503),
+        false => echo(asked),
+    };
+    let further = [("AGENT_RETRY", "5s"), ("AGENT_PAUSE", "3s")];
+    let experiment = Stub::start(|_, _| Answer::status(503));
+    let world = World::start_with(on, Box::new(agent), experiment, gateway(), &further).await;
+    let circuit = "trunkline_circuit_state{route=\"agent-dispatch\"}";
+    for contact in 0..12 {
+        world.publish(WEBHOOK, &message(&format!("4207773000{contact:02}"), "hello"));
+    }
+    metric(&world.daemon, circuit, |state| state == 1.0).await;
+    assert_eq!(world.agent.asked().len(), 10, "two are not even asked for");
+    down.store(false, std::sync::atomic::Ordering::Relaxed);
+    world.gateway.at_least(12, "all answers", |_| true).await;
+    metric(&world.daemon, circuit, |state| state == 0.0).await;
+    let texts = world.gateway.asked().iter().map(|asked| asked.body["text"].clone()).collect::<Vec<_>>();
+    assert!(texts.iter().all(|text| text == "You said: hello"), "{texts:?}");
+}
+
+async fn a_late_task_is_answered_too(on: On) {
+    let agent = |asked: &Asked, _: usize| match asked.body["message"]["text"].as_str() {
+        Some("first") => echo(asked).after(Duration::from_secs(3)),
+        _ => echo(asked),
+    };
+    let further = [("AG_QUEUE_TTL", "1s")];
+    let experiment = Stub::start(|_, _| Answer::status(503));
+    let world = World::start_with(on, Box::new(agent), experiment, gateway(), &further).await;
+    world.publish(WEBHOOK, &message("420777400000", "first"));
+    world.agent.one("the first task", |_| true).await;
+    world.publish(WEBHOOK, &message("420777400001", "too late"));
+    let sent = world.gateway.one("the fallback", |asked| asked.body["number"] == "420777400001").await;
+    assert_eq!(sent.body["text"], FALLBACK);
+    world.gateway.one("the answer", |asked| asked.body["number"] == "420777400000").await;
+    assert_eq!(world.sent_to("420777400000"), ["You said: first"]);
+    assert!(world.agent.those(|asked| asked.body["message"]["text"] == "too late").is_empty());
+}
