@@ -1,8 +1,9 @@
 //! One stream: from its queue to its connection.
 //!
-//! Nobody tells us what a client has seen before it comes back. So what was sent stays unacknowledged until more than
-//! was sent after it than the buffers between us and the client hold (`window`); then it has been seen, or the client has stopped taking anything and its stream ends. When it comes back, its queue gives all of that again,
-//! in order, and what it has seen is passed over.
+//! Nobody tells us what a client has seen before it comes back. So what was sent stays unacknowledged until more was sent
+//! after it than the buffers between us and the client hold (`window`); then it has been seen, or the client has stopped
+//! taking anything and its stream ends. When it comes back, its queue gives all of that again, in order, and what it has
+//! seen is passed over.
 
 use std::time::Duration;
 
