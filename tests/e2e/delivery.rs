@@ -9,6 +9,10 @@ use trunkline_support::Daemon;
 use crate::bench::{Bench, drain, message, metric, on_both_brokers, settled};
 
 const ROUTES: &str = r#"
+# Repetitions are for the routes to see.
+[http]
+dedupe = "1ms"
+
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
 

@@ -104,19 +104,6 @@ fn js(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that there are `node` and `npm`.
-///
-/// # Errors
-/// When they are not there and cannot be installed.
-pub fn ensure_node() -> Result<()> {
-    let has =
-        |tool: &str| Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
-    if has("node") && has("npm") {
-        return Ok(());
-    }
-    apt::install(&["nodejs", "npm"], "no Node.js: install node (18 or newer) and npm")
-}
-
 /// `venv` in the plugin's folder, shared by all of them.
 fn python(folder: &Path) -> Result<()> {
     ensure_python()?;

@@ -68,7 +68,15 @@ pub(super) enum Answers<const STATUS: u16> {}
 impl<const STATUS: u16> IntoResponses for Answers<STATUS> {
     fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
         let (title, text) = problem::described(STATUS).unwrap_or_default();
-        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let example = serde_json::json!({
+            "type": format!("urn:trunkline:problem:TL{STATUS}"),
+            "title": title,
+            "status": STATUS,
+            "detail": "what is wrong with this request",
+            "code": format!("TL{STATUS}"),
+        });
+        let schema = Some(Ref::from_schema_name("Problem"));
+        let content = ContentBuilder::new().schema(schema).example(Some(example)).build();
         let mut response = ResponseBuilder::new()
             .description(format!("TL{STATUS}, {title}. {text}"))
             .content("application/problem+json", content);

@@ -108,9 +108,10 @@ async fn its_story(bench: Bench) {
     }
     let foreign = json!({ "type": "voice", "id": "foreign", "organizationId": "org-2", "data": { "call_id": "c" } });
     assert_eq!(daemon.post("/api/v1/events", &foreign.to_string()).0, 202);
-    // The same event twice is in one batch.
+    // The same event twice is one.
     let again = std::fs::read_to_string(&samples[0]).expect("a file");
-    assert_eq!(daemon.post("/api/v1/events", &again).0, 202);
+    let (status, answer) = daemon.post("/api/v1/events", &again);
+    assert_eq!((status, &answer["repeated"]), (202, &json!(true)), "{answer}");
     metric(&daemon, &acknowledged("consumer"), |count| count >= 10.0).await;
 
     // One batch was full; six more are closed by their timers: five types of org-1, and one of org-2.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::foreign::{python_with, run};
 
-/// Reads `[[exchange, type, routing key, body], ...]` and publishes it.
+/// Reads `[[exchange, type, routing key, body, id?], ...]` and publishes it.
 const PRODUCER: &str = r#"
 import asyncio, json, sys, aio_pika
 
@@ -17,10 +17,11 @@ async def main(url, file):
     connection = await aio_pika.connect_robust(url)
     async with connection:
         channel = await connection.channel(publisher_confirms=True)
-        for name, kind, key, body in json.load(open(file)):
+        for name, kind, key, body, *rest in json.load(open(file)):
             exchange = await channel.declare_exchange(name, kind, durable=True)
             message = aio_pika.Message(json.dumps(body).encode(), content_type="application/json",
-                                       delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+                                       delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                                       message_id=rest[0] if rest else None)
             await exchange.publish(message, routing_key=key)
 
 asyncio.run(main(*sys.argv[1:]))

@@ -17,7 +17,13 @@ const NAME: &str = "whatsapp-agent";
 const KEY: &str = "a-key-of-the-sender";
 const WEBHOOK: &str = "whatsapp.message.received";
 
-stories!(a_conversation, a_colleague_takes_over, a_share_of_the_contacts_gets_the_experiment, urgent_messages_overtake);
+stories!(
+    a_conversation,
+    a_colleague_takes_over,
+    a_share_of_the_contacts_gets_the_experiment,
+    urgent_messages_overtake,
+    a_flood_of_one_shop_delays_no_other,
+);
 
 /// The services around, and the daemon between them.
 struct World {
@@ -61,6 +67,11 @@ impl World {
         let (status, accepted) = self.daemon.post("/api/v1/events", &body.to_string());
         assert_eq!((status, &accepted["routed"]), (202, &json!(true)), "{accepted}");
         id.to_owned()
+    }
+
+    /// What the gateway is answered.
+    fn hook(&self, webhook: &Value) -> (u16, Value) {
+        self.daemon.post("/hooks/whatsapp", &webhook.to_string())
     }
 
     /// Publishes, and waits until it has done all it does.
@@ -121,7 +132,7 @@ async fn a_conversation(on: On) {
     };
     match on {
         On::RabbitMq => publish(&world.example.broker, &json!([["whatsapp", "topic", WEBHOOK, first]])),
-        On::Embedded => drop(world.publish(WEBHOOK, &first)),
+        On::Embedded => assert_eq!(world.hook(&first).0, 202),
     }
     let number = "420777123456";
     let sent = world.gateway.one("the answer", |asked| asked.body["number"] == number).await;
@@ -144,6 +155,8 @@ async fn a_conversation(on: On) {
     }
     // The webhook, the task, the reply, and that it was sent.
     world.at_rest(4).await;
+    let (status, problem) = world.hook(&json!({ "instance": "shop", "data": { "key": 7 } }));
+    assert_eq!((status, problem["errors"].is_array()), (422, true), "{problem}");
     for nothing in [&own, &group, &first] {
         world.publish_and_settle(WEBHOOK, nothing).await;
     }
@@ -172,7 +185,14 @@ async fn repetitions_send_nothing_twice(world: &World, webhook: &Value) {
     let is_it = |asked: &Asked| asked.body["message"]["text"] == "twice";
     world.publish_as(&id, WEBHOOK, &webhook);
     world.gateway.one("the answer", |asked| asked.body["quoted"]["key"]["id"] == "3EB0A9").await;
-    world.publish_as(&id, WEBHOOK, &webhook);
+    // The API knows it by its id; a broker does not.
+    let again = json!({ "id": id, "type": WEBHOOK, "data": webhook });
+    assert_eq!(world.daemon.post("/api/v1/events", &again.to_string()).1["repeated"], true);
+    if world.example.broker == "embedded" {
+        assert_eq!(world.agent.those(is_it).len(), 1);
+        return;
+    }
+    publish(&world.example.broker, &json!([["whatsapp", "topic", WEBHOOK, webhook, id]]));
     let asked = world.agent.at_least(2, "the task again", is_it).await;
     assert_eq!(asked[0].header("idempotency-key"), asked[1].header("idempotency-key"));
     assert_eq!(asked[0].body["context"], asked[1].body["context"], "the conversation is as it was");
@@ -256,4 +276,23 @@ async fn urgent_messages_overtake(on: On) {
     let asked = world.agent.at_least(5, "all tasks", |_| true).await;
     let texts = asked.iter().filter_map(|asked| asked.body["message"]["text"].as_str()).collect::<Vec<_>>();
     assert_eq!(texts, ["first", "urgent, an order", "an order please", "hello", "hello you"]);
+}
+
+async fn a_flood_of_one_shop_delays_no_other(on: On) {
+    const FLOOD: usize = 120;
+    let world = World::start(on, Box::new(|asked, _| echo(asked))).await;
+    let of_shop = |shop: &str, number: &str, text: &str| {
+        let mut webhook = message(number, text);
+        webhook["instance"] = shop.into();
+        assert_eq!(world.hook(&webhook).0, 202);
+    };
+    for contact in 0..FLOOD {
+        of_shop("loud", &format!("4207775{contact:05}"), "buy");
+    }
+    of_shop("quiet", "420777600000", "hello");
+    world.gateway.one("the quiet shop's answer", |asked| asked.body["number"] == "420777600000").await;
+    let loud = |asked: &Asked| asked.path.ends_with("/loud");
+    let before = world.gateway.those(loud).len();
+    assert!(before < FLOOD / 2, "it waited for {before} answers of the other shop");
+    world.gateway.at_least(FLOOD, "every answer of the other shop", loud).await;
 }

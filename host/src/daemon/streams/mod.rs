@@ -6,6 +6,7 @@
 
 mod event;
 mod pump;
+mod window;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};

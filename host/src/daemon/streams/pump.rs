@@ -1,12 +1,10 @@
 //! One stream: from its queue to its connection.
 //!
-//! Nobody tells us what a client has seen before it comes back. So what was sent stays unacknowledged until more than
-//! [`LAG_BYTES`] were sent after it, which is more than the buffers between us and the client hold; then it has been seen,
-//! or the client has stopped taking anything and its stream ends. When it comes back, its queue gives all of that again,
-//! in order, and what it has seen is passed over.
+//! Nobody tells us what a client has seen before it comes back. So what was sent stays unacknowledged until more was sent
+//! after it than the buffers between us and the client hold (`window`); then it has been seen, or the client has stopped
+//! taking anything and its stream ends. When it comes back, its queue gives all of that again, in order, and what it has
+//! seen is passed over.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -15,17 +13,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::event;
+use super::window::{Marked, Step, Window, empty};
 use crate::admin::{StreamGap, StreamItem, StreamReady};
 use crate::broker::{Broker, Delivery, Next, Publication, Receipt, Settlement, Subscription, Tap};
 use crate::config::Codec;
-use crate::event::{ExchangeName, Message, Properties};
+use crate::event::Properties;
 use crate::telemetry;
 
-/// Linux lets a socket grow to 4 MiB for what is sent and 6 MiB for what is received.
-const LAG_BYTES: usize = 12 << 20;
-/// What every event takes at least beside its data.
-const FRAME_BYTES: usize = 160;
-/// Deliveries that may be unacknowledged; widened when they are too small to make up [`LAG_BYTES`].
+/// Deliveries that may be unacknowledged; widened when they are too few for the lag of small events.
 const PREFETCH_MIN: u16 = 256;
 /// Enough for events of the least size.
 const PREFETCH_MAX: u16 = u16::MAX;
@@ -37,8 +32,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// How often is looked for what has been unacknowledged for long enough; RabbitMQ closes a channel after 30 minutes.
 const LOOK: Duration = Duration::from_secs(5);
-/// Nothing more comes again when nothing came for so long.
-const CAME_AGAIN_WITHIN: Duration = Duration::from_secs(2);
 /// Pause before a lost subscription is made again.
 const AGAIN: Duration = Duration::from_millis(300);
 /// Between two reports of what did not fit.
@@ -67,20 +60,6 @@ enum End {
     Broker(String),
 }
 
-struct Sent {
-    delivery: Delivery,
-    bytes: usize,
-    at: Instant,
-    mark: String,
-}
-
-/// Up to which event all is passed over when it comes again.
-struct Seek {
-    mark: String,
-    /// The client says so; if not, we only know that it was sent.
-    is_seen: bool,
-}
-
 /// What a stream reads.
 pub(super) struct Source {
     pub(super) broker: Broker,
@@ -100,29 +79,18 @@ pub(super) struct Pump {
     /// Cancelled when the client is elsewhere, or the daemon stops.
     told: CancellationToken,
     last_frame: Instant,
-    /// Sent and unacknowledged, in order; the last is always kept, since that is where the client may come back.
-    sent: VecDeque<Sent>,
-    sent_bytes: usize,
+    window: Window,
     prefetch: u16,
-    /// What is passed over when it comes again.
-    seek: Option<Seek>,
-    /// What came again before that.
-    passed: Vec<(Delivery, String)>,
-    passed_bytes: usize,
-    /// When something came again last.
-    passed_at: Instant,
     /// Our own sign in the queue, and whether we have come to it: who came later stands behind it.
     sign: Option<(String, bool)>,
     last_gap: Option<Instant>,
-    /// Takes the place of messages that were sent: only their acknowledgement is still needed.
-    nothing: Arc<Message>,
 }
 
 impl Pump {
     pub(super) fn begin(source: Source, frames: mpsc::Sender<StreamItem>, told: CancellationToken) -> Self {
         let Source { broker, tap, codec, token } = source;
-        let nothing = empty(&tap, Properties::default());
         Self {
+            window: Window::new(&tap),
             broker,
             tap,
             codec,
@@ -130,16 +98,9 @@ impl Pump {
             frames,
             told,
             last_frame: Instant::now(),
-            sent: VecDeque::new(),
-            sent_bytes: 0,
             prefetch: PREFETCH_MIN,
-            seek: None,
-            passed: Vec::new(),
-            passed_bytes: 0,
-            passed_at: Instant::now(),
             sign: None,
             last_gap: None,
-            nothing: Arc::new(nothing),
         }
     }
 
@@ -176,7 +137,7 @@ impl Pump {
             }
         }
         if let (Seen::UpTo(mark), true) = (seen, resumed) {
-            self.seek = Some(Seek { mark, is_seen: true });
+            self.window.seen(mark);
         }
         if resumed && let Err(why) = self.announce().await {
             return End::Broker(why);
@@ -188,10 +149,7 @@ impl Pump {
             };
             // The client keeps its connection: what is unacknowledged comes again, and what it got is passed over.
             tracing::debug!(stream = self.token, why, "a stream's subscription ended; it is made again");
-            if let Some(last) = self.sent.back() {
-                self.seek = Some(Seek { mark: last.mark.clone(), is_seen: false });
-            }
-            self.forget();
+            self.window.lost();
             tokio::select! {
                 () = self.told.cancelled() => return End::Told,
                 () = self.frames.closed() => return End::Client("the client has gone"),
@@ -264,8 +222,8 @@ impl Pump {
                 Quiet,
                 Look,
             }
-            let is_seeking = !self.passed.is_empty();
-            let quiet_at = if is_seeking { self.passed_at + CAME_AGAIN_WITHIN } else { self.last_frame + KEEP_ALIVE };
+            let sought_until = self.window.sought_until();
+            let quiet_at = sought_until.unwrap_or(self.last_frame + KEEP_ALIVE);
             let gap_due = self.last_gap.is_none_or(|at| at.elapsed() >= GAPS_EVERY);
             let happened = tokio::select! {
                 () = self.told.cancelled() => return Err(End::Told),
@@ -287,9 +245,9 @@ impl Pump {
                     let detail = "more events came than are kept for a client that takes none".to_owned();
                     self.send(StreamItem::Gap(StreamGap { reason: "overflow", detail })).await?;
                 }
-                Happened::Quiet if is_seeking => self.give_up_seeking().await?,
+                Happened::Quiet if sought_until.is_some() => self.give_up_seeking().await?,
                 Happened::Quiet => self.send(StreamItem::KeepAlive).await?,
-                Happened::Look => self.release(),
+                Happened::Look => self.window.release(),
             }
         }
     }
@@ -298,30 +256,11 @@ impl Pump {
         if delivery.message.properties.kind.as_deref() == Some(TAKEOVER) && delivery.message.exchange.is_default() {
             return self.take_sign(delivery);
         }
-        let mark = event::mark(&delivery.message);
-        let Some(seek) = &self.seek else {
-            return self.show(delivery, mark).await;
-        };
-        if mark == seek.mark {
-            let is_seen = seek.is_seen;
-            self.seek = None;
-            self.passed_bytes = 0;
-            for (passed, mark) in std::mem::take(&mut self.passed) {
-                if is_seen { passed.settle(Settlement::Ack(Receipt::of_nothing())) } else { self.note(passed, mark) }
-            }
-            // Kept, because the client may come back here once more.
-            self.note(delivery, mark);
-            return Ok(());
+        match self.window.take(delivery) {
+            Step::Show(marked) => self.show(marked).await,
+            Step::Kept => Ok(()),
+            Step::GiveUp => self.give_up_seeking().await,
         }
-        if delivery.redelivered || self.passed.is_empty() {
-            self.passed_at = Instant::now();
-        }
-        self.passed_bytes += delivery.message.body.len() + FRAME_BYTES;
-        self.passed.push((delivery, mark));
-        if self.passed_at.elapsed() >= CAME_AGAIN_WITHIN || self.passed_bytes > 2 * LAG_BYTES {
-            self.give_up_seeking().await?;
-        }
-        Ok(())
     }
 
     /// Signs before ours are of connections that came before us.
@@ -339,61 +278,29 @@ impl Pump {
 
     /// What the client saw last does not come again: all that came is new to it, and perhaps not all that is new came.
     async fn give_up_seeking(&mut self) -> Result<(), End> {
-        self.seek = None;
         let detail =
             "the last event id is of an event that is no longer kept; some that followed may be missing".to_owned();
         self.send(StreamItem::Gap(StreamGap { reason: "passed", detail })).await?;
-        self.passed_bytes = 0;
-        for (delivery, mark) in std::mem::take(&mut self.passed) {
-            self.show(delivery, mark).await?;
+        for marked in self.window.give_up() {
+            self.show(marked).await?;
         }
         Ok(())
     }
 
-    async fn show(&mut self, delivery: Delivery, mark: String) -> Result<(), End> {
+    async fn show(&mut self, (delivery, mark): Marked) -> Result<(), End> {
         if let Some(event) = event::event(self.codec, &delivery.message) {
             let id = format!("{}.{mark}", self.token);
             self.send(StreamItem::Event(id, Box::new(event))).await?;
             telemetry::stream_sent();
         }
-        self.note(delivery, mark);
-        self.release();
+        self.window.sent(delivery, mark);
+        self.window.release();
         Ok(())
-    }
-
-    fn note(&mut self, mut delivery: Delivery, mark: String) {
-        let bytes = delivery.message.body.len() + FRAME_BYTES;
-        delivery.message = self.nothing.clone();
-        self.sent_bytes += bytes;
-        self.sent.push_back(Sent { delivery, bytes, at: Instant::now(), mark });
-    }
-
-    /// Acknowledges what has certainly been seen, or was sent so long ago that it would be gone for an absent client too.
-    fn release(&mut self) {
-        while self.sent.len() > 1
-            && let Some(first) = self.sent.front()
-            && (self.sent_bytes - first.bytes > LAG_BYTES
-                || first.at.elapsed() >= self.tap.expires
-                || self.sent.len() + 2 * PREFETCH_LEFT > usize::from(PREFETCH_MAX))
-            && let Some(first) = self.sent.pop_front()
-        {
-            self.sent_bytes -= first.bytes;
-            first.delivery.settle(Settlement::Ack(Receipt::of_nothing()));
-        }
-    }
-
-    /// What is lost with its subscription comes again with the next one.
-    fn forget(&mut self) {
-        self.sent.clear();
-        self.sent_bytes = 0;
-        self.passed.clear();
-        self.passed_bytes = 0;
     }
 
     /// Makes room for more unacknowledged events while they do not make up the lag.
     async fn widen(&mut self, queue: &mut Subscription) {
-        let held = self.sent.len() + self.passed.len();
-        if held + PREFETCH_LEFT >= usize::from(self.prefetch) && self.prefetch < PREFETCH_MAX {
+        if self.window.held() + PREFETCH_LEFT >= usize::from(self.prefetch) && self.prefetch < PREFETCH_MAX {
             let wider = self.prefetch.saturating_mul(2);
             if queue.resize(wider).await.is_ok() {
                 self.prefetch = wider;
@@ -413,10 +320,4 @@ impl Pump {
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(End::Client("the client has gone")),
         }
     }
-}
-
-/// A message to the stream's queue that says nothing by its body.
-fn empty(tap: &Tap, properties: Properties) -> Message {
-    let exchange = ExchangeName::default_exchange();
-    Message { exchange, routing_key: tap.queue.as_key(), properties, body: bytes::Bytes::new() }
 }

@@ -1,0 +1,163 @@
+//! What of a stream is delivered and not acknowledged: sent to the client, or come again and not yet recognised.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::event;
+use crate::broker::{Delivery, Receipt, Settlement, Tap};
+use crate::event::{ExchangeName, Message, Properties};
+
+/// Linux lets a socket grow to 4 MiB for what is sent and 6 MiB for what is received.
+const LAG_BYTES: usize = 12 << 20;
+/// What every event takes at least beside its data.
+const FRAME_BYTES: usize = 160;
+/// Events that may be sent and unacknowledged, however small they are: a little less than a prefetch can be.
+const SENT_MAX: usize = u16::MAX as usize - 64;
+/// Nothing more comes again when nothing came for so long.
+pub(super) const CAME_AGAIN_WITHIN: Duration = Duration::from_secs(2);
+
+/// A delivery with what tells it from others.
+pub(super) type Marked = (Delivery, String);
+
+struct Sent {
+    delivery: Delivery,
+    bytes: usize,
+    at: Instant,
+    mark: String,
+}
+
+/// Up to which event all is passed over when it comes again.
+struct Seek {
+    mark: String,
+    /// The client says so; if not, we only know that it was sent.
+    is_seen: bool,
+}
+
+/// What becomes of a delivery.
+pub(super) enum Step {
+    /// It is for the client.
+    Show(Marked),
+    /// It was sent before, or may have been: it is kept here.
+    Kept,
+    /// What was sought does not come: all that is kept is for the client.
+    GiveUp,
+}
+
+/// The unacknowledged part of a stream.
+pub(super) struct Window {
+    /// In order; the last is always kept, since that is where the client may come back.
+    sent: VecDeque<Sent>,
+    sent_bytes: usize,
+    seek: Option<Seek>,
+    /// What came again before that.
+    passed: Vec<Marked>,
+    passed_bytes: usize,
+    /// When something came again last.
+    passed_at: Instant,
+    /// When an event that was sent would be gone for an absent client too.
+    expires: Duration,
+    /// Takes the place of messages that were sent: only their acknowledgement is still needed.
+    nothing: Arc<Message>,
+}
+
+impl Window {
+    pub(super) fn new(tap: &Tap) -> Self {
+        Self {
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            seek: None,
+            passed: Vec::new(),
+            passed_bytes: 0,
+            passed_at: Instant::now(),
+            expires: tap.expires,
+            nothing: Arc::new(empty(tap, Properties::default())),
+        }
+    }
+
+    /// The client has seen this one and all before it.
+    pub(super) fn seen(&mut self, mark: String) {
+        self.seek = Some(Seek { mark, is_seen: true });
+    }
+
+    /// Deliveries that are held.
+    pub(super) fn held(&self) -> usize {
+        self.sent.len() + self.passed.len()
+    }
+
+    /// Until when what is sought may still come, once something came.
+    pub(super) fn sought_until(&self) -> Option<Instant> {
+        (!self.passed.is_empty()).then(|| self.passed_at + CAME_AGAIN_WITHIN)
+    }
+
+    pub(super) fn take(&mut self, delivery: Delivery) -> Step {
+        let mark = event::mark(&delivery.message);
+        let Some(seek) = &self.seek else {
+            return Step::Show((delivery, mark));
+        };
+        if mark == seek.mark {
+            let is_seen = seek.is_seen;
+            for (passed, mark) in self.give_up() {
+                if is_seen { passed.settle(Settlement::Ack(Receipt::of_nothing())) } else { self.sent(passed, mark) }
+            }
+            // Kept, because the client may come back here once more.
+            self.sent(delivery, mark);
+            return Step::Kept;
+        }
+        if delivery.redelivered || self.passed.is_empty() {
+            self.passed_at = Instant::now();
+        }
+        self.passed_bytes += delivery.message.body.len() + FRAME_BYTES;
+        self.passed.push((delivery, mark));
+        let is_over = self.passed_at.elapsed() >= CAME_AGAIN_WITHIN || self.passed_bytes > 2 * LAG_BYTES;
+        if is_over { Step::GiveUp } else { Step::Kept }
+    }
+
+    /// Seeks no more; gives what came again.
+    pub(super) fn give_up(&mut self) -> Vec<Marked> {
+        self.seek = None;
+        self.passed_bytes = 0;
+        std::mem::take(&mut self.passed)
+    }
+
+    /// The client's connection has it.
+    pub(super) fn sent(&mut self, mut delivery: Delivery, mark: String) {
+        let bytes = delivery.message.body.len() + FRAME_BYTES;
+        delivery.message = self.nothing.clone();
+        self.sent_bytes += bytes;
+        self.sent.push_back(Sent { delivery, bytes, at: Instant::now(), mark });
+    }
+
+    /// Acknowledges what has certainly been seen, or was sent so long ago that it would be gone for an absent client too.
+    pub(super) fn release(&mut self) {
+        while self.sent.len() > 1
+            && let Some(first) = self.sent.front()
+            && (self.sent_bytes - first.bytes > LAG_BYTES
+                || first.at.elapsed() >= self.expires
+                || self.sent.len() > SENT_MAX)
+            && let Some(first) = self.sent.pop_front()
+        {
+            self.sent_bytes -= first.bytes;
+            first.delivery.settle(Settlement::Ack(Receipt::of_nothing()));
+        }
+    }
+
+    /// The subscription is lost, and with it what is unacknowledged: it comes again, and what was sent is passed over.
+    pub(super) fn lost(&mut self) {
+        if let Some(last) = self.sent.pop_back() {
+            self.seek = Some(Seek { mark: last.mark, is_seen: false });
+        }
+        self.sent.clear();
+        self.sent_bytes = 0;
+        self.passed.clear();
+        self.passed_bytes = 0;
+    }
+}
+
+/// A message to the stream's queue that says nothing by its body.
+pub(super) fn empty(tap: &Tap, properties: Properties) -> Message {
+    let exchange = ExchangeName::default_exchange();
+    Message { exchange, routing_key: tap.queue.as_key(), properties, body: bytes::Bytes::new() }
+}
