@@ -25,13 +25,14 @@ fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/event-broker")
 }
 
-fn environment() -> Vec<(&'static str, String)> {
+fn environment(bench: &Bench) -> Vec<(&'static str, String)> {
+    let archive = ("ARCHIVE_DIR", bench.path("archive").display().to_string());
     let plugins = ("PLUGIN_DIR", trunkline_support::plugins().display().to_string());
-    ENVIRONMENT.iter().map(|(name, value)| (*name, (*value).to_owned())).chain([plugins]).collect()
+    ENVIRONMENT.iter().map(|(name, value)| (*name, (*value).to_owned())).chain([archive, plugins]).collect()
 }
 
 async fn start(bench: &Bench) -> Daemon {
-    let environment = environment();
+    let environment = environment(bench);
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let file = example().join("routes.toml");
     Daemon::start_with(BINARY, &file, &bench.state(), &bench.broker, &environment).await.expect("it starts")
@@ -41,7 +42,7 @@ async fn start(bench: &Bench) -> Daemon {
 async fn open(bench: &Bench) -> trunkline::broker::Broker {
     let sources = Sources {
         file: example().join("routes.toml"),
-        environment: environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        environment: environment(bench).into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         broker_url: Some(bench.broker.clone()),
         listen: None,
         state_dir: Some(bench.state()),
@@ -80,6 +81,38 @@ fn acknowledged(route: &str) -> String {
     format!("trunkline_messages_settled_total{{route=\"{route}\",outcome=\"ack\"}}")
 }
 
+/// What the service tells beside.
+async fn service(daemon: &Daemon) {
+    let get = |path: &str| -> Value {
+        let (status, text) = daemon.get(path);
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let types = get("/api/v1/events/types");
+    let names: Vec<&str> = types["types"].as_array().expect("a list").iter().filter_map(|t| t["type"].as_str()).collect();
+    assert_eq!(names, ["custom", "notification", "system", "user", "voice"]);
+    // A batch is taken one by one.
+    let bad = json!({ "type": "system", "organizationId": "org-1", "data": { "component": 7 } });
+    let (status, answer) = daemon.post("/api/v1/events/batch", &json!({ "events": [bad] }).to_string());
+    assert_eq!((status, &answer["results"][0]["status"]), (207, &json!(422)), "{answer}");
+    assert!(answer["results"][0]["problem"]["errors"].to_string().contains("/component"), "{answer}");
+    let queues = get("/api/v1/events/queues");
+    let events = queues["queues"].as_array().expect("a list").iter().find(|queue| queue["name"] == "events");
+    assert!(events.is_some_and(|queue| queue["consumers"].as_u64() >= Some(1)), "{queues}");
+    assert!(get("/api/v1/events/stats").is_object());
+}
+
+/// Everything that went in and came out is kept: ten inputs, and seven batches.
+async fn history(bench: &Bench, daemon: &Daemon) {
+    metric(daemon, &acknowledged("archive"), |count| count >= 17.0).await;
+    let mut replay = std::process::Command::new(BINARY);
+    replay.args(["replay", "archive", "--dry-run", "--json", "--config"]).arg(example().join("routes.toml"));
+    replay.envs(environment(bench)).args(["--url", &daemon.url("")]);
+    let output = replay.output().expect("it runs");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&told["published"], &told["refused"]), (&json!(17), &json!(0)), "{told}");
+}
+
 async fn its_story(bench: Bench) {
     // What waits is handled by priority, and gathered in that order.
     let broker = open(&bench).await;
@@ -108,6 +141,7 @@ async fn its_story(bench: Bench) {
     }
     let foreign = json!({ "type": "voice", "id": "foreign", "organizationId": "org-2", "data": { "call_id": "c" } });
     assert_eq!(daemon.post("/api/v1/events", &foreign.to_string()).0, 202);
+    service(&daemon).await;
     // The same event twice is one.
     let again = std::fs::read_to_string(&samples[0]).expect("a file");
     let (status, answer) = daemon.post("/api/v1/events", &again);
@@ -123,6 +157,7 @@ async fn its_story(bench: Bench) {
     .await;
     assert_eq!(client.events().iter().filter(|event| event.data["routing_key"] == "events.voice").count(), 3);
     metric(&daemon, &acknowledged("batch-timers"), |count| count >= 14.0).await;
+    history(&bench, &daemon).await;
     assert!(daemon.terminate().await.success());
 
     let broker = open(&bench).await;
