@@ -98,6 +98,9 @@ async fn what_comes_is_published(bench: Bench) {
     broker.close(trunkline_support::patience()).await;
 }
 
+/// Path, headers, body; status and a part of the answer.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str, u16, &'a str);
+
 async fn who_may_not_send_and_what_is_wrong(bench: Bench) {
     let daemon = start(&bench).await;
     let token = ("x-hook-token", TOKEN);
@@ -105,7 +108,7 @@ async fn who_may_not_send_and_what_is_wrong(bench: Bench) {
     let good = json!({ "event": "message", "key": { "id": "a" } }).to_string();
     let dotted = json!({ "event": "a.b", "key": { "id": "a" } }).to_string();
     let no_id = json!({ "event": "a" }).to_string();
-    let cases: [(&str, Vec<(&str, &str)>, &str, u16, &str); 12] = [
+    let cases: [Case<'_>; 12] = [
         ("/hooks/wa/in", vec![JSON], &good, 401, "X-Hook-Token"),
         ("/hooks/wa/in", vec![JSON, ("authorization", "Bearer another-token-1234")], &good, 401, "X-Hook-Token"),
         ("/hooks/wa/in", vec![JSON, ("authorization", &bearer)], &good, 200, ""),
