@@ -180,6 +180,7 @@ struct Module {
 }
 
 /// The core modules that have code, as far as the bytes make sense.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the payloads are open-ended, and all others are passed over")]
 fn modules(component: &[u8]) -> Vec<Module> {
     let mut modules = Vec::new();
     // Modules lie in components that lie in components; what belongs to one ends with its own end.

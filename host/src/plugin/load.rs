@@ -227,7 +227,12 @@ impl Compiled {
         }
         let code = engine.compiler.compile(&engine.engine, found.bytes).await.map_err(|error| match error {
             compile::Error::Refused(what) => Error::NotAComponent { file: file.to_owned(), what },
-            why => Error::Compile { file: file.to_owned(), why },
+            why @ (compile::Error::Cpu(_)
+            | compile::Error::Clock(_)
+            | compile::Error::Memory(_)
+            | compile::Error::Code(_)
+            | compile::Error::Crashed(_)
+            | compile::Error::Start(_)) => Error::Compile { file: file.to_owned(), why },
         })?;
         let compiled = {
             let engine = engine.clone();

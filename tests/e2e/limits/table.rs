@@ -58,6 +58,11 @@ const OVER_ANSWER: &str = "the answer is larger than limits.output (8388608 byte
 const OVER_CALL: &str = "one call of the host copies more than limits.output (8388608 bytes)";
 
 pub(super) fn rows() -> Vec<Row> {
+    [of_time(), of_memory(), of_answers(), of_the_wire()].into_iter().flatten().collect()
+}
+
+/// What never ends.
+fn of_time() -> Vec<Row> {
     vec![
         guest("endless-loop", "spin", "", TIMED, "timeout", OVER_TIME),
         handmade(
@@ -86,6 +91,12 @@ pub(super) fn rows() -> Vec<Row> {
         guest("log-flood-long", "caller", "long-log", TIMED, "timeout", OVER_TIME),
         guest("log-flood-huge", "caller", "huge-log", "", "too-large", OVER_CALL),
         guest("print-flood", "caller", "print", TIMED, "timeout", OVER_TIME),
+    ]
+}
+
+/// What takes all there is.
+fn of_memory() -> Vec<Row> {
+    vec![
         guest("memory-bomb", "hog", "", "", "memory", OVER_MEMORY),
         handmade(
             "several-memories",
@@ -123,6 +134,12 @@ pub(super) fn rows() -> Vec<Row> {
             "trap",
             "call stack exhausted; a plugin's has 512 KiB",
         ),
+    ]
+}
+
+/// What says too much.
+fn of_answers() -> Vec<Row> {
+    vec![
         guest("answer-large", "bigmouth", "", "", "too-large", OVER_ANSWER),
         handmade(
             "answer-list-1-gib",
@@ -155,6 +172,12 @@ pub(super) fn rows() -> Vec<Row> {
             OVER_ANSWER,
         ),
         guest("emit-then-trap", "deep", "panic", "", "trap", "the cellar is flooded"),
+    ]
+}
+
+/// What AMQP has no place for.
+fn of_the_wire() -> Vec<Row> {
+    vec![
         guest("long-type", "overlong", "type", "", "invalid", "emission 1: "),
         guest("no-type", "overlong", "no-type", "", "invalid", "its type is empty"),
         guest("long-content-type", "overlong", "content-type", "", "invalid", "emission 1: "),

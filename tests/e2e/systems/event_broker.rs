@@ -89,7 +89,8 @@ async fn service(daemon: &Daemon) {
         serde_json::from_str(&text).expect("JSON")
     };
     let types = get("/api/v1/events/types");
-    let names: Vec<&str> = types["types"].as_array().expect("a list").iter().filter_map(|t| t["type"].as_str()).collect();
+    let names: Vec<&str> =
+        types["types"].as_array().expect("a list").iter().filter_map(|t| t["type"].as_str()).collect();
     assert_eq!(names, ["custom", "notification", "system", "user", "voice"]);
     // A batch is taken one by one.
     let bad = json!({ "type": "system", "organizationId": "org-1", "data": { "component": 7 } });

@@ -89,7 +89,7 @@ pub fn many_functions(functions: usize) -> Vec<u8> {
     let mut fields = String::new();
     for number in 0..functions {
         // Writing into a string cannot fail.
-        let _written = write!(fields, "(func (param i32) (result i32) (i32.add (local.get 0) (i32.const {number})))\n");
+        let _written = writeln!(fields, "(func (param i32) (result i32) (i32.add (local.get 0) (i32.const {number})))");
     }
     plugin(&fields, "i32.const 0")
 }

@@ -1,12 +1,8 @@
 //! `POST /api/v1/events` and `/batch`; what is known of types and queues.
 
-mod batch;
-mod queues;
-mod types;
-
-pub(super) use batch::publish_batch;
-pub(super) use queues::{show_queues, show_stats};
-pub(super) use types::show_types;
+pub(super) mod batch;
+pub(super) mod queues;
+pub(super) mod types;
 
 pub use queues::{QueueView, QueuesView, RatesView, Role};
 pub use types::EventTypeView;
