@@ -39,7 +39,7 @@ const OWNERS: [(&str, &[&str]); 27] = [
     ("wasmtime", &["plugin"]),
     ("wasmtime_wasi", &["plugin"]),
     ("wasmtime_wasi_http", &["plugin"]),
-    ("hyper", &["plugin", "broker", "admin"]),
+    ("hyper", &["plugin", "admin"]),
     ("hyper_util", &["admin"]),
     ("tokio_rustls", &["plugin", "archive"]),
     ("rustls_native_certs", &["plugin"]),
