@@ -189,16 +189,30 @@ fn the_reminder_came_at_its_time(claims: &Claims) {
     }
 }
 
+/// Data that does not fit reaches no plugin where the route has a schema, and is rejected by every plugin where it has none.
 async fn bad_events_are_dead_letters(stage: &mut Stage) {
     let mut event = one_more_call().remove(1);
     event["id"] = json!("bad");
     event["data"] = json!({ "duration": 1, "outcome": "completed" });
-    let routes = ["callback-tasks", "crm-ended", "metrics-ended"];
-    stage.publish(FIRST, &event).await;
-    stage.settled().await;
-    for route in routes {
-        let settled = stage.end_of(route, &format!("{FIRST}-bad"));
-        assert_eq!((&settled["outcome"], &settled["reason"]), (&json!("dead_letter"), &json!("rejected")), "{route}");
+    let mut cases = vec![(event, if Stage::has_schemas() { "schema" } else { "rejected" })];
+    if Stage::has_schemas() {
+        let mut newer = one_more_call().remove(1);
+        newer["id"] = json!("newer");
+        newer["metadata"]["version"] = json!("2.0.0");
+        cases.push((newer, "schema"));
+    }
+    for (event, reason) in cases {
+        stage.publish(FIRST, &event).await;
+        stage.settled().await;
+        let id = format!("{FIRST}-{}", event["id"].as_str().expect("an id"));
+        for route in ["callback-tasks", "crm-ended", "metrics-ended"] {
+            let settled = stage.end_of(route, &id);
+            assert_eq!(
+                (&settled["outcome"], &settled["reason"]),
+                (&json!("dead_letter"), &json!(reason)),
+                "{route} {id}"
+            );
+        }
     }
 }
 

@@ -117,6 +117,11 @@ impl Stage {
         if self.drops_repetitions { text } else { text.replace(DEDUPE, "") }
     }
 
+    /// Whether the routes of the file check data.
+    pub fn has_schemas() -> bool {
+        std::fs::read_to_string(folder().join("routes.toml")).expect("routes.toml").contains("\nschema = ")
+    }
+
     pub fn drops_repetitions(&self) -> bool {
         self.drops_repetitions
     }
