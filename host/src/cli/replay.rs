@@ -165,6 +165,9 @@ fn replay(
     let mut batches = runtime.block_on(archive::open(route, settings)).map_err(failed)?;
     let mut seen = HashSet::new();
     let began = Instant::now();
+    // What is published again is archived again, and is not for this replay.
+    let now = jiff::Timestamp::now();
+    let until = arguments.until.map_or(now, |until| until.min(now));
     while let Some(batch) = runtime.block_on(batches.next()).map_err(failed)? {
         if let Some(reason) = &batch.torn {
             done.torn += 1;
@@ -173,7 +176,7 @@ fn replay(
         done.read += batch.entries.len() as u64;
         let mut wanted = Vec::new();
         for entry in &batch.entries {
-            if !is_wanted(arguments, entry) {
+            if !is_wanted(arguments, entry, until) {
                 done.skipped += 1;
             } else if seen.insert(hash(entry)) {
                 wanted.push(entry);
@@ -195,10 +198,10 @@ fn hash(entry: &Entry) -> u64 {
     hasher.finish()
 }
 
-fn is_wanted(arguments: &Replay, entry: &Entry) -> bool {
+fn is_wanted(arguments: &Replay, entry: &Entry, until: jiff::Timestamp) -> bool {
     let at = entry.archived_at.parse::<jiff::Timestamp>().ok();
     let is_late = arguments.since.is_none_or(|since| at.is_some_and(|at| at >= since));
-    let is_early = arguments.until.is_none_or(|until| at.is_some_and(|at| at < until));
+    let is_early = at.is_some_and(|at| at < until);
     let is_type = arguments.r#type.is_empty() || arguments.r#type.contains(&entry.r#type);
     let is_tenant = arguments.tenant.is_none() || arguments.tenant == entry.tenant;
     let grant = EmitGrant { exchange: ExchangeName::default_exchange(), keys: arguments.key.clone() };

@@ -36,13 +36,11 @@ impl Route {
     pub(super) fn receive(&self, delivery: Delivery, session: u64) -> (Facts, Item) {
         let message = delivery.message.clone();
         self.metrics.received(message.body.len(), waited(&message));
-        let (event, refused) = match self.decode(&message) {
-            Ok(event) => (Some(Arc::new(event)), None),
-            Err(decision) => (None, Some(decision)),
-        };
+        let (event, refused) = self.decode(&message);
+        let event = event.map(Arc::new);
         let seen = self.seen(&message, event.as_deref());
         let order = self.settings.order_by.as_ref();
-        let limited = self.settings.tenant.as_ref().filter(|tenant| tenant.rate.is_some());
+        let limited = self.settings.tenant.as_ref().filter(|tenant| tenant.rate.is_some() && refused.is_none());
         let mark = self.settings.dedupe.zip(event.as_deref()).filter(|(_, event)| !event.weak_id);
         let facts = Facts {
             id: seen.id.clone(),
@@ -77,18 +75,25 @@ impl Route {
         (facts, item)
     }
 
-    fn decode(&self, message: &Message) -> Result<Event, Decision> {
+    /// The event, if there is one to be read, and why it is not let in. What is read is known by its own id then too.
+    fn decode(&self, message: &Message) -> (Option<Event>, Option<Decision>) {
         let (bytes, max) = (message.body.len(), self.settings.body_max_bytes);
         if bytes > max {
             let error = format!("the body takes {bytes} bytes; the route's max-body is {max}");
-            return Err(Decision::dead_letter(Reason::TooLarge, error));
+            return (None, Some(Decision::dead_letter(Reason::TooLarge, error)));
         }
-        let mut event = codec::decode(self.codec_in, message)
-            .map_err(|error| Decision::dead_letter(Reason::Invalid, error.to_string()))?;
+        let mut event = match codec::decode(self.codec_in, message) {
+            Ok(event) => event,
+            Err(error) => return (None, Some(Decision::dead_letter(Reason::Invalid, error.to_string()))),
+        };
         if let Some(tenant) = &self.settings.tenant {
-            event.tenant = Some(order::tenant(&tenant.by, &event)?);
+            match order::tenant(&tenant.by, &event) {
+                Ok(name) => event.tenant = Some(name),
+                Err(decision) => return (Some(event), Some(decision)),
+            }
         }
-        decide::admit(&event, self.settings.hops_max, self.settings.schema.as_ref()).map_or(Ok(event), Err)
+        let refused = decide::admit(&event, self.settings.hops_max, self.settings.schema.as_ref());
+        (Some(event), refused)
     }
 
     fn seen(&self, message: &Message, event: Option<&Event>) -> Seen {

@@ -140,7 +140,8 @@ async fn its_story(bench: Bench) {
         assert_eq!((status, &answer["routed"]), (202, &json!(true)), "{answer}");
         assert_eq!(answer["routing_key"], format!("events.{kind}"));
     }
-    let foreign = json!({ "type": "voice", "id": "foreign", "organizationId": "org-2", "data": { "call_id": "c" } });
+    let data = json!({ "call_id": "c", "action": "ended" });
+    let foreign = json!({ "type": "voice", "id": "foreign", "organizationId": "org-2", "data": data });
     assert_eq!(daemon.post("/api/v1/events", &foreign.to_string()).0, 202);
     service(&daemon).await;
     // The same event twice is one.

@@ -27,9 +27,16 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The event in a message. One that its exchange's codec cannot read is shown as it is.
+/// The event in a message. One that its exchange's codec cannot read is shown as it is, also when it is not what its
+/// content type says.
 pub(super) fn event(codec: Codec, message: &Message) -> Option<StreamEvent> {
-    let event = codec::decode(codec, message).or_else(|_| codec::decode(Codec::Raw, message)).ok()?;
+    let as_bytes = || {
+        let mut bytes = message.clone();
+        bytes.properties.content_type = Some("application/octet-stream".to_owned());
+        codec::decode(Codec::Raw, &bytes)
+    };
+    let readable = codec::decode(codec, message).or_else(|_| codec::decode(Codec::Raw, message));
+    let event = readable.or_else(|_| as_bytes()).ok()?;
     let media_type = event.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_json = media_type == "application/json" || media_type.ends_with("+json");
     let data = is_json.then(|| one_line(&event.data)).flatten();

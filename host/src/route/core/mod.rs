@@ -209,25 +209,30 @@ impl Core {
         let Some(job) = self.jobs.get_mut(&ticket) else { return };
         job.counted = true;
         self.ids.insert(id, VecDeque::new());
-        if let Some(decision) = job.facts.refused.take() {
-            return self.publish(ticket, Plan::Copy(decision));
-        }
         if self.rules.dedupe && !job.facts.weak_id {
             job.phase = Phase::Looking;
             self.actions.push(Action::Look(ticket));
         } else {
-            job.phase = Phase::Running;
-            self.actions.push(Action::Invoke(ticket));
+            self.invoke(ticket);
         }
     }
 
-    fn looked(&mut self, ticket: Ticket, known: Known, now: Duration) {
+    /// Runs the plugin, unless the event is not let in.
+    fn invoke(&mut self, ticket: Ticket) {
         let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        if let Some(decision) = job.facts.refused.take() {
+            return self.publish(ticket, Plan::Copy(decision));
+        }
+        job.phase = Phase::Running;
+        self.actions.push(Action::Invoke(ticket));
+    }
+
+    fn looked(&mut self, ticket: Ticket, known: Known, now: Duration) {
+        if !self.jobs.contains_key(&ticket) {
+            return;
+        }
         match known {
-            Known::No => {
-                job.phase = Phase::Running;
-                self.actions.push(Action::Invoke(ticket));
-            }
+            Known::No => self.invoke(ticket),
             Known::Same => self.finish(ticket, Settled::Repeat, now),
             Known::Other => {
                 let error = "another event with the same id and other content was settled before (id conflict)";

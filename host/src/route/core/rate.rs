@@ -1,4 +1,4 @@
-//! At most so many events in a time: a token bucket that holds one burst of a tenth of a second, and at least one.
+//! At most so many events in a time: a token bucket that holds a small burst, and at least one event.
 
 use std::time::Duration;
 
@@ -15,10 +15,16 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
+    /// A burst is what comes in a tenth of a second.
     pub(super) fn new(rate: Rate) -> Self {
+        Self::with_burst(rate, Duration::from_millis(100))
+    }
+
+    /// A burst is what may come in that time.
+    pub(super) fn with_burst(rate: Rate, within: Duration) -> Self {
         let cost = rate.per / rate.events.max(1);
-        let tenth = Duration::from_millis(100).as_nanos() / cost.as_nanos().max(1);
-        Self { cost, burst: u32::try_from(tenth).unwrap_or(u32::MAX).max(1), full_at: Duration::ZERO }
+        let burst = within.as_nanos() / cost.as_nanos().max(1);
+        Self { cost, burst: u32::try_from(burst).unwrap_or(u32::MAX).max(1), full_at: Duration::ZERO }
     }
 
     pub(super) fn take(&mut self, now: Duration) -> bool {

@@ -10,6 +10,8 @@ use crate::config::Rate;
 
 /// Tenants that are remembered; one that has been quiet for a while is forgotten first. What comes beyond shares a bucket.
 const TENANTS_MAX: usize = 10_000;
+/// What comes within it runs at once: people send a few things together.
+const BURST: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Tenants {
@@ -30,7 +32,7 @@ impl Tenants {
         }
         let name = if is_known || self.buckets.len() < TENANTS_MAX { tenant } else { "" };
         if !self.buckets.contains_key(name) {
-            self.buckets.insert(name.to_owned(), Bucket::new(self.rate));
+            self.buckets.insert(name.to_owned(), Bucket::with_burst(self.rate, BURST));
         }
         let turn = self.buckets.get_mut(name)?.reserve(now);
         (turn > now).then(|| turn.min(now + DELAY_MAX))
@@ -46,8 +48,8 @@ mod tests {
         let mut tenants = Tenants::new(Rate { events: 10, per: Duration::from_secs(1) });
         let now = Duration::from_secs(50);
         let turns: Vec<_> = (0..100).map(|_| tenants.take("loud", now).map(|turn| turn - now)).collect();
-        let expected = |place: u64| (place > 0).then(|| Duration::from_millis(100 * place));
-        assert_eq!(turns, (0..100).map(expected).collect::<Vec<_>>(), "a turn each, one after the other");
+        let expected = |place: u64| (place >= 10).then(|| Duration::from_millis(100 * (place - 9)));
+        assert_eq!(turns, (0..100).map(expected).collect::<Vec<_>>(), "a second's worth at once, then a turn each");
         assert_eq!(tenants.take("quiet", now), None);
         assert_eq!(tenants.take("loud", now + Duration::from_secs(11)), None, "what was waited for is paid");
     }

@@ -56,7 +56,7 @@ pub(crate) struct Facts {
     pub(crate) turn: Option<Duration>,
     /// Of its body.
     pub(crate) bytes: usize,
-    /// It is no event: what becomes of it.
+    /// It is no event, or none that is let in: what becomes of it.
     pub(crate) refused: Option<Decision>,
 }
 
