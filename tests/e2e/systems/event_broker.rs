@@ -157,7 +157,7 @@ async fn its_story(bench: Bench) {
         async move { found }
     })
     .await;
-    assert_eq!(client.events().iter().filter(|event| event.data["routing_key"] == "events.voice").count(), 3);
+    assert_eq!(client.events().iter().filter(|event| event.data["routing_key"] == "events.voice").count(), 2);
     metric(&daemon, &acknowledged("batch-timers"), |count| count >= 14.0).await;
     history(&bench, &daemon).await;
     assert!(daemon.terminate().await.success());
