@@ -40,7 +40,7 @@ pub(crate) enum Command {
     /// Canaries of a running daemon.
     Rollout(rollout::Rollout),
     /// Publish again what an archive route has kept.
-    Replay(replay::Replay),
+    Replay(Box<replay::Replay>),
     /// Write plugins.lock beside routes.toml: which plugin files may run, and what each may do.
     Lock(Lock),
     /// Say more about a diagnostic code.

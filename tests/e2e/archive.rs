@@ -24,7 +24,7 @@ const ROUTES: &str = r##"
 /// Posts events `first..end`; gives the ids that were confirmed.
 fn post(daemon: &Daemon, numbers: std::ops::Range<u32>) -> Vec<String> {
     let event = |number: u32| {
-        let key = if number % 2 == 0 { "in.even" } else { "in.odd" };
+        let key = if number.is_multiple_of(2) { "in.even" } else { "in.odd" };
         json!({ "id": format!("e-{number}"), "type": "made", "routing_key": key, "organizationId": "org-1",
                 "attributes": { "place": number.to_string() }, "data": { "number": number, "text": "ä \u{1f600}" } })
     };

@@ -47,7 +47,7 @@ async fn produce(bench: &Bench, broker: &Broker) {
     }
 }
 
-async fn is_ready(daemon: &Daemon, wanted: bool) {
+async fn becomes_ready(daemon: &Daemon, wanted: bool) {
     eventually(if wanted { "readiness" } else { "the loss" }, || {
         let is_ready = daemon.get("/readyz").0 == 200;
         async move { (is_ready == wanted).then_some(()) }
@@ -66,18 +66,18 @@ async fn a_broker_that_comes_late_and_is_killed_under_load_loses_nothing() {
     let (status, problem) = daemon.post("/api/v1/events", r#"{"type":"in","data":{}}"#);
     assert_eq!((status, &problem["code"]), (503, &"TL503".into()), "{problem}");
     node.restart().expect("it starts");
-    is_ready(&daemon, true).await;
+    becomes_ready(&daemon, true).await;
 
     let broker = bench.open(ROUTES).await;
     let killer = async {
         let settled = format!("trunkline_messages_settled_total{{route=\"{}-echo\",outcome=\"ack\"}}", bench.prefix);
         metric(&daemon, &settled, |count| count >= 300.0).await;
         node.kill().expect("it dies");
-        is_ready(&daemon, false).await;
+        becomes_ready(&daemon, false).await;
         node.restart().expect("it starts");
-        is_ready(&daemon, true).await;
+        becomes_ready(&daemon, true).await;
         node.ctl(&["close_all_connections", "test"]).expect("they close");
-        is_ready(&daemon, true).await;
+        becomes_ready(&daemon, true).await;
     };
     tokio::join!(produce(&bench, &broker), killer);
 

@@ -52,7 +52,7 @@ async fn refused(daemon: &Daemon, reason: &str) {
     assert_eq!(daemon.metric("trunkline_broker_reconnects_total"), 0.0);
 }
 
-async fn is_ready(daemon: &Daemon) {
+async fn becomes_ready(daemon: &Daemon) {
     eventually("readiness", || {
         let is_ready = daemon.get("/readyz").0 == 200;
         async move { is_ready.then_some(()) }
@@ -95,7 +95,7 @@ async fn our_own_ca_is_trusted_and_no_other() {
     for host in ["localhost", "127.0.0.1"] {
         let bench = Bench::on(format!("amqps://guest:guest@{host}:{port}/%2f"));
         let daemon = bench.start(&by("ca")).await;
-        is_ready(&daemon).await;
+        becomes_ready(&daemon).await;
         let (status, accepted) = daemon.post("/api/v1/events", r#"{"type":"in","data":{"a":1}}"#);
         assert_eq!(status, 202, "{accepted}");
         let id = accepted["id"].as_str().expect("an id");
@@ -131,7 +131,7 @@ async fn a_broker_that_wants_a_certificate_gets_the_one_that_is_there_now() {
     refused(&daemon, "does not trust the CA of our client certificate").await;
     let secret = std::fs::read_to_string(dir.path().join("client.key")).expect("a key");
     ca.issue("client");
-    is_ready(&daemon).await;
+    becomes_ready(&daemon).await;
 
     let broker = bench.open(&with).await;
     let publication = message(&format!("{}-events", bench.prefix), "in", "one", "x");

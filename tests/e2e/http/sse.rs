@@ -65,7 +65,7 @@ impl Client {
         received.events.iter().rev().map(|event| event.id.clone()).find(|id| !id.is_empty()).expect("an id came")
     }
 
-    pub async fn is_ready(self) -> Self {
+    pub async fn becomes_ready(self) -> Self {
         eventually("the stream is ready", || {
             let found = (!self.of("ready").is_empty()).then_some(());
             async move { found }

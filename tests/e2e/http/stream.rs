@@ -33,8 +33,8 @@ fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
 
 async fn what_matches_comes_and_nothing_is_taken_from_anybody(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
-    let narrow = Client::open(&daemon, &format!("{PATH}?pattern=a.*,b.%23&pattern=c"), None).is_ready().await;
-    let all = Client::open(&daemon, PATH, None).is_ready().await;
+    let narrow = Client::open(&daemon, &format!("{PATH}?pattern=a.*,b.%23&pattern=c"), None).becomes_ready().await;
+    let all = Client::open(&daemon, PATH, None).becomes_ready().await;
     for (kind, id) in [("a.x", "1"), ("a.x.y", "2"), ("b", "3"), ("b.q.r", "4"), ("c", "5"), ("d", "6")] {
         publish(&daemon, kind, id);
     }
@@ -59,7 +59,7 @@ async fn what_matches_comes_and_nothing_is_taken_from_anybody(bench: Bench) {
 async fn a_client_that_comes_back_goes_on_where_it_was(bench: Bench) {
     const EVENTS: usize = 400;
     let daemon = bench.start(ROUTES).await;
-    let mut client = Client::open(&daemon, &format!("{PATH}?pattern=n"), None).is_ready().await;
+    let mut client = Client::open(&daemon, &format!("{PATH}?pattern=n"), None).becomes_ready().await;
     let mut seen = Vec::new();
     let mut published = 0;
     while published < EVENTS {
@@ -75,7 +75,7 @@ async fn a_client_that_comes_back_goes_on_where_it_was(bench: Bench) {
         let known = seen.len();
         client.cut();
         publish(&daemon, "other", "x");
-        client = Client::open(&daemon, &format!("{PATH}?pattern=n"), Some(&last)).is_ready().await;
+        client = Client::open(&daemon, &format!("{PATH}?pattern=n"), Some(&last)).becomes_ready().await;
         assert_eq!(client.of("ready")[0].data["resumed"], true);
         client.has(published - known).await;
     }
@@ -87,7 +87,7 @@ async fn a_client_that_comes_back_goes_on_where_it_was(bench: Bench) {
 
 async fn a_stream_outlives_the_daemon(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
-    let client = Client::open(&daemon, PATH, None).is_ready().await;
+    let client = Client::open(&daemon, PATH, None).becomes_ready().await;
     for n in 0..20 {
         publish(&daemon, "n", &format!("e{n}"));
     }
@@ -101,7 +101,7 @@ async fn a_stream_outlives_the_daemon(bench: Bench) {
     for n in 20..30 {
         publish(&daemon, "n", &format!("e{n}"));
     }
-    let client = Client::open(&daemon, &format!("{PATH}?last-event-id={after_ten}"), None).is_ready().await;
+    let client = Client::open(&daemon, &format!("{PATH}?last-event-id={after_ten}"), None).becomes_ready().await;
     client.has(20).await;
     assert_eq!(client.ids(), numbered(10..30));
     let last = client.last_id();
@@ -111,7 +111,7 @@ async fn a_stream_outlives_the_daemon(bench: Bench) {
 
     let daemon = bench.start(ROUTES).await;
     publish(&daemon, "n", "e30");
-    let client = Client::open(&daemon, PATH, Some(&last)).is_ready().await;
+    let client = Client::open(&daemon, PATH, Some(&last)).becomes_ready().await;
     client.has(1).await;
     assert_eq!(client.ids(), ["e30"]);
     assert_eq!(client.of("gap"), []);
@@ -122,8 +122,8 @@ async fn a_stream_outlives_the_daemon(bench: Bench) {
 async fn who_reads_slowly_loses_nothing_and_holds_nobody(bench: Bench) {
     const EVENTS: usize = 3_000;
     let daemon = bench.start(ROUTES).await;
-    let quick = Client::open(&daemon, PATH, None).is_ready().await;
-    let first = Client::open(&daemon, PATH, None).is_ready().await;
+    let quick = Client::open(&daemon, PATH, None).becomes_ready().await;
+    let first = Client::open(&daemon, PATH, None).becomes_ready().await;
     let begin = first.last_id();
     first.cut();
     let slow = ask(&daemon, PATH, Some(&begin));
@@ -142,7 +142,7 @@ async fn who_reads_slowly_loses_nothing_and_holds_nobody(bench: Bench) {
     work.join_all().await;
     quick.has(EVENTS).await;
     drop(slow);
-    let again = Client::open(&daemon, PATH, Some(&begin)).is_ready().await;
+    let again = Client::open(&daemon, PATH, Some(&begin)).becomes_ready().await;
     again.has(EVENTS).await;
     assert_eq!(again.ids(), quick.ids(), "both in the order of the broker");
     assert_eq!(again.of("gap"), []);
@@ -150,7 +150,7 @@ async fn who_reads_slowly_loses_nothing_and_holds_nobody(bench: Bench) {
 
 async fn what_cannot_be_streamed_is_told(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
-    let client = Client::open(&daemon, &format!("{PATH}?pattern=a"), None).is_ready().await;
+    let client = Client::open(&daemon, &format!("{PATH}?pattern=a"), None).becomes_ready().await;
     let last = client.last_id();
     for (query, words) in [
         ("?patern=a", "no query parameter \"patern\""),
@@ -166,7 +166,7 @@ async fn what_cannot_be_streamed_is_told(bench: Bench) {
     }
     // A stream that is gone, as after its expiry: told, and begun anew.
     let gone = format!("{}{}", "0".repeat(32), &last[32..]);
-    let again = Client::open(&daemon, &format!("{PATH}?pattern=a"), Some(&gone)).is_ready().await;
+    let again = Client::open(&daemon, &format!("{PATH}?pattern=a"), Some(&gone)).becomes_ready().await;
     eventually("the gap", || {
         let found = again.of("gap").first().cloned();
         async move { found.filter(|gap| gap.data["reason"] == "expired") }
@@ -176,13 +176,13 @@ async fn what_cannot_be_streamed_is_told(bench: Bench) {
 
     let mut open = vec![client, again];
     while open.len() < 64 {
-        open.push(Client::open(&daemon, PATH, None).is_ready().await);
+        open.push(Client::open(&daemon, PATH, None).becomes_ready().await);
     }
     let (status, problem) = Client::open(&daemon, PATH, None).refused().await;
     assert_eq!((status, &problem["code"]), (503, &json!("TL503")), "{problem}");
     open.pop().expect("one").cut();
     metric(&daemon, "trunkline_streams_open", |open| open == 63.0).await;
-    open.push(Client::open(&daemon, PATH, None).is_ready().await);
+    open.push(Client::open(&daemon, PATH, None).becomes_ready().await);
     assert_eq!(daemon.terminate().await.code(), Some(0), "64 open streams hold no shutdown");
 }
 
@@ -200,13 +200,13 @@ async fn a_client_goes_on_at_another_daemon_while_its_old_connection_hangs() {
     let one = bench.start(ROUTES).await;
     let file = bench.write_routes(ROUTES);
     let other = Daemon::start(BINARY, &file, &bench.path("other"), &bench.broker).await.expect("it starts");
-    let old = Client::open(&one, PATH, None).is_ready().await;
+    let old = Client::open(&one, PATH, None).becomes_ready().await;
     for n in 0..10 {
         publish(&one, "n", &format!("e{n}"));
     }
     old.has(10).await;
     let after_five = old.events()[4].id.clone();
-    let new = Client::open(&other, PATH, Some(&after_five)).is_ready().await;
+    let new = Client::open(&other, PATH, Some(&after_five)).becomes_ready().await;
     new.has(5).await;
     for n in 10..20 {
         publish(&one, "n", &format!("e{n}"));
@@ -225,7 +225,7 @@ async fn a_stream_outlives_a_session_with_the_broker() {
     let node = trunkline_support::rabbitmq::Node::start().expect("a node of its own");
     let bench = Bench::on(node.url());
     let daemon = bench.start(ROUTES).await;
-    let client = Client::open(&daemon, PATH, None).is_ready().await;
+    let client = Client::open(&daemon, PATH, None).becomes_ready().await;
     for n in 0..10 {
         publish(&daemon, "n", &format!("e{n}"));
     }

@@ -124,7 +124,7 @@ async fn its_story(bench: Bench) {
     drop(broker);
 
     let daemon = start(&bench).await;
-    let client = Client::open(&daemon, "/api/v1/events/stream?pattern=batch,events.%23", None).is_ready().await;
+    let client = Client::open(&daemon, "/api/v1/events/stream?pattern=batch,events.%23", None).becomes_ready().await;
     metric(&daemon, &acknowledged("consumer"), |count| count >= 4.0).await;
 
     // Each type's sample goes in, with the priority of its type, and one of another organisation.
