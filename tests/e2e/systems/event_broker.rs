@@ -128,8 +128,10 @@ async fn its_story(bench: Bench) {
     metric(&daemon, &acknowledged("consumer"), |count| count >= 4.0).await;
 
     // Each type's sample goes in, with the priority of its type, and one of another organisation.
-    let mut samples: Vec<PathBuf> =
-        std::fs::read_dir(example().join("events")).expect("samples").map(|entry| entry.expect("one").path()).collect();
+    let mut samples: Vec<PathBuf> = std::fs::read_dir(example().join("samples"))
+        .expect("samples")
+        .map(|entry| entry.expect("one").path())
+        .collect();
     samples.sort();
     assert_eq!(samples.len(), 5);
     for sample in &samples {
