@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use sha2::{Digest, Sha256};
 
 use crate::config::DedupeWindow;
 use crate::event::{RouteName, millis};
@@ -27,6 +28,14 @@ pub struct Mark {
     pub content: u64,
     /// How long and how many.
     pub window: DedupeWindow,
+}
+
+impl Mark {
+    /// The content that a hash is of: its first eight bytes, in network order.
+    #[must_use]
+    pub fn content(hash: Sha256) -> u64 {
+        hash.finalize().iter().take(8).fold(0, |content, byte| content << 8 | u64::from(*byte))
+    }
 }
 
 /// What a window says of an event.

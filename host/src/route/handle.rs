@@ -50,7 +50,7 @@ impl Route {
             suspect: delivery.is_suspect(),
             lane: order.zip(event.as_deref()).map(|(by, event)| order::key(by, event)),
             due: order.and(message.properties.headers.int(header::DUE)).and_then(until),
-            tenant: limited.zip(event.as_deref()).map(|(tenant, event)| order::key(&tenant.by, event)),
+            tenant: limited.and(event.as_deref()).and_then(|event| event.tenant.clone()),
             turn: limited.and(message.properties.headers.int(header::TURN)).map(|ms| until(ms).unwrap_or_default()),
             bytes: message.body.len(),
             refused,
@@ -58,7 +58,7 @@ impl Route {
         let mark = mark.map(|(window, event)| Mark {
             route: self.name.clone(),
             id: event.id.clone(),
-            content: content(&event.data),
+            content: Mark::content(Sha256::new_with_prefix(&event.data)),
             window,
         });
         let item = Item {
@@ -150,11 +150,6 @@ impl Route {
         self.metrics.published(started.elapsed());
         result
     }
-}
-
-fn content(data: &[u8]) -> u64 {
-    let digest = Sha256::digest(data);
-    digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 /// How long it is until a time in milliseconds since the Unix epoch; none when it has passed.

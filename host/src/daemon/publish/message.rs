@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::admin::{Problem, PublishRequest};
+use crate::broker::Mark;
 use crate::codec::{self, Outgoing, header};
 use crate::config::{Codec, Config, ExchangeKind};
 use crate::event::{ExchangeName, Message, Properties, RoutingKey};
@@ -82,7 +83,7 @@ impl Incoming {
             add(Some(name.as_bytes()));
             add(Some(value.as_bytes()));
         }
-        hash.finalize().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+        Mark::content(hash)
     }
 }
 

@@ -89,9 +89,11 @@ impl Given {
     async fn publish(self, from: &'static str, composed: Composed) -> Result<Accepted, Problem> {
         let accepted = accepted(&composed.message);
         let mark = |routed| self.mark(&accepted.id, routed);
-        if known(&self.broker, mark).await?.is_none() {
-            // Who has the id may be waiting for the end of the alarm, and nobody has to wait with them.
-            check_blocked(&self.broker)?;
+        // Who has the id may be waiting for the end of an alarm, and nobody has to wait with them.
+        if let Err(blocked) = check_blocked(&self.broker)
+            && known(&self.broker, mark).await?.is_none()
+        {
+            return Err(blocked);
         }
         let _claim = self.claims.claim(&accepted.id).await;
         if let Some(routed) = known(&self.broker, mark).await? {
