@@ -46,11 +46,12 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Begins to write for a route; must be called within a runtime.
+    /// Begins to write for a route that has so many events in work at a time, which is a batch at most. Must be called
+    /// within a runtime.
     #[must_use]
-    pub fn start(route: &RouteName, settings: &config::Archive) -> Self {
+    pub fn start(route: &RouteName, settings: &config::Archive, concurrency: u16) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        let writer = Writer::new(route.clone(), settings.clone(), receiver);
+        let writer = Writer::new(route.clone(), settings.clone(), concurrency, receiver);
         let task = tokio::runtime::Handle::current().spawn(writer.run());
         Self { sender, _writer: AbortOnDropHandle::new(task) }
     }

@@ -1,5 +1,6 @@
 //! An archive in object storage that speaks S3's protocol: an object a batch, since objects cannot be appended to.
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
@@ -39,7 +40,7 @@ impl Objects {
     }
 
     /// Stores a batch; the other side has it when this returns.
-    pub(super) async fn append(&self, batch: Vec<u8>, now: &str) -> Result<(), Error> {
+    pub(super) async fn append(&self, batch: Bytes, now: &str) -> Result<(), Error> {
         let (day, name) = file_name(now);
         let place = self.prefix.clone().join(day).join(name.as_str());
         let put = self.store.put(&place, PutPayload::from(batch)).await;

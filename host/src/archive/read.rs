@@ -135,7 +135,6 @@ mod tests {
         config::Archive {
             place: ArchivePlace::Folder(directory.to_owned()),
             wait: Duration::ZERO,
-            batch_max: 100,
             file_max_bytes: 2_000,
         }
     }
@@ -154,7 +153,7 @@ mod tests {
     async fn what_is_kept_is_read_again_in_order_and_a_torn_end_is_told() {
         let directory = tempfile::tempdir().expect("a directory");
         let (route, settings) = (RouteName::new("history").expect("a name"), settings(directory.path()));
-        let archive = Archive::start(&route, &settings);
+        let archive = Archive::start(&route, &settings, 100);
         let mut expected = Vec::new();
         for number in 0..60 {
             let id = format!("e-{number}");
@@ -183,7 +182,7 @@ mod tests {
         let blocked = directory.path().join("archive");
         std::fs::write(&blocked, "a file").expect("writable");
         let (route, settings) = (RouteName::new("history").expect("a name"), settings(&blocked));
-        let archive = Archive::start(&route, &settings);
+        let archive = Archive::start(&route, &settings, 100);
         let event = event("e-1", b"{}");
         let keeping = archive.keep(&event, "2026-11-21T10:00:00Z");
         tokio::pin!(keeping);

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::sync::{mpsc, oneshot};
@@ -37,13 +38,19 @@ enum Store {
 pub(super) struct Writer {
     route: RouteName,
     settings: config::Archive,
+    batch_max: usize,
     receiver: mpsc::Receiver<Kept>,
     store: Option<Store>,
 }
 
 impl Writer {
-    pub(super) fn new(route: RouteName, settings: config::Archive, receiver: mpsc::Receiver<Kept>) -> Self {
-        Self { route, settings, receiver, store: None }
+    pub(super) fn new(
+        route: RouteName,
+        settings: config::Archive,
+        concurrency: u16,
+        receiver: mpsc::Receiver<Kept>,
+    ) -> Self {
+        Self { route, settings, batch_max: usize::from(concurrency), receiver, store: None }
     }
 
     /// Until nobody sends any more.
@@ -71,7 +78,7 @@ impl Writer {
         let until = Instant::now() + self.settings.wait;
         let mut bytes = first.line.len();
         let mut batch = vec![first];
-        while batch.len() < self.settings.batch_max && bytes < BATCH_MAX_BYTES {
+        while batch.len() < self.batch_max && bytes < BATCH_MAX_BYTES {
             let next = match self.receiver.try_recv() {
                 Ok(next) => Some(next),
                 Err(_) => tokio::time::timeout_at(until, self.receiver.recv()).await.ok().flatten(),
@@ -83,7 +90,7 @@ impl Writer {
         batch
     }
 
-    async fn write(&mut self, packed: &[u8]) -> Result<(), Error> {
+    async fn write(&mut self, packed: &Bytes) -> Result<(), Error> {
         let store = match self.store.take() {
             Some(store) => store,
             None => open(&self.route, &self.settings)?,
@@ -91,7 +98,7 @@ impl Writer {
         let now = jiff::Timestamp::now().to_string();
         match store {
             Store::Folder(mut folder) => {
-                let packed = packed.to_vec();
+                let packed = packed.clone();
                 let work = move || {
                     let result = folder.append(&packed, &now);
                     (folder, result)
@@ -102,7 +109,7 @@ impl Writer {
                 result
             }
             Store::Objects(objects) => {
-                let result = objects.append(packed.to_vec(), &now).await;
+                let result = objects.append(packed.clone(), &now).await;
                 self.store = Some(Store::Objects(objects));
                 result
             }
@@ -119,13 +126,13 @@ fn open(route: &RouteName, settings: &config::Archive) -> Result<Store, Error> {
     })
 }
 
-fn pack(batch: &[Kept]) -> Vec<u8> {
+fn pack(batch: &[Kept]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     for kept in batch {
         // Into memory, where writing does not fail.
         let _never_fails = encoder.write_all(&kept.line);
     }
-    encoder.finish().unwrap_or_default()
+    encoder.finish().unwrap_or_default().into()
 }
 
 /// Day and name of a file that begins at a time: names sort by it, and no two daemons take the same.

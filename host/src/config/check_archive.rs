@@ -56,8 +56,7 @@ pub(super) fn read(cx: &mut Context<'_>, route: &Table<'_>, directory: &Path) ->
         ArchivePlace::Folder(_) => Duration::ZERO,
         ArchivePlace::Objects(_) => OBJECTS_WAIT,
     };
-    // Filled in when the route's concurrency is known.
-    Some(Archive { place, wait: wait.unwrap_or(default), batch_max: 1, file_max_bytes })
+    Some(Archive { place, wait: wait.unwrap_or(default), file_max_bytes })
 }
 
 fn objects(cx: &mut Context<'_>, table: &Table<'_>, url: &Text, directory: &Path) -> Option<ObjectStore> {

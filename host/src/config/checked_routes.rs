@@ -90,8 +90,6 @@ pub struct Archive {
     pub place: ArchivePlace,
     /// How long a batch waits for more events.
     pub wait: Duration,
-    /// Events of a batch: as many as the route has in work.
-    pub batch_max: usize,
     /// Of a folder: a file is ended when it is this long.
     pub file_max_bytes: u64,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::check_exchanges::Exchanges;
 use super::check_routes::{EmitKeys, RawRoute, RetryKeys};
 use super::checked::ExchangeKind;
-use super::checked_routes::{Archive, Emit, Handler, Retry, RetryStep, Route, Unroutable};
+use super::checked_routes::{Emit, Handler, Retry, RetryStep, Route, Unroutable};
 use super::codes::Code;
 use super::topology::Derived;
 use super::values::show_duration;
@@ -14,7 +14,7 @@ use super::walk::{Context, Text};
 use crate::event::{ExchangeName, QueueName, RouteName};
 
 const CONCURRENCY: u16 = 16;
-/// Events of a batch.
+/// Events in work at a time are a batch at most.
 const ARCHIVE_CONCURRENCY: u16 = 256;
 const HOPS_MAX: u32 = 16;
 const BODY_MAX_BYTES: u64 = 1024 * 1024;
@@ -49,14 +49,10 @@ pub(super) fn routes(
             Handler::Plugin(_) => CONCURRENCY,
             Handler::Archive(_) => ARCHIVE_CONCURRENCY,
         });
-        let handler = match raw.handler {
-            Handler::Archive(archive) => Handler::Archive(Archive { batch_max: usize::from(concurrency), ..archive }),
-            plugin @ Handler::Plugin(_) => plugin,
-        };
         let body_max = raw.keys.body_max_bytes.unwrap_or(BODY_MAX_BYTES);
         let route = Route {
             queue,
-            handler,
+            handler: raw.handler,
             schema: raw.schema,
             emit,
             retry,

@@ -113,7 +113,9 @@ impl Routes {
     fn handlers(&self, name: &RouteName, settings: &config::Route) -> Option<Handlers> {
         let plugin = match &settings.handler {
             Handler::Plugin(plugin) => plugin,
-            Handler::Archive(archive) => return Some(Handlers::Archive(Archive::start(name, archive))),
+            Handler::Archive(archive) => {
+                return Some(Handlers::Archive(Archive::start(name, archive, settings.concurrency)));
+            }
         };
         let beside = |plugin: Option<&PluginName>| plugin.and_then(|plugin| self.slots.get(plugin)).cloned();
         Some(Handlers::Plugins(Plugins {
