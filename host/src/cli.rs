@@ -1,5 +1,6 @@
 //! The command line.
 
+mod api;
 pub(crate) mod replay;
 pub(crate) mod rollout;
 

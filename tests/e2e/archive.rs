@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use trunkline_support::{Daemon, eventually};
 
 use crate::bench::{BINARY, Bench, metric, on_both_brokers, settled};
+use crate::foreign::modules_with;
 
 const ROUTES: &str = r##"
     [defaults]
@@ -40,7 +41,7 @@ fn post(daemon: &Daemon, numbers: std::ops::Range<u32>) -> Vec<String> {
 /// Runs `trunkline replay` of the archive; its exit code and what it counted.
 fn replay(bench: &Bench, daemon: &Daemon, more: &[&str]) -> (Option<i32>, Value) {
     let mut command = Command::new(BINARY);
-    command.args(["replay", &format!("{}-history", bench.prefix), "--json", "--url", &daemon.url("")]);
+    command.args(["replay", &format!("{}-history", bench.prefix), "--format", "json", "--url", &daemon.url("")]);
     command.arg("--config").arg(bench.path("routes.toml")).args(more);
     let output = command.output().expect("runs");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -129,17 +130,9 @@ impl Drop for Server {
     }
 }
 
-/// s3rver from npm, installed once below `target/`.
+/// s3rver from npm.
 async fn s3(bench: &Bench) -> (Server, u16) {
-    const PACKAGE: &str = "s3rver@3.7.1";
-    let home = xtask::root().join("target/s3rver");
-    let program = home.join("node_modules/s3rver/bin/s3rver.js");
-    if !program.exists() {
-        std::fs::create_dir_all(&home).expect("a folder");
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&home).arg(PACKAGE).stdout(Stdio::null());
-        assert!(npm.status().expect("npm runs").success(), "npm installs {PACKAGE}");
-    }
+    let program = modules_with("s3rver", "3.7.1").join("s3rver/bin/s3rver.js");
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
     let mut server = Command::new("node");
     server.arg(program).args(["--address", "127.0.0.1", "--port", &port.to_string(), "--silent"]);

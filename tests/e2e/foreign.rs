@@ -98,3 +98,26 @@ pub fn run(command: &mut Command) -> Output {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }
+
+/// A `node_modules` with a package, in `target/`, made once; each package has its own, since npm takes away what it was not
+/// asked for.
+pub fn modules_with(package: &str, version: &str) -> PathBuf {
+    xtask::languages::ensure_node().expect("a Node.js for the test");
+    let home = trunkline_support::plugins().parent().expect("target").join("node").join(package);
+    std::fs::create_dir_all(&home).expect("a folder");
+    // As above.
+    let lock = std::fs::File::create(home.join("lock")).expect("a file");
+    lock.lock().expect("the lock");
+    let modules = home.join("node_modules");
+    if !has(&modules, package, version) {
+        let install =
+            ["install", "--no-audit", "--no-fund", "--no-save", "--prefix", ".", &format!("{package}@{version}")];
+        run(Command::new("npm").args(install).current_dir(&home));
+    }
+    modules
+}
+
+fn has(modules: &Path, package: &str, version: &str) -> bool {
+    let text = std::fs::read_to_string(modules.join(package).join("package.json")).unwrap_or_default();
+    serde_json::from_str::<Value>(&text).is_ok_and(|found| found["version"] == version)
+}

@@ -13,12 +13,15 @@ use trunkline::config::{self, EmitGrant, Handler, Rate};
 use trunkline::event::{ExchangeName, RouteName, RoutingKey};
 use uuid::Uuid;
 
+use super::api::{Api, Format};
 use super::{Paths, exit};
 
 /// Events of one request.
 const BATCH: usize = 100;
 /// Namespace of the ids that `--new-ids` makes: uuid v5 of "trunkline:replay" in the URL namespace of RFC 9562.
 const IDS: Uuid = Uuid::from_u128(0x3f0a_6a55_7d1c_5b8e_9f57_2d0c_64b1_a7e4);
+/// What a daemon gets to confirm them.
+const WITHIN: Duration = Duration::from_secs(60);
 /// Tries of a request that the daemon cannot take now.
 const TRIES: u32 = 10;
 
@@ -52,15 +55,8 @@ pub(crate) struct Replay {
     /// Publishes nothing, and counts what would be.
     #[arg(long)]
     dry_run: bool,
-    /// Where the daemon listens.
-    #[arg(long, default_value = "http://127.0.0.1:8000", env = "TRUNKLINE_URL")]
-    url: String,
-    /// A token of `[http] tokens`.
-    #[arg(long, env = "TRUNKLINE_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// Prints what was done as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    api: Api,
 }
 
 /// What was done.
@@ -126,7 +122,7 @@ pub(crate) fn run(arguments: &Replay) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut done = Done::default();
     let ended = replay(arguments, &runtime, &route, settings, &mut done);
-    if arguments.json {
+    if arguments.api.format == Format::Json {
         println!("{}", serde_json::to_string(&done)?);
     } else {
         let would = if arguments.dry_run { "would be " } else { "" };
@@ -164,6 +160,7 @@ fn replay(
     let failed = |error: archive::ReadError| Failure::Archive(error.to_string());
     let mut batches = runtime.block_on(archive::open(route, settings)).map_err(failed)?;
     let mut seen = HashSet::new();
+    let keys = EmitGrant { exchange: ExchangeName::default_exchange(), keys: arguments.key.clone() };
     let began = Instant::now();
     // What is published again is archived again, and is not for this replay.
     let now = jiff::Timestamp::now();
@@ -176,7 +173,7 @@ fn replay(
         done.read += batch.entries.len() as u64;
         let mut wanted = Vec::new();
         for entry in &batch.entries {
-            if !is_wanted(arguments, entry, until) {
+            if !is_wanted(arguments, entry, &keys, until) {
                 done.skipped += 1;
             } else if seen.insert(hash(entry)) {
                 wanted.push(entry);
@@ -198,14 +195,13 @@ fn hash(entry: &Entry) -> u64 {
     hasher.finish()
 }
 
-fn is_wanted(arguments: &Replay, entry: &Entry, until: jiff::Timestamp) -> bool {
+fn is_wanted(arguments: &Replay, entry: &Entry, keys: &EmitGrant, until: jiff::Timestamp) -> bool {
     let at = entry.archived_at.parse::<jiff::Timestamp>().ok();
     let is_late = arguments.since.is_none_or(|since| at.is_some_and(|at| at >= since));
     let is_early = at.is_some_and(|at| at < until);
     let is_type = arguments.r#type.is_empty() || arguments.r#type.contains(&entry.r#type);
     let is_tenant = arguments.tenant.is_none() || arguments.tenant == entry.tenant;
-    let grant = EmitGrant { exchange: ExchangeName::default_exchange(), keys: arguments.key.clone() };
-    let is_key = arguments.key.is_empty() || grant.allows(&ExchangeName::default_exchange(), &entry.routing_key);
+    let is_key = keys.keys.is_empty() || keys.allows(&keys.exchange, &entry.routing_key);
     is_late && is_early && is_type && is_tenant && is_key
 }
 
@@ -263,25 +259,16 @@ fn publish(arguments: &Replay, entries: &[&Entry], began: Instant, done: &mut Do
 
 /// Sends a batch, again while the daemon cannot take it.
 fn send(arguments: &Replay, body: &Value) -> Result<Value, Failure> {
-    let config = ureq::Agent::config_builder().http_status_as_error(false);
-    let agent: ureq::Agent = config.timeout_global(Some(Duration::from_secs(60))).build().into();
-    let url = format!("{}/api/v1/events/batch", arguments.url.trim_end_matches('/'));
     let mut last = String::new();
     for attempt in 0..TRIES {
         std::thread::sleep(Duration::from_millis(250) * attempt);
-        let mut request = agent.post(&url);
-        if let Some(token) = &arguments.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let mut response = match request.send_json(body) {
-            Ok(response) => response,
+        let (status, answer) = match arguments.api.post("events/batch", Some(body), WITHIN) {
+            Ok(answered) => answered,
             Err(error) => {
-                last = format!("no daemon answers at {}: {error}", arguments.url);
+                last = format!("no daemon answers at {}: {error}", arguments.api.url);
                 continue;
             }
         };
-        let status = response.status().as_u16();
-        let answer = response.body_mut().read_json::<Value>().unwrap_or_default();
         let is_over = |result: &Value| result["status"] != 503;
         match status {
             202 | 207 if answer["results"].as_array().is_some_and(|all| all.iter().all(is_over)) => return Ok(answer),

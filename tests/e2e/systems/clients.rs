@@ -3,17 +3,16 @@
 //! `{key, body, message_id, type}` of everything that is published to the exchange.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use trunkline_support::eventually;
 
-use crate::foreign::{python_with, run};
+use crate::foreign::{modules_with, python_with};
 
 const AIO_PIKA: &str = "aio-pika==10.2.1";
-const AMQPLIB: &str = "amqplib@2.3.1";
+const AMQPLIB: &str = "2.3.1";
 
 const PYTHON_PRODUCER: &str = r#"
 import asyncio, json, sys, aio_pika
@@ -128,7 +127,7 @@ impl Client {
     async fn start(library: Library, script: &str, url: &str, exchange: &str) -> Self {
         let mut command = match library {
             Library::AioPika => Command::new(python_with(AIO_PIKA)),
-            Library::Amqplib => node_with(AMQPLIB),
+            Library::Amqplib => node_with("amqplib", AMQPLIB),
         };
         let flag = match library {
             Library::AioPika => "-c",
@@ -186,20 +185,9 @@ impl Drop for Client {
     }
 }
 
-/// Node.js with a package, in `target/`, installed once.
-fn node_with(package: &str) -> Command {
-    let home: PathBuf = trunkline_support::plugins().parent().expect("target").join("node");
-    std::fs::create_dir_all(&home).expect("a folder");
-    // Tests run side by side, and so may several cargos.
-    let lock = std::fs::File::create(home.join("lock")).expect("a file");
-    lock.lock().expect("locked");
-    let stamp = home.join("installed");
-    if !std::fs::read_to_string(&stamp).is_ok_and(|text| text == package) {
-        xtask::languages::ensure_node().expect("a Node.js for the test");
-        run(Command::new("npm").args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&home).arg(package));
-        std::fs::write(stamp, package).expect("a file");
-    }
+/// Node.js with a package.
+fn node_with(package: &str, version: &str) -> Command {
     let mut command = Command::new("node");
-    command.env("NODE_PATH", home.join("node_modules"));
+    command.env("NODE_PATH", modules_with(package, version));
     command
 }

@@ -107,27 +107,15 @@ async fn service(daemon: &Daemon) {
 async fn history(bench: &Bench, daemon: &Daemon) {
     metric(daemon, &acknowledged("archive"), |count| count >= 17.0).await;
     let mut replay = std::process::Command::new(BINARY);
-    replay.args(["replay", "archive", "--dry-run", "--json", "--config"]).arg(example().join("routes.toml"));
+    replay.args(["replay", "archive", "--dry-run", "--format", "json", "--config"]).arg(example().join("routes.toml"));
     replay.envs(environment(bench)).args(["--url", &daemon.url("")]);
     let output = replay.output().expect("it runs");
     let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&told["published"], &told["refused"]), (&json!(17), &json!(0)), "{told}");
 }
 
-async fn its_story(bench: Bench) {
-    // What waits is handled by priority, and gathered in that order.
-    let broker = open(&bench).await;
-    for (id, priority) in [("low", 1), ("middle", 5), ("high", 9), ("highest", 10)] {
-        let _receipt = broker.publish(vec![waiting("voice", id, priority)]).await.expect("confirmed");
-    }
-    broker.close(std::time::Duration::from_secs(5)).await;
-    drop(broker);
-
-    let daemon = start(&bench).await;
-    let client = Client::open(&daemon, "/api/v1/events/stream?pattern=batch,events.%23", None).becomes_ready().await;
-    metric(&daemon, &acknowledged("consumer"), |count| count >= 4.0).await;
-
-    // Each type's sample goes in, with the priority of its type, and one of another organisation.
+/// Each type's sample goes in, with the priority of its type, and one of another organisation.
+async fn posted(daemon: &Daemon) {
     let mut samples: Vec<PathBuf> = std::fs::read_dir(example().join("samples"))
         .expect("samples")
         .map(|entry| entry.expect("one").path())
@@ -145,11 +133,27 @@ async fn its_story(bench: Bench) {
     let data = json!({ "call_id": "c", "action": "ended" });
     let foreign = json!({ "type": "voice", "id": "foreign", "organizationId": "org-2", "data": data });
     assert_eq!(daemon.post("/api/v1/events", &foreign.to_string()).0, 202);
-    service(&daemon).await;
+    service(daemon).await;
     // The same event twice is one.
     let again = std::fs::read_to_string(&samples[0]).expect("a file");
     let (status, answer) = daemon.post("/api/v1/events", &again);
     assert_eq!((status, &answer["repeated"]), (202, &json!(true)), "{answer}");
+}
+
+async fn its_story(bench: Bench) {
+    // What waits is handled by priority, and gathered in that order.
+    let broker = open(&bench).await;
+    for (id, priority) in [("low", 1), ("middle", 5), ("high", 9), ("highest", 10)] {
+        let _receipt = broker.publish(vec![waiting("voice", id, priority)]).await.expect("confirmed");
+    }
+    broker.close(std::time::Duration::from_secs(5)).await;
+    drop(broker);
+
+    let daemon = start(&bench).await;
+    let client = Client::open(&daemon, "/api/v1/events/stream?pattern=batch,events.%23", None).becomes_ready().await;
+    metric(&daemon, &acknowledged("consumer"), |count| count >= 4.0).await;
+
+    posted(&daemon).await;
     metric(&daemon, &acknowledged("consumer"), |count| count >= 10.0).await;
 
     // One batch was full; six more are closed by their timers: five types of org-1, and one of org-2.

@@ -1,13 +1,12 @@
 //! Clients of others, unmodified: aio-pika from PyPI and amqplib from npm, each installed once below `target/`.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::Value;
 
-use crate::foreign::{python_with, run};
+use crate::foreign::{modules_with, python_with, run};
 
 /// Reads `[[exchange, type, routing key, body, id?], ...]` and publishes it.
 const PRODUCER: &str = r#"
@@ -117,25 +116,4 @@ impl Drop for Consumer {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-/// A `node_modules` with a package, made once.
-fn modules_with(package: &str, version: &str) -> PathBuf {
-    xtask::languages::ensure_node().expect("a Node.js for the test");
-    let home = trunkline_support::plugins().parent().expect("target").join("node");
-    std::fs::create_dir_all(&home).expect("a folder");
-    // Tests run side by side, in several processes too.
-    let lock = std::fs::File::create(home.join("lock")).expect("a file");
-    lock.lock().expect("the lock");
-    let modules = home.join("node_modules");
-    if !has(&modules, package, version) {
-        let install = ["install", "--no-audit", "--no-fund", "--no-save", &format!("{package}@{version}")];
-        run(Command::new("npm").args(install).current_dir(&home));
-    }
-    modules
-}
-
-fn has(modules: &Path, package: &str, version: &str) -> bool {
-    let text = std::fs::read_to_string(modules.join(package).join("package.json")).unwrap_or_default();
-    serde_json::from_str::<Value>(&text).is_ok_and(|found| found["version"] == version)
 }
