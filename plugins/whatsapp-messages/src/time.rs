@@ -1,39 +1,21 @@
-//! Seconds since the Unix epoch as RFC 3339. A few lines instead of a date library: a plugin's size is start-up time
-//! for every event.
+//! Seconds since the Unix epoch as RFC 3339, as the queues carry them.
 
-use std::time::SystemTime;
+use trunkline_plugin::time::Timestamp;
 
-const DAY_SECONDS: u64 = 24 * 60 * 60;
 /// 9999-12-31T23:59:59Z: beyond it the year has five digits.
 const LAST: u64 = 253_402_300_799;
 
 /// `2026-11-21T10:00:00Z`
 #[must_use]
 pub fn rfc3339(seconds: u64) -> String {
-    let seconds = seconds.min(LAST);
-    let (day, second) = (seconds / DAY_SECONDS, seconds % DAY_SECONDS);
-    let (year, month, day) = date(day);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+    let seconds = i64::try_from(seconds.min(LAST)).unwrap_or_default();
+    Timestamp::from_millis(seconds * 1000).to_string()
 }
 
-/// The clock's.
+/// The clock's, in whole seconds.
 #[must_use]
 pub fn now() -> String {
-    rfc3339(SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()))
-}
-
-/// Year, month, day of the month. Years are counted from March, so that the leap day is the last of one.
-fn date(days_since_1970: u64) -> (u64, u64, u64) {
-    const FOUR_CENTURIES: u64 = 146_097;
-    // From 0000-03-01.
-    let days = days_since_1970 + 719_468;
-    let (era, day) = (days / FOUR_CENTURIES, days % FOUR_CENTURIES);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day_of_month)
+    rfc3339(u64::try_from(Timestamp::now().millis() / 1000).unwrap_or_default())
 }
 
 #[cfg(test)]
