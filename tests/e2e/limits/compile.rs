@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use trunkline_support::{eventually, handmade};
 
 use crate::bench::{BINARY, Bench};
-use crate::faults::isolation::{FLOOR, median, p99};
+use crate::faults::isolation::{FLOOR, alone, median, p99};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -99,6 +99,7 @@ async fn ended(mut check: Child) -> (String, u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bomb_ends_its_compiler_and_others_go_on() {
+    let _alone = alone().await;
     let (bench, beside) = (Bench::embedded(), Bench::embedded());
     let daemon = beside.start(GOOD).await;
     let _warm = p99(&daemon, 50).await;
