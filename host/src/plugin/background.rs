@@ -1,4 +1,4 @@
-//! Where guests run that compute: on threads of low priority, so that whoever only looks at an event and answers does
+//! Where guests run that compute: on threads of low priority, on all processors but one, so that whoever only looks at an event and answers does
 //! not wait for them.
 //!
 //! A call begins on the thread that asks for it. A guest gives its thread back at every tick; one that has computed for
@@ -6,6 +6,7 @@
 //! is quick again. Without this, sixteen endless loops would hold every thread of the daemon for a tick each, and every
 //! step of every other event would wait for all of them.
 
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -21,6 +22,9 @@ const QUICK_MAX: Duration = Duration::from_millis(5);
 /// A quarter of the processor goes to the background where both want it, and all of it where only the background does.
 /// Lower still, and a busy neighbour on the machine would let honest plugins run into their timeouts.
 const NICENESS: i32 = 5;
+/// Processors that plugins which compute leave to everybody else, where there are two or more. A thread of low priority
+/// still holds its processor for a slice when somebody wakes, and an event wakes a dozen threads on its way.
+const PROCESSORS_LEFT: usize = 1;
 
 /// A call that can go to another thread between two polls.
 pub(super) type Call<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -39,7 +43,10 @@ impl Background {
                 tracing::warn!(%error, "plugins that compute run with the priority of everything else");
             }
         };
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = processors.saturating_sub(PROCESSORS_LEFT).max(1);
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
             .thread_name("trunkline-guest")
             .on_thread_start(lower)
             .enable_all()

@@ -9,7 +9,8 @@ use crate::bench::{Bench, metric, settled};
 use crate::faults::isolation::{FLOOR, alone, median, p99};
 
 const GOOD: &str = "[routes.$P-good]\nfrom = \"good\"\nplugin = \"echo\"\n";
-const ROUNDS: usize = 3;
+/// Rounds of a row that is clear, and of one that is not after them: three rounds are few on a machine of others.
+const ROUNDS: [usize; 2] = [3, 7];
 const PROBES: usize = 200;
 /// More than any of them is done with, so that its route is always full.
 const HOSTILE_EVERY: Duration = Duration::from_millis(20);
@@ -32,12 +33,15 @@ const KINDS: [&str; 14] = [
     "emit-then-trap",
 ];
 
-/// The 99th of a hundred, alone and beside the guest.
-async fn measured(bench: &Bench, row: Row) -> (Duration, Duration) {
+/// The 99th of a hundred in each round, alone and beside the guest.
+async fn measured(bench: &Bench, row: Row) -> (Vec<Duration>, Vec<Duration>) {
     let (mut calm, mut beside) = (Vec::new(), Vec::new());
     let (name, data) = (row.name, row.data);
     let routes = routes(bench, &[row], GOOD);
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS[1] {
+        if round == ROUNDS[0] && within(&calm, &beside) {
+            break;
+        }
         // A daemon of its own for each round: its log, which is searched, stays short.
         let daemon = bench.start(&routes).await;
         let _warm = p99(&daemon, PROBES / 4).await;
@@ -62,18 +66,27 @@ async fn measured(bench: &Bench, row: Row) -> (Duration, Duration) {
         metric(&daemon, &settled(bench, name, "dead_letter"), |count| count >= f64::from(published)).await;
         assert!(daemon.terminate().await.success());
     }
-    (median(calm), median(beside))
+    (calm, beside)
 }
 
-async fn others_latency(bench: Bench, kinds: &[&str]) {
+fn within(calm: &[Duration], beside: &[Duration]) -> bool {
+    median(beside.to_vec()) <= (median(calm.to_vec()) * 2).max(FLOOR)
+}
+
+async fn others_latency(bench: fn() -> Bench, kinds: &[&str]) {
     let _alone = alone().await;
+    // Only now: a node of RabbitMQ that starts takes both cores.
+    let bench = bench();
     let mut slow = Vec::new();
     for row in rows().into_iter().filter(|row| kinds.contains(&row.name)) {
         let name = row.name;
         let (calm, beside) = measured(&bench, row).await;
-        println!("{}: {name}: p99 of others {calm:?} alone, {beside:?} beside it", bench.broker);
-        if beside > (calm * 2).max(FLOOR) {
-            slow.push(format!("{name}: {calm:?} alone, {beside:?} beside it"));
+        let within = within(&calm, &beside);
+        let rounds = calm.len();
+        let row = format!("{name}: {:?} alone, {:?} beside it, {rounds} rounds", median(calm), median(beside));
+        println!("{}: p99 of others: {row}", bench.broker);
+        if !within {
+            slow.push(row);
         }
     }
     assert!(slow.is_empty(), "{}", slow.join("\n"));
@@ -81,10 +94,10 @@ async fn others_latency(bench: Bench, kinds: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded_others_go_on_beside_every_hostile_guest() {
-    others_latency(Bench::embedded(), &KINDS).await;
+    others_latency(Bench::embedded, &KINDS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn amqp_others_go_on_beside_hostile_guests() {
-    others_latency(Bench::amqp(), &["endless-loop", "calls-clock", "memory-bomb", "log-flood"]).await;
+    others_latency(Bench::amqp, &["endless-loop", "calls-clock", "memory-bomb", "log-flood"]).await;
 }
