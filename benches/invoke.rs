@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use trunkline::config::Plugin;
 use trunkline::event::{Event, Outcome, PluginName};
-use trunkline::plugin::{Compiler, Engine, load};
+use trunkline::plugin::{Compiler, Engine, Outside, load};
 
 const WARM_UP: usize = 2_000;
 const CALLS: usize = 50_000;
@@ -31,14 +31,14 @@ async fn measure(file: &std::path::Path) {
     for (case, outcome) in [("a task", "callback_requested"), ("no task", "completed")] {
         let event = Arc::new(event(outcome));
         for _ in 0..WARM_UP {
-            check(&ready.invoke(&event).await.outcome);
+            check(&ready.invoke(&event, Outside::Real).await.outcome);
         }
         let mut medians = Vec::new();
         for _ in 0..ROUNDS {
             let mut times = Vec::with_capacity(CALLS);
             for _ in 0..CALLS {
                 let started = Instant::now();
-                let invocation = ready.invoke(&event).await;
+                let invocation = ready.invoke(&event, Outside::Real).await;
                 times.push(started.elapsed());
                 check(&invocation.outcome);
             }

@@ -19,6 +19,7 @@ mod limits;
 mod messaging;
 mod reload;
 mod rollout;
+mod shadows;
 mod systems;
 mod ten_thousand;
 mod tls;

@@ -1,4 +1,4 @@
-//! Canaries and shadows: a bad version costs no message, a good one gets everything, and a shadow publishes nothing.
+//! Canaries: a bad version costs no message, and a good one gets everything.
 
 use std::process::Command;
 
@@ -158,32 +158,6 @@ async fn a_key_stays_with_its_version() {
     broker.close(trunkline_support::patience()).await;
 }
 
-async fn a_shadow_is_compared_and_publishes_nothing(bench: Bench) {
-    let shadowed =
-        routes("picky").replace("canary = { plugin = \"picky\", percent = 50 }", "shadow = { plugin = \"picky\" }");
-    let daemon = bench.start(&shadowed).await;
-    let compared =
-        |result: &str| format!("trunkline_shadow_compared_total{{route=\"{}-in\",result=\"{result}\"}}", bench.prefix);
-    for n in 0..20 {
-        publish(&daemon, &format!("same-{n}"), &json!({}));
-        daemon.settled(&format!("same-{n}")).await;
-        metric(&daemon, &compared("same"), |count| count >= f64::from(n + 1)).await;
-    }
-    for n in 0..5 {
-        publish(&daemon, &format!("other-{n}"), &json!({ "poison": "yes" }));
-        daemon.settled(&format!("other-{n}")).await;
-        metric(&daemon, &compared("different"), |count| count >= f64::from(n + 1)).await;
-    }
-    let field = format!("trunkline_shadow_mismatches_total{{route=\"{}-in\",field=\"outcome\"}}", bench.prefix);
-    assert_eq!(daemon.metric(&field), 5.0);
-    assert_eq!(daemon.metric(&settled(&bench, "in", "ack")), 25.0);
-    assert!(daemon.terminate().await.success());
-    let broker = bench.open(&shadowed).await;
-    assert_eq!(drain(&broker, &bench.queue("$P-out"), 25).await.len(), 25, "the shadow's are not among them");
-    broker.close(trunkline_support::patience()).await;
-}
-
 on_both_brokers! {
     a_bad_canary_is_rolled_back_and_costs_no_message,
-    a_shadow_is_compared_and_publishes_nothing,
 }

@@ -224,23 +224,27 @@ pub(super) fn signers(cx: &mut Context<'_>, table: &Table<'_>) -> Option<Vec<Str
     Some(signers)
 }
 
-/// A shadow runs on copies of events whose effects are another plugin's: it may have none of its own.
+/// A shadow's questions are answered as the stable plugin's were: what that may not ask, nobody answers.
 pub(super) fn check_shadows(
     cx: &mut Context<'_>,
     routes: &BTreeMap<RouteName, Route>,
     plugins: &BTreeMap<PluginName, Plugin>,
     places: &BTreeMap<RouteName, Place>,
 ) {
+    let asks = |plugin: &PluginName| {
+        let allow = plugins.get(plugin).map(|plugin| &plugin.allow);
+        allow.map_or((false, false), |allow| (!allow.http.is_empty(), allow.kv.is_some()))
+    };
     for (name, route) in routes {
         let Some(shadow) = route.shadow.as_ref().map(|shadow| &shadow.plugin) else { continue };
-        let allow = plugins.get(shadow).map(|plugin| &plugin.allow);
-        let acts = allow.is_some_and(|allow| !allow.http.is_empty() || allow.kv.is_some());
-        if let Some(place) = places.get(name).filter(|_| acts) {
-            let message = format!(
-                "the shadow \"{shadow}\" of this route may use http or kv, so copies of events would have effects"
-            );
-            cx.error(Code::ShadowGrants, place, message)
-                .help(format!("remove `http` and `kv` from [plugins.{shadow}]"));
+        let Some(stable) = route.plugin() else { continue };
+        let (may, wants) = (asks(stable), asks(shadow));
+        for (key, beyond) in [("http", wants.0 && !may.0), ("kv", wants.1 && !may.1)] {
+            if let Some(place) = places.get(name).filter(|_| beyond) {
+                let message = format!("the shadow \"{shadow}\" may use {key}, and the plugin \"{stable}\" may not");
+                let help = format!("grant `{key}` to both, or remove it from [plugins.{shadow}]");
+                cx.findings.warning(Code::ShadowGrants, place, message).help(help);
+            }
         }
     }
 }

@@ -47,6 +47,9 @@ impl Background {
         let threads = processors.saturating_sub(PROCESSORS_LEFT).max(1);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
+            // Between any two steps timers are looked at: a step of a guest takes a whole tick, and the one thread may
+            // never be idle. With tokio's 61 a call would end half a second after its time, without its log.
+            .event_interval(1)
             .thread_name("trunkline-guest")
             .on_thread_start(lower)
             .enable_all()

@@ -14,6 +14,7 @@ use super::grants::Grants;
 use super::http;
 use super::redact::Redactor;
 use super::stdio::Tail;
+use super::tape::Outside;
 use crate::config::Limits;
 use crate::event::{Emission, PluginName};
 use crate::state::Space;
@@ -55,6 +56,8 @@ pub struct Host {
     pub(super) left_bytes: usize,
     /// Values that open compare-and-sets hold.
     pub(super) cas_bytes: usize,
+    /// Where its questions go.
+    pub(super) outside: Outside,
     /// Only for a plugin with state.
     tenant: Option<String>,
     limit: Duration,
@@ -74,7 +77,7 @@ impl Host {
         event: &str,
         tenant: Option<&str>,
         limits: &Limits,
-        grants: Arc<Grants>,
+        (grants, outside): (Arc<Grants>, Outside),
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
@@ -92,6 +95,7 @@ impl Host {
             sent: Vec::new(),
             left_bytes: budget_bytes(limits),
             cas_bytes: 0,
+            outside,
             tenant: tenant.filter(|_| grants.kv.is_some()).map(str::to_owned),
             limit: limits.timeout,
             ends: Instant::now() + limits.timeout,
@@ -149,7 +153,9 @@ impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {
             let mut wasi = WasiCtx::builder();
-            wasi.stdout(self.stdout.clone()).stderr(self.stderr.clone()).max_random_size(RANDOM_MAX_BYTES).build()
+            wasi.stdout(self.stdout.clone()).stderr(self.stderr.clone()).max_random_size(RANDOM_MAX_BYTES);
+            self.outside.furnish(&mut wasi);
+            wasi.build()
         });
         WasiCtxView { ctx, table: &mut self.table }
     }
@@ -157,9 +163,10 @@ impl WasiView for Host {
 
 impl WasiHttpView for Host {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let Self { http, grants, log, ends, limit, table, .. } = self;
-        let call =
-            http.get_or_insert_with(|| Box::new(http::Call::new(grants.http.clone(), &log.event, *ends, *limit)));
+        let Self { http, grants, outside, log, ends, limit, table, .. } = self;
+        let call = http.get_or_insert_with(|| {
+            Box::new(http::Call::new(grants.http.clone(), outside.clone(), &log.event, (*ends, *limit)))
+        });
         WasiHttpCtxView { ctx: &mut call.context, table, hooks: &mut call.hooks }
     }
 }

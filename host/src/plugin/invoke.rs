@@ -13,6 +13,7 @@ use super::engine::WASM_STACK_MAX_BYTES;
 use super::grants::Grants;
 use super::host::{Denied, Host, OverBudget, TABLE_ELEMENTS_MAX, budget_bytes};
 use super::load::Ready;
+use super::tape::Outside;
 use crate::config::Limits;
 use crate::event::{Emission, Event, Failure, Outcome};
 
@@ -57,14 +58,14 @@ impl Ended {
 
 impl Ready {
     /// Runs the plugin on an event. Never fails: whatever happens is an [`Outcome`].
-    pub async fn invoke(&self, event: &Arc<Event>) -> Invocation {
+    pub async fn invoke(&self, event: &Arc<Event>, outside: Outside) -> Invocation {
         let started = Instant::now();
         // Never closed, so there is always a slot.
         let slot = self.engine.slots.clone().acquire_owned().await.ok();
         let (ready, event) = (self.clone(), event.clone());
         let call = Box::pin(async move {
             let _slot = slot;
-            ready.call(&event).await
+            ready.call(&event, outside).await
         });
         // The call ends itself in time, with its log. Only where threads are short is it ended from here, without.
         let limit = self.limits.timeout;
@@ -83,8 +84,8 @@ impl Ready {
         Invocation { outcome, took: started.elapsed(), memory_bytes, log }
     }
 
-    async fn call(&self, event: &Event) -> Ended {
-        let mut store = self.store(&event.id, event.tenant.as_deref(), self.grants.clone());
+    async fn call(&self, event: &Event, outside: Outside) -> Ended {
+        let mut store = self.store(&event.id, event.tenant.as_deref(), (self.grants.clone(), outside));
         let call = AssertUnwindSafe(self.pre.handle(&mut store, event)).catch_unwind();
         let answer = tokio::time::timeout(self.limits.timeout, call).await;
         let mut frames = Vec::new();
@@ -111,7 +112,7 @@ impl Ready {
         let ready = self.clone();
         let limit = self.limits.timeout;
         let call = Box::pin(async move {
-            let mut store = ready.store("describe", None, Arc::new(Grants::none(&ready.name)));
+            let mut store = ready.store("describe", None, (Arc::new(Grants::none(&ready.name)), Outside::Real));
             match tokio::time::timeout(limit, ready.pre.describe(&mut store)).await {
                 Err(_elapsed) => Err(Failure::Timeout(limit).text()),
                 Ok(Err(error)) => {
@@ -147,8 +148,8 @@ impl Ready {
         }
     }
 
-    fn store(&self, event: &str, tenant: Option<&str>, grants: Arc<Grants>) -> Store<Host> {
-        let host = Host::new(&self.name, event, tenant, &self.limits, grants);
+    fn store(&self, event: &str, tenant: Option<&str>, behind: (Arc<Grants>, Outside)) -> Store<Host> {
+        let host = Host::new(&self.name, event, tenant, &self.limits, behind);
         let mut store = Store::new(&self.engine.engine, host);
         store.limiter(|host| &mut host.memory);
         // The guest gives its thread back at every tick; the timeout around the call then ends it.

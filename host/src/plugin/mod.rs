@@ -21,6 +21,7 @@ mod load;
 mod redact;
 mod slot;
 mod stdio;
+mod tape;
 
 pub use compile::{COMPILE_VERB, Compiler, Error as CompileError, compile_for_parent};
 pub use descriptor::Descriptor;
@@ -29,3 +30,4 @@ pub use expect::{Expected, signature_file};
 pub use invoke::Invocation;
 pub use load::{Compiled, Error, Linked, Ready, digest_of, load, load_one};
 pub use slot::Slot;
+pub use tape::{Outside, Tape};

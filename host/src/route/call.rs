@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 use super::rollout::{self, Phase, Seen};
 use super::rollouts::Rollouts;
 use super::{Route, emit, order, shadow};
-use crate::archive::Archive;
+use crate::archive::{Archive, Kept};
 use crate::broker::Publication;
 use crate::config;
 use crate::event::{Emission, Event, Failure, Outcome, RouteName, now_ms};
-use crate::plugin::{Ready, Slot};
+use crate::plugin::{Outside, Ready, Slot, Tape};
 use crate::telemetry::{self, Variant};
 
 /// Calls of a shadow at a time; what comes beyond is left out.
@@ -118,6 +118,14 @@ impl Handler {
         }
     }
 
+    /// The route ends: nothing that has failed is tried again in here.
+    pub(super) fn drain(&self) {
+        match self {
+            Self::Plugins(_) => {}
+            Self::Archive(archive) => archive.drain(),
+        }
+    }
+
     /// The text without the plugin's secrets.
     pub(super) fn clean(&self, text: &str) -> String {
         match self {
@@ -148,17 +156,18 @@ impl Shadow {
 }
 
 impl Route {
-    /// Keeps an event, or runs a plugin on it and makes messages of what that emits.
-    pub(super) async fn call(self: Arc<Self>, event: Arc<Event>, now: String) -> Called {
-        match &self.handler {
-            Handler::Plugins(callees) => self.call_plugin(callees, event, now).await,
-            Handler::Archive(archive) => {
-                let kept = archive.keep(&event, &now).await;
-                let gone = || Failure::Retry { reason: "the archive's writer is gone".to_owned(), after: None };
-                let result = if kept { Ok(Vec::new()) } else { Err(gone()) };
-                Called { result, log: String::new(), plugin: self.settings.runs().to_owned(), digest: Arc::from("") }
-            }
-        }
+    /// Keeps an event, or runs a plugin on it and makes messages of what that emits. None when the route ends before that.
+    pub(super) async fn call(self: Arc<Self>, event: Arc<Event>, now: String) -> Option<Called> {
+        let archive = match &self.handler {
+            Handler::Plugins(callees) => return Some(self.call_plugin(callees, event, now).await),
+            Handler::Archive(archive) => archive,
+        };
+        let result = match archive.keep(&event, &now).await {
+            Kept::Stored => Ok(Vec::new()),
+            Kept::LetGo => return None,
+            Kept::Unknown => Err(Failure::Retry { reason: "the archive's writer is gone".to_owned(), after: None }),
+        };
+        Some(Called { result, log: String::new(), plugin: self.settings.runs().to_owned(), digest: Arc::from("") })
     }
 
     async fn call_plugin(&self, callees: &Callees, event: Arc<Event>, now: String) -> Called {
@@ -168,9 +177,9 @@ impl Route {
         let (stable, candidate) = (callees.stable.slot.current(), canary.callee.slot.current());
         let rollouts = &canary.rollouts;
         match rollouts.phase(&self.name, &stable.digest, &candidate.digest) {
-            Phase::Promoted => self.try_one(&canary.callee, &candidate, &event, &now, false).await.called,
+            Phase::Promoted => self.try_one(&canary.callee, &candidate, &event, &now, Outside::Real).await.called,
             Phase::Trial if self.is_for_canary(canary, &event) => {
-                let tried = self.try_one(&canary.callee, &candidate, &event, &now, false).await;
+                let tried = self.try_one(&canary.callee, &candidate, &event, &now, Outside::Real).await;
                 if tried.called.result.is_ok() {
                     rollouts.note(&self.name, &candidate.digest, Seen::Good(tried.took), canary.settings.auto);
                     return tried.called;
@@ -198,21 +207,26 @@ impl Route {
     /// The stable plugin, and the shadow behind it.
     async fn stable(&self, callees: &Callees, plugin: &Ready, event: &Arc<Event>, now: &str) -> Ran {
         let shadow = callees.shadow.as_ref().filter(|shadow| rollout::is_in_share("shadow", &event.id, shadow.share));
-        let ran = self.try_one(&callees.stable, plugin, event, now, shadow.is_some()).await;
-        if let (Some(shadow), Some(outcome)) = (shadow, &ran.outcome) {
-            self.compare(callees, shadow, event, outcome.clone());
+        let Some(shadow) = shadow else {
+            return self.try_one(&callees.stable, plugin, event, now, Outside::Real).await;
+        };
+        let tape = Tape::new();
+        let ran = self.try_one(&callees.stable, plugin, event, now, Outside::Recorded(tape.clone())).await;
+        if let Some(outcome) = &ran.outcome {
+            self.compare(callees, shadow, event, (outcome.clone(), tape));
         }
         ran
     }
 
-    async fn try_one(&self, callee: &Callee, plugin: &Ready, event: &Arc<Event>, now: &str, keeps: bool) -> Ran {
-        let invocation = plugin.invoke(event).await;
+    async fn try_one(&self, callee: &Callee, plugin: &Ready, event: &Arc<Event>, now: &str, outside: Outside) -> Ran {
+        let is_compared = matches!(outside, Outside::Recorded(_));
+        let invocation = plugin.invoke(event, outside).await;
         let failure = match &invocation.outcome {
             Outcome::Emitted(_) => None,
             Outcome::Failed(failure) => Some(failure),
         };
         callee.calls.ended(&event.id, failure, invocation.took, invocation.memory_bytes);
-        let outcome = keeps.then(|| invocation.outcome.clone());
+        let outcome = is_compared.then(|| invocation.outcome.clone());
         let result = match invocation.outcome {
             Outcome::Emitted(emissions) => {
                 // The text may quote what the plugin wrote.
@@ -244,22 +258,28 @@ impl Route {
         emit::publications(&context, event, emissions)
     }
 
-    /// Runs the shadow on a copy of the event, behind the route's back. Nothing that it gives is published, and nothing waits.
-    fn compare(&self, callees: &Callees, shadow: &Shadow, event: &Arc<Event>, stable: Outcome) {
-        let Ok(place) = shadow.places.clone().try_acquire_owned() else {
+    /// Runs the shadow on a copy of the event, behind the route's back. Nothing that it gives is published, what it asks is
+    /// answered by the tape, and nothing waits.
+    fn compare(&self, callees: &Callees, shadow: &Shadow, event: &Arc<Event>, (stable, tape): (Outcome, Tape)) {
+        let place = shadow.places.clone().try_acquire_owned();
+        let Some(place) = place.ok().filter(|_| tape.is_whole()) else {
             return telemetry::shadow_skipped(&self.name);
         };
         let (callee, event, route) = (shadow.callee.clone(), event.clone(), self.name.clone());
         let mut shadows = callees.shadows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         while shadows.try_join_next().is_some() {}
         shadows.spawn(async move {
-            let invocation = callee.slot.current().invoke(&event).await;
+            let invocation = callee.slot.current().invoke(&event, Outside::Played(tape.clone())).await;
             let failure = match &invocation.outcome {
                 Outcome::Emitted(_) => None,
                 Outcome::Failed(failure) => Some(failure),
             };
             callee.calls.ended(&event.id, failure, invocation.took, invocation.memory_bytes);
-            telemetry::shadow_compared(&route, &event.id, &shadow::differences(&stable, &invocation.outcome));
+            let mut differences = shadow::differences(&stable, &invocation.outcome);
+            if tape.differs() {
+                differences.push("calls");
+            }
+            telemetry::shadow_compared(&route, &event.id, &differences);
             drop(place);
         });
     }

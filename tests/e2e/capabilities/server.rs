@@ -16,7 +16,11 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port")
+    }
+
+    pub fn at(address: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr().expect("an address");
         let heads = Arc::new(Mutex::new(Vec::new()));
         let kept = heads.clone();
@@ -27,7 +31,7 @@ impl Server {
                 std::thread::spawn(move || drop(serve(stream, &kept)));
             }
         });
-        Self { address, heads }
+        Ok(Self { address, heads })
     }
 
     /// `http://127.0.0.1:PORT`

@@ -26,7 +26,8 @@ use bindings::wasi::keyvalue::store::{self, Error, KeyResponse};
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use crate::plugin::host::Host;
-use crate::state::{self, Answer, Change};
+use crate::plugin::tape::{Access, Outside, Told, Values};
+use crate::state::{self, Answer, Change, Space};
 use crate::telemetry::HostOutcome;
 
 /// The names under which the one store of a plugin is opened.
@@ -52,26 +53,51 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 type Answered<T> = wasmtime::Result<Result<T, Error>>;
 
 impl Host {
-    /// Counts an access, and gives it the form of the interface.
-    fn told<T>(&self, result: Result<T, state::Error>) -> Result<T, Error> {
-        self.grants.calls.kv(match &result {
+    /// Asks the state, or the tape, and counts what the state was asked.
+    async fn ask(&mut self, access: Access) -> Result<Told, Error> {
+        let other = |error: state::Error| Error::Other(error.to_string());
+        let tape = match &self.outside {
+            Outside::Played(tape) => return tape.play_access(&access).map_err(other),
+            Outside::Recorded(tape) => Some((tape.clone(), access.clone())),
+            Outside::Real => None,
+        };
+        let space = self.space().ok_or(Error::AccessDenied)?;
+        let told = reach(space, access).await;
+        self.grants.calls.kv(match &told {
             Ok(_) => HostOutcome::Ok,
             Err(state::Error::Quota(_)) => HostOutcome::Limited,
             Err(state::Error::Unfit(_)) => HostOutcome::Refused,
             Err(state::Error::Unavailable(_)) => HostOutcome::Failed,
         });
-        result.map_err(|error| Error::Other(error.to_string()))
+        if let Some((tape, access)) = tape {
+            tape.record_access(access, told.clone());
+        }
+        told.map_err(other)
     }
 
-    fn read<T>(&mut self, read: impl FnOnce(&mut state::Space) -> Result<T, state::Error>) -> Result<T, Error> {
-        let result = self.space().ok_or(Error::AccessDenied).map(read)?;
-        self.told(result)
+    async fn value(&mut self, key: String) -> Result<Option<Vec<u8>>, Error> {
+        let Told::Value(value) = self.ask(Access::Get(key)).await? else { return Err(mixed_up()) };
+        Ok(value)
     }
 
     async fn change(&mut self, change: Change) -> Result<Answer, Error> {
-        let space = self.space().ok_or(Error::AccessDenied)?;
-        let result = space.change(change).await;
-        self.told(result)
+        let Told::Changed(answer) = self.ask(Access::Change(change)).await? else { return Err(mixed_up()) };
+        Ok(answer)
+    }
+
+    async fn has(&mut self, key: String) -> Result<bool, Error> {
+        let Told::Exists(exists) = self.ask(Access::Exists(key)).await? else { return Err(mixed_up()) };
+        Ok(exists)
+    }
+
+    async fn page(&mut self, cursor: Option<String>) -> Result<KeyResponse, Error> {
+        let Told::Page(page) = self.ask(Access::Keys(cursor)).await? else { return Err(mixed_up()) };
+        Ok(KeyResponse { keys: page.keys, cursor: page.cursor })
+    }
+
+    async fn values(&mut self, keys: Vec<String>) -> Result<Values, Error> {
+        let Told::Values(values) = self.ask(Access::GetMany(keys)).await? else { return Err(mixed_up()) };
+        Ok(values)
     }
 
     /// Keeps a value for a compare-and-set, as long as there is room.
@@ -91,6 +117,38 @@ impl Host {
     }
 }
 
+async fn reach(space: &mut Space, access: Access) -> Result<Told, state::Error> {
+    Ok(match access {
+        Access::Get(key) => Told::Value(space.get(&key)?),
+        Access::Exists(key) => Told::Exists(space.exists(&key)?),
+        Access::Keys(cursor) => Told::Page(space.keys(cursor.as_deref())?),
+        Access::GetMany(keys) => Told::Values(many(space, keys)?),
+        Access::Change(change) => Told::Changed(space.change(change).await?),
+    })
+}
+
+fn many(space: &mut Space, keys: Vec<String>) -> Result<Values, state::Error> {
+    if keys.len() > state::BATCH_MAX {
+        let count = keys.len();
+        return Err(state::Error::Unfit(format!("{count} keys at once; {} are possible", state::BATCH_MAX)));
+    }
+    let (mut found, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+    for key in keys {
+        let value = space.get(&key)?;
+        bytes += value.as_ref().map_or(0, Vec::len);
+        if bytes > HELD_MAX_BYTES {
+            return Err(state::Error::Unfit(format!("values of more than {HELD_MAX_BYTES} bytes at once")));
+        }
+        found.push(value.map(|value| (key, value)));
+    }
+    Ok(found)
+}
+
+/// An answer of another kind than the question, which is a mistake of ours.
+fn mixed_up() -> Error {
+    Error::Other("an answer to another question".to_owned())
+}
+
 impl store::Host for Host {
     async fn open(&mut self, identifier: String) -> Answered<Resource<Bucket>> {
         if !STORES.contains(&identifier.as_str()) {
@@ -102,7 +160,7 @@ impl store::Host for Host {
 
 impl store::HostBucket for Host {
     async fn get(&mut self, _: Resource<Bucket>, key: String) -> Answered<Option<Vec<u8>>> {
-        Ok(self.read(|space| space.get(&key)))
+        Ok(self.value(key).await)
     }
 
     async fn set(&mut self, _: Resource<Bucket>, key: String, value: Vec<u8>) -> Answered<()> {
@@ -114,12 +172,11 @@ impl store::HostBucket for Host {
     }
 
     async fn exists(&mut self, _: Resource<Bucket>, key: String) -> Answered<bool> {
-        Ok(self.read(|space| space.exists(&key)))
+        Ok(self.has(key).await)
     }
 
     async fn list_keys(&mut self, _: Resource<Bucket>, cursor: Option<String>) -> Answered<KeyResponse> {
-        let page = self.read(|space| space.keys(cursor.as_deref()));
-        Ok(page.map(|page| KeyResponse { keys: page.keys, cursor: page.cursor }))
+        Ok(self.page(cursor).await)
     }
 
     async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
@@ -153,7 +210,7 @@ impl atomics::Host for Host {
 
 impl atomics::HostCas for Host {
     async fn new(&mut self, _: Resource<Bucket>, key: String) -> Answered<Resource<Cas>> {
-        match self.read(|space| space.get(&key)) {
+        match self.value(key.clone()).await {
             Ok(seen) => self.hold(key, seen),
             Err(error) => Ok(Err(error)),
         }
@@ -169,23 +226,8 @@ impl atomics::HostCas for Host {
 }
 
 impl batch::Host for Host {
-    async fn get_many(&mut self, _: Resource<Bucket>, keys: Vec<String>) -> Answered<Vec<Option<(String, Vec<u8>)>>> {
-        Ok(self.read(|space| {
-            if keys.len() > state::BATCH_MAX {
-                let count = keys.len();
-                return Err(state::Error::Unfit(format!("{count} keys at once; {} are possible", state::BATCH_MAX)));
-            }
-            let (mut found, mut bytes) = (Vec::with_capacity(keys.len()), 0);
-            for key in keys {
-                let value = space.get(&key)?;
-                bytes += value.as_ref().map_or(0, Vec::len);
-                if bytes > HELD_MAX_BYTES {
-                    return Err(state::Error::Unfit(format!("values of more than {HELD_MAX_BYTES} bytes at once")));
-                }
-                found.push(value.map(|value| (key, value)));
-            }
-            Ok(found)
-        }))
+    async fn get_many(&mut self, _: Resource<Bucket>, keys: Vec<String>) -> Answered<Values> {
+        Ok(self.values(keys).await)
     }
 
     async fn set_many(&mut self, _: Resource<Bucket>, pairs: Vec<(String, Vec<u8>)>) -> Answered<()> {

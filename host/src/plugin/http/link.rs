@@ -3,7 +3,7 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi_http::Error as HttpError;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, IoError};
+use wasmtime_wasi_http::p2::bindings::http::types::{DnsErrorPayload, ErrorCode, IoError};
 
 use crate::plugin::host::Host;
 
@@ -24,10 +24,25 @@ pub(in crate::plugin) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()>
     Ok(())
 }
 
-/// What a body of ours ends with, in the words of the interface; anything else is a broken connection.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's errors are open-ended; bodies end with these four")]
-fn code(error: &HttpError) -> ErrorCode {
+/// What a request or a body of ours ends with, in the words of the interface; anything else is a broken connection.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library's errors are open-ended; ours are these")]
+pub(super) fn code(error: &HttpError) -> ErrorCode {
     match error {
+        HttpError::HttpRequestDenied => ErrorCode::HttpRequestDenied,
+        HttpError::DnsTimeout => ErrorCode::DnsTimeout,
+        HttpError::DnsError { rcode, info_code } => {
+            ErrorCode::DnsError(DnsErrorPayload { rcode: rcode.clone(), info_code: *info_code })
+        }
+        HttpError::DestinationNotFound => ErrorCode::DestinationNotFound,
+        HttpError::DestinationUnavailable => ErrorCode::DestinationUnavailable,
+        HttpError::DestinationIpProhibited => ErrorCode::DestinationIpProhibited,
+        HttpError::ConnectionRefused => ErrorCode::ConnectionRefused,
+        HttpError::ConnectionTimeout => ErrorCode::ConnectionTimeout,
+        HttpError::ConnectionLimitReached => ErrorCode::ConnectionLimitReached,
+        HttpError::TlsProtocolError => ErrorCode::TlsProtocolError,
+        HttpError::TlsCertificateError => ErrorCode::TlsCertificateError,
+        HttpError::ConfigurationError => ErrorCode::ConfigurationError,
+        HttpError::HttpResponseTimeout => ErrorCode::HttpResponseTimeout,
         HttpError::HttpResponseBodySize(bytes) => ErrorCode::HttpResponseBodySize(*bytes),
         HttpError::HttpRequestBodySize(bytes) => ErrorCode::HttpRequestBodySize(*bytes),
         HttpError::ConnectionReadTimeout => ErrorCode::ConnectionReadTimeout,

@@ -9,6 +9,7 @@
 mod body;
 mod connect;
 mod link;
+mod taped;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,8 +28,10 @@ pub(super) use connect::Tls;
 pub(super) use link::link;
 
 use self::body::Bounded;
+use self::taped::Recording;
 use super::Error;
 use super::grants::Services;
+use super::tape::Outside;
 use crate::config::{Allow, Host, Network, Origin};
 use crate::telemetry::{HostCalls, HostOutcome};
 
@@ -59,6 +62,7 @@ pub(super) struct Call {
 /// What the interface asks.
 pub(super) struct Hooks {
     gate: Option<Arc<Gate>>,
+    outside: Outside,
     event: String,
     deadline: Instant,
     at_a_time: Arc<Semaphore>,
@@ -85,13 +89,18 @@ impl Refusal {
 
 impl Call {
     /// `ends` is when the call is over.
-    pub(super) fn new(gate: Option<Arc<Gate>>, event: &str, ends: std::time::Instant, limit: Duration) -> Self {
+    pub(super) fn new(
+        gate: Option<Arc<Gate>>,
+        outside: Outside,
+        event: &str,
+        (ends, limit): (std::time::Instant, Duration),
+    ) -> Self {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(HEADERS_MAX_BYTES);
         let margin = (limit / MARGIN_SHARE).min(MARGIN_MAX);
         let deadline = Instant::from_std(ends.checked_sub(margin).unwrap_or(ends));
         let at_a_time = Arc::new(Semaphore::new(AT_A_TIME_MAX));
-        Self { context, hooks: Hooks { gate, event: event.to_owned(), deadline, at_a_time } }
+        Self { context, hooks: Hooks { gate, outside, event: event.to_owned(), deadline, at_a_time } }
     }
 }
 
@@ -110,16 +119,32 @@ impl WasiHttpHooks for Hooks {
         let Some(gate) = self.gate.clone() else {
             return Box::new(async { Err(HttpError::HttpRequestDenied) });
         };
+        let options = options.unwrap_or_default();
         let permit = self.at_a_time.clone().try_acquire_owned().ok();
-        let (event, deadline) = (self.event.clone(), self.deadline);
+        let (event, deadline, outside) = (self.event.clone(), self.deadline, self.outside.clone());
         Box::new(async move {
             let target = Origin::parse(&shown(request.uri()));
             let name = target.as_ref().map_or_else(|_| "?".to_owned(), ToString::to_string);
-            match gate.send(target, request, options.unwrap_or_default(), (deadline, permit)).await {
+            let (sent, recording) = match &outside {
+                Outside::Real => (gate.send(target, request, options, (deadline, permit)).await, None),
+                Outside::Recorded(tape) => {
+                    let (request, recording) = Recording::begin(tape, request);
+                    (gate.send(target, request, options, (deadline, permit)).await, Some(recording))
+                }
+                Outside::Played(tape) => match gate.admit(target, &request) {
+                    Ok(_) => return taped::play(tape, request, gate.body_max_bytes, deadline).await,
+                    Err(refusal) => (Err(refusal), None),
+                },
+            };
+            match (sent, recording) {
                 // Counted when its body ends.
-                Ok(answer) => Ok(answer),
-                Err(Refusal { outcome, why, error }) => {
+                (Ok(answer), None) => Ok(answer),
+                (Ok(answer), Some(recording)) => Ok(recording.answered(answer)),
+                (Err(Refusal { outcome, why, error }), recording) => {
                     gate.calls.http_failed(outcome, &event, &name, &why);
+                    if let Some(recording) = recording {
+                        recording.failed(&error);
+                    }
                     Err(error)
                 }
             }
