@@ -1,6 +1,7 @@
 //! The command line.
 
 mod api;
+pub(crate) mod repair;
 pub(crate) mod replay;
 pub(crate) mod rollout;
 
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Rollout(rollout::Rollout),
     /// Publish again what an archive route has kept.
     Replay(Box<replay::Replay>),
+    /// Make a new store of what is whole in a damaged one of the embedded broker.
+    Repair(repair::Repair),
     /// Write plugins.lock beside routes.toml: which plugin files may run, and what each may do.
     Lock(Lock),
     /// Say more about a diagnostic code.

@@ -29,6 +29,10 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check(&arguments),
         Command::Rollout(arguments) => cli::rollout::run(&arguments),
         Command::Replay(arguments) => cli::replay::run(&arguments).unwrap_or_else(|error| failed(&*error)),
+        Command::Repair(arguments) => match load(&arguments.paths) {
+            Ok(loaded) => cli::repair::run(&loaded.config.state_dir),
+            Err(code) => code,
+        },
         Command::Lock(arguments) => lock(&arguments),
         Command::Explain { code } => explain(&code),
         Command::New(arguments) => new(arguments),

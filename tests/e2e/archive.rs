@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use trunkline_support::{Daemon, eventually};
@@ -108,7 +109,45 @@ async fn a_folder_that_is_in_the_way_holds_the_route(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
-on_both_brokers!(what_is_confirmed_is_kept_and_published_again, a_folder_that_is_in_the_way_holds_the_route);
+/// A reload with another folder does not wait for the one that cannot be written: what waits goes back to the broker,
+/// untried, and the route begins anew.
+async fn a_reload_with_another_folder_mends_a_route_at_once(bench: Bench) {
+    std::fs::write(bench.path("archive"), "in the way").expect("a file");
+    let daemon = bench.start(ROUTES).await;
+    post(&daemon, 0..20);
+    let failures = format!("trunkline_archive_failures_total{{route=\"{}-history\"}}", bench.prefix);
+    metric(&daemon, &failures, |count| count >= 2.0).await;
+    bench.write_routes(&ROUTES.replace("dir = \"archive\"", "dir = \"elsewhere\""));
+    let began = Instant::now();
+    let (status, answer) = daemon.post("/api/v1/reload", "");
+    assert_eq!(status, 200, "{answer}");
+    metric(&daemon, &settled(&bench, "history", "ack"), |count| count >= 40.0).await;
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}: it waited for the old folder", began.elapsed());
+    for outcome in ["retry", "dead_letter"] {
+        assert!(daemon.metric(&settled(&bench, "history", outcome)) < 0.5, "{outcome}");
+    }
+    let (code, done) = replay(&bench, &daemon, &["--dry-run"]);
+    assert_eq!((code, &done["published"]), (Some(0), &json!(40)), "{done}");
+
+    // The same at the end of the daemon: it does not wait until the grace is over.
+    std::fs::write(bench.path("third"), "in the way").expect("a file");
+    bench.write_routes(&ROUTES.replace("dir = \"archive\"", "dir = \"third\""));
+    let (status, answer) = daemon.post("/api/v1/reload", "");
+    assert_eq!(status, 200, "{answer}");
+    let failed = daemon.metric(&failures);
+    let (status, answer) = daemon.post("/api/v1/events", r#"{ "type": "made", "routing_key": "no", "data": 1 }"#);
+    assert_eq!(status, 202, "{answer}");
+    metric(&daemon, &failures, |count| count > failed).await;
+    let began = Instant::now();
+    assert_eq!(daemon.terminate().await.code(), Some(0), "nothing is overdue");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+on_both_brokers! {
+    what_is_confirmed_is_kept_and_published_again,
+    a_folder_that_is_in_the_way_holds_the_route,
+    a_reload_with_another_folder_mends_a_route_at_once,
+}
 
 fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

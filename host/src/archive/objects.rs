@@ -1,14 +1,23 @@
 //! An archive in object storage that speaks S3's protocol: an object a batch, since objects cannot be appended to.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
 
 use super::Error;
 use super::writer::file_name;
 use crate::config;
+
+/// What the client tries again by itself, before it tells us: we go on for as long as the route runs.
+fn retry() -> RetryConfig {
+    let backoff =
+        BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(1), base: 2. };
+    RetryConfig { backoff, max_retries: 3, retry_timeout: Duration::from_secs(10) }
+}
 
 #[derive(Debug)]
 pub(super) struct Objects {
@@ -21,7 +30,7 @@ impl Objects {
     pub(super) fn open(settings: &config::ObjectStore, under: &str) -> Result<Self, Error> {
         // Only the first one in a process is taken, and they are all the same.
         let _was_there = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(&settings.bucket);
+        let mut builder = AmazonS3Builder::from_env().with_bucket_name(&settings.bucket).with_retry(retry());
         if let Some(endpoint) = &settings.endpoint {
             builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
         }

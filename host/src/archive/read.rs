@@ -127,8 +127,8 @@ fn parse(place: String, packed: impl Read) -> Batch {
 mod tests {
     use std::time::Duration;
 
-    use super::super::Archive;
     use super::super::entry::tests::event;
+    use super::super::{Archive, Kept};
     use super::*;
 
     fn settings(directory: &Path) -> config::Archive {
@@ -157,7 +157,8 @@ mod tests {
         let mut expected = Vec::new();
         for number in 0..60 {
             let id = format!("e-{number}");
-            assert!(archive.keep(&event(&id, br#"{"n":1}"#), "2026-11-21T10:00:00Z").await);
+            let kept = archive.keep(&event(&id, br#"{"n":1}"#), "2026-11-21T10:00:00Z").await;
+            assert_eq!(kept, Kept::Stored);
             expected.push(id);
         }
         let (ids, files, torn) = all(&mut open(&route, &settings).await.expect("there")).await;
@@ -189,8 +190,29 @@ mod tests {
         let early = tokio::time::timeout(Duration::from_millis(300), &mut keeping).await;
         assert!(early.is_err(), "nothing is answered that is not written");
         std::fs::remove_file(&blocked).expect("removable");
-        assert!(keeping.await);
+        assert_eq!(keeping.await, Kept::Stored);
         let (ids, ..) = all(&mut open(&route, &settings).await.expect("there")).await;
         assert_eq!(ids, ["e-1"]);
+    }
+
+    #[tokio::test]
+    async fn a_route_that_ends_writes_what_can_be_written_and_lets_go_of_the_rest() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let route = RouteName::new("history").expect("a name");
+        // It would wait for more for an hour.
+        let good = config::Archive { wait: Duration::from_secs(3600), ..settings(&directory.path().join("good")) };
+        let blocked = directory.path().join("blocked");
+        std::fs::write(&blocked, "a file").expect("writable");
+        for (settings, kept) in [(good, Kept::Stored), (settings(&blocked), Kept::LetGo)] {
+            let archive = Archive::start(&route, &settings, 100);
+            let event = event("e-1", b"{}");
+            let keeping = archive.keep(&event, "2026-11-21T10:00:00Z");
+            tokio::pin!(keeping);
+            let early = tokio::time::timeout(Duration::from_millis(300), &mut keeping).await;
+            assert!(early.is_err(), "it waits");
+            archive.drain();
+            let ended = tokio::time::timeout(Duration::from_secs(10), keeping).await;
+            assert_eq!(ended, Ok(kept), "at once");
+        }
     }
 }

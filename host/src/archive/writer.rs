@@ -8,11 +8,12 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Error;
 use super::folder::Folder;
 use super::objects::Objects;
+use super::{Error, Kept};
 use crate::config::{self, ArchivePlace};
 use crate::event::RouteName;
 use crate::telemetry;
@@ -25,9 +26,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// A line, and who waits for it.
-pub(super) struct Kept {
-    pub(super) line: Vec<u8>,
-    pub(super) done: oneshot::Sender<()>,
+pub(super) struct Line {
+    pub(super) text: Vec<u8>,
+    pub(super) done: oneshot::Sender<Kept>,
 }
 
 enum Store {
@@ -39,8 +40,12 @@ pub(super) struct Writer {
     route: RouteName,
     settings: config::Archive,
     batch_max: usize,
-    receiver: mpsc::Receiver<Kept>,
+    receiver: mpsc::Receiver<Line>,
     store: Option<Store>,
+    /// Cancelled when the route ends.
+    draining: CancellationToken,
+    /// The last write failed.
+    is_failing: bool,
 }
 
 impl Writer {
@@ -48,43 +53,66 @@ impl Writer {
         route: RouteName,
         settings: config::Archive,
         concurrency: u16,
-        receiver: mpsc::Receiver<Kept>,
+        receiver: mpsc::Receiver<Line>,
+        draining: CancellationToken,
     ) -> Self {
-        Self { route, settings, batch_max: usize::from(concurrency), receiver, store: None }
+        let batch_max = usize::from(concurrency);
+        Self { route, settings, batch_max, receiver, store: None, draining, is_failing: false }
     }
 
     /// Until nobody sends any more.
     pub(super) async fn run(mut self) {
         while let Some(first) = self.receiver.recv().await {
             let batch = self.gather(first).await;
-            let began = Instant::now();
-            let packed = pack(&batch);
-            let mut pause = PAUSE_MIN;
-            while let Err(error) = self.write(&packed).await {
-                telemetry::archive_failed(&self.route, &error.to_string());
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
-            }
-            telemetry::archived(&self.route, batch.len(), packed.len(), began.elapsed());
-            for kept in batch {
+            let kept = self.keep(&batch).await;
+            for line in batch {
                 // Who is gone gets the event again.
-                let _is_gone = kept.done.send(());
+                let _is_gone = line.done.send(kept);
             }
         }
     }
 
+    /// Writes until it is written, or the route ends and it has failed.
+    async fn keep(&mut self, batch: &[Line]) -> Kept {
+        let began = Instant::now();
+        let packed = pack(batch);
+        let draining = self.draining.clone();
+        let mut pause = PAUSE_MIN;
+        loop {
+            // One that hangs is not waited for either, when the one before has failed.
+            let is_failing = self.is_failing;
+            let written = tokio::select! {
+                biased;
+                () = draining.cancelled(), if is_failing => return Kept::LetGo,
+                written = self.write(&packed) => written,
+            };
+            self.is_failing = written.is_err();
+            let Err(error) = written else { break };
+            telemetry::archive_failed(&self.route, &error.to_string());
+            tokio::select! {
+                () = draining.cancelled() => return Kept::LetGo,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+            }
+        }
+        telemetry::archived(&self.route, batch.len(), packed.len(), began.elapsed());
+        Kept::Stored
+    }
+
     /// What has come and what comes within the time that the settings give.
-    async fn gather(&mut self, first: Kept) -> Vec<Kept> {
+    async fn gather(&mut self, first: Line) -> Vec<Line> {
         let until = Instant::now() + self.settings.wait;
-        let mut bytes = first.line.len();
+        let mut bytes = first.text.len();
         let mut batch = vec![first];
         while batch.len() < self.batch_max && bytes < BATCH_MAX_BYTES {
             let next = match self.receiver.try_recv() {
                 Ok(next) => Some(next),
-                Err(_) => tokio::time::timeout_at(until, self.receiver.recv()).await.ok().flatten(),
+                Err(_) => tokio::select! {
+                    () = self.draining.cancelled() => None,
+                    next = tokio::time::timeout_at(until, self.receiver.recv()) => next.ok().flatten(),
+                },
             };
             let Some(next) = next else { break };
-            bytes += next.line.len();
+            bytes += next.text.len();
             batch.push(next);
         }
         batch
@@ -126,11 +154,11 @@ fn open(route: &RouteName, settings: &config::Archive) -> Result<Store, Error> {
     })
 }
 
-fn pack(batch: &[Kept]) -> Bytes {
+fn pack(batch: &[Line]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    for kept in batch {
+    for line in batch {
         // Into memory, where writing does not fail.
-        let _never_fails = encoder.write_all(&kept.line);
+        let _never_fails = encoder.write_all(&line.text);
     }
     encoder.finish().unwrap_or_default().into()
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use sha2::{Digest, Sha256};
 
 use crate::config::DedupeWindow;
@@ -72,6 +72,34 @@ pub(super) fn known(read: &ReadTransaction, mark: &Mark, now_ms: u64) -> Result<
         Some(_) => Known::Other,
         None => Known::No,
     })
+}
+
+/// A mark on disk: route, id, when it was settled, and the hash of its content.
+pub(super) type Kept = (String, String, u64, u64);
+
+/// Every mark.
+pub(super) fn all(read: &ReadTransaction) -> Result<Vec<Kept>, redb::Error> {
+    let mut found = Vec::new();
+    for entry in read.open_table(BY_ID)?.iter()? {
+        let (key, value) = entry?;
+        let ((route, id), (settled_ms, content)) = (key.value(), value.value());
+        found.push((route.to_owned(), id.to_owned(), settled_ms, content));
+    }
+    Ok(found)
+}
+
+/// Writes marks into a database that has none.
+pub(super) fn restore(database: &Database, marks: &[Kept]) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    {
+        let (mut by_id, mut by_time) = (write.open_table(BY_ID)?, write.open_table(BY_TIME)?);
+        for (route, id, settled_ms, content) in marks {
+            by_id.insert((route.as_str(), id.as_str()), (*settled_ms, *content))?;
+            by_time.insert((route.as_str(), *settled_ms, id.as_str()), ())?;
+        }
+    }
+    write.commit()?;
+    Ok(())
 }
 
 /// Adds marks, and forgets what is too old or too much.

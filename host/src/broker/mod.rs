@@ -42,6 +42,8 @@ pub struct Publication {
     pub accept_unroutable: bool,
     /// Not before so long from now; the broker waits, not we. At most [`DELAY_MAX`].
     pub delay: Option<Duration>,
+    /// It waits to be tried again in the queue that it is addressed to, and is counted as that.
+    pub is_retry: bool,
 }
 
 /// The longest delay of a publication: 30 days.
@@ -51,7 +53,7 @@ impl Publication {
     /// Published at once.
     #[must_use]
     pub const fn now(message: Message, accept_unroutable: bool) -> Self {
-        Self { message, accept_unroutable, delay: None }
+        Self { message, accept_unroutable, delay: None, is_retry: false }
     }
 }
 
@@ -181,9 +183,9 @@ impl Broker {
                 let endpoint = amqp::Endpoint::new(url, tls.clone())?;
                 Ok(Self::Amqp(amqp::Amqp::open(endpoint, management.clone(), topology, state_dir)))
             }
-            config::Broker::Embedded => {
-                Ok(Self::Embedded(Arc::new(embedded::Embedded::open(&state_dir.join("broker"), &topology).await?)))
-            }
+            config::Broker::Embedded => Ok(Self::Embedded(Arc::new(
+                embedded::Embedded::open(&embedded::directory(state_dir), &topology).await?,
+            ))),
         }
     }
 

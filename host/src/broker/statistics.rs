@@ -47,6 +47,8 @@ pub struct QueueStatistics {
     pub ready: u64,
     /// Messages that are delivered and not answered.
     pub unacknowledged: Option<u64>,
+    /// Messages that the broker holds back until they are tried again; none where they wait in queues of their own.
+    pub retrying: Option<u64>,
     /// Consumers, those of other programs too.
     pub consumers: u64,
     /// Since the first ready message was published.

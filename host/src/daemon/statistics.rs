@@ -30,6 +30,7 @@ pub(super) fn view(config: &Config, statistics: Statistics) -> QueuesView {
             },
             ready: queue.ready,
             unacknowledged: queue.unacknowledged,
+            retrying: queue.retrying,
             consumers: queue.consumers,
             oldest_age_seconds: queue.oldest_age.map(|age| age.as_secs_f64()),
             rates: queue.rates.map(|Rates { published, delivered, acknowledged }| RatesView {

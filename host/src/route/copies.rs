@@ -88,7 +88,7 @@ fn waiting(mut copy: Message, wait: &Wait<'_>) -> Publication {
         None => {
             copy.routing_key = wait.source.as_key();
             let delay = wait.step.delay + wait.step.spread.mul_f64(wait.luck);
-            Publication { delay: Some(delay), ..publication(copy) }
+            Publication { delay: Some(delay), is_retry: true, ..publication(copy) }
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn publications(
         let message = message(context, event, index, emission).map_err(|problem| invalid(index, &problem))?;
         let accept_unroutable = context.emit.unroutable == Unroutable::Accept;
         let delay = emission.deliver_after_ms.filter(|ms| *ms > 0).map(Duration::from_millis);
-        publications.push(Publication { message, accept_unroutable, delay });
+        publications.push(Publication { delay, ..Publication::now(message, accept_unroutable) });
     }
     Ok(publications)
 }

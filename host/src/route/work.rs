@@ -24,7 +24,9 @@ enum Done {
     Published(Result<Receipt, Error>),
     Committed(Result<Vec<Fate>, Box<(Delivery, Error)>>),
     Marked,
-    /// Our bug; the delivery comes again when its subscription ends.
+    /// The route ends, and what it runs could not do its work. The delivery comes again when its subscription ends.
+    LetGo,
+    /// Our bug; the same.
     Panicked,
 }
 
@@ -78,6 +80,7 @@ impl Work {
 
     /// Nothing new is begun from here on.
     pub(super) fn drain(&mut self) {
+        self.route.handler.drain();
         self.feed(Input::Drain);
     }
 
@@ -148,7 +151,8 @@ impl Work {
                 Input::Published(ticket, self.told(ticket, Err(error)))
             }
             Done::Marked => Input::Marked(ticket),
-            Done::Panicked => Input::Abandoned(ticket),
+            Done::LetGo => Input::Abandoned(ticket, "its route ends"),
+            Done::Panicked => Input::Abandoned(ticket, "handling it failed"),
         };
         self.feed(input);
     }
@@ -226,7 +230,7 @@ impl Work {
             return self.spawn(ticket, std::future::ready(Done::Panicked));
         };
         let route = self.route.clone();
-        self.spawn(ticket, async move { Done::Called(route.call(event, now).await) });
+        self.spawn(ticket, async move { route.call(event, now).await.map_or(Done::LetGo, Done::Called) });
     }
 
     fn publish(&mut self, ticket: Ticket, plan: &Plan) {

@@ -1,4 +1,4 @@
-//! H5 and H6: the disk of the embedded broker is full, or does not do what it is told.
+//! H5, H6 and H9: the disk of the embedded broker is full, does not do what it is told, or changes what it has.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use trunkline_support::{Daemon, eventually};
 
 use super::{Mount, handled, id};
-use crate::bench::{Bench, drain};
+use crate::bench::{BINARY, Bench, drain};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -87,6 +87,52 @@ async fn a_full_disk_refuses_and_keeps_what_was_confirmed() {
     std::fs::remove_file(disk.join("ballast")).expect("it was there");
     assert_eq!(daemon.terminate().await.code(), Some(0), "there is nothing in work");
     is_all_there(&bench, &confirmed).await;
+}
+
+/// H9: found before anything is delivered, refused with what to do, and repaired but for what is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_store_is_refused_until_it_is_repaired() {
+    let bench = Bench::embedded();
+    let daemon = bench.start(ROUTES).await;
+    let mut confirmed = BTreeSet::new();
+    let body = |number: u32| format!("the body of number {number:04}, {}", "x".repeat(500));
+    let ids: Vec<String> = (0..100).map(|number| keep(&daemon, &body(number)).expect("kept")).collect();
+    confirmed.extend(ids.iter().cloned());
+    assert!(daemon.terminate().await.success());
+
+    // Wherever it is, in old pages too.
+    let file = bench.state().join("broker/messages.redb");
+    let mut bytes = std::fs::read(&file).expect("a store");
+    let damaged = body(42).into_bytes();
+    let places: Vec<usize> = (0..bytes.len() - damaged.len()).filter(|at| bytes[*at..].starts_with(&damaged)).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|at| bytes[at + 30] ^= 4);
+    std::fs::write(&file, &bytes).expect("written");
+    for _ in 0..2 {
+        let Err(ended) = bench.try_start(ROUTES).await else { panic!("it starts on a damaged store") };
+        assert!(
+            ended.stderr.contains("messages.redb is damaged") && ended.stderr.contains("trunkline repair"),
+            "{ended:?}"
+        );
+        assert!(std::fs::read(&file).expect("a store") == bytes, "it was not touched");
+    }
+
+    let repair = || {
+        let mut command = Command::new(BINARY);
+        command.arg("repair").arg("--config").arg(bench.path("routes.toml")).arg("--state").arg(bench.state());
+        let output = command.args(["--broker", "embedded"]).output().expect("it runs");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code(), text)
+    };
+    let (code, told) = repair();
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("left out: queue") && told.contains("99 messages are in the new store"), "{told}");
+    assert_eq!(repair().0, Some(0), "now it is whole");
+    confirmed.remove(&ids[42]);
+    is_all_there(&bench, &confirmed).await;
+    let daemon = bench.start(ROUTES).await;
+    assert_eq!(repair().0, Some(65), "not while a daemon has it");
+    assert!(daemon.terminate().await.success());
 }
 
 /// strace, ended when it is dropped, which lets the daemon go on undisturbed.

@@ -35,6 +35,9 @@ pub struct QueueView {
     pub ready: u64,
     /// Messages that are delivered and not answered; null where the broker does not tell.
     pub unacknowledged: Option<u64>,
+    /// Events of it that the broker holds back until they are tried again; null where they wait in queues of their own, with
+    /// the role `retry`.
+    pub retrying: Option<u64>,
     /// Consumers, those of other programs too.
     pub consumers: u64,
     /// Since the first ready message was published, in seconds; null where the broker does not tell.
@@ -88,7 +91,7 @@ pub(in crate::admin) struct StatsView {
     consumers: u64,
     /// Their rates together; null where the broker does not tell.
     rates: Option<RatesView>,
-    /// Messages in retry queues. What waits in the embedded broker's own delayed delivery is not in a queue.
+    /// Events that wait to be tried again: in retry queues, or held back by the embedded broker.
     retrying: u64,
     /// Messages in dead-letter queues.
     dead_letters: u64,
@@ -156,7 +159,8 @@ impl StatsView {
             unacknowledged: of(Role::Work).map(|queue| queue.unacknowledged).sum(),
             consumers: of(Role::Work).map(|queue| queue.consumers).sum(),
             rates,
-            retrying: of(Role::Retry).map(QueueView::messages).sum(),
+            retrying: of(Role::Retry).map(QueueView::messages).sum::<u64>()
+                + view.queues.iter().filter_map(|queue| queue.retrying).sum::<u64>(),
             dead_letters: dead.values().sum(),
             dead_letters_by_queue: dead,
             source: view.source,
@@ -186,6 +190,7 @@ mod tests {
             role,
             ready,
             unacknowledged,
+            retrying: unacknowledged.map(|_| 10),
             consumers: 1,
             oldest_age_seconds: None,
             rates,
@@ -208,7 +213,7 @@ mod tests {
         let all = sum(&queues);
         assert_eq!((all.queues, all.ready, all.unacknowledged, all.consumers), (2, 7, Some(3), 2));
         assert_eq!(all.rates, Some(RatesView { publish: 2.0, deliver: 4.0, acknowledge: 6.0 }));
-        assert_eq!((all.retrying, all.dead_letters), (5, 7));
+        assert_eq!((all.retrying, all.dead_letters), (35, 7));
         assert_eq!(all.dead_letters_by_queue, BTreeMap::from([("a.dlq".to_owned(), 7)]));
         queues.push(queue("c", Role::Work, 0, None));
         let some = sum(&queues);

@@ -60,6 +60,7 @@ async fn ask(session: &Session, topology: &Topology) -> Result<Statistics, lapin
                 queue: queue.clone(),
                 ready: u64::from(found.message_count()),
                 unacknowledged: None,
+                retrying: None,
                 consumers: u64::from(found.consumer_count()),
                 oldest_age: None,
                 rates: None,

@@ -6,7 +6,9 @@
 //! store is never written again by this process: everything that waits is told that it is lost, and nothing is
 //! confirmed. Does not know routes; knows one process, and holds a lock against a second one.
 
+mod damage;
 mod dead_letter;
+mod delayed;
 mod lock;
 mod meter;
 mod queue;
@@ -32,10 +34,21 @@ use tokio::sync::{oneshot, watch};
 use super::{DELAY_MAX, Delivery, Error, Fate, Known, Mark, Publication, QueueDepth, Receipt, Refusal, Status};
 use crate::config::{self, Topology};
 use crate::event::{QueueName, millis, now_ms};
+pub use damage::{Repaired, repair};
+use delayed::{Delayed, Later};
 use lock::Lock;
 use queue::Queue;
 use shared::{Command, Shared, Work};
-use store::{Delayed, Store};
+use store::Store;
+
+/// Where the store of a daemon is.
+#[must_use]
+pub fn directory(state_dir: &Path) -> PathBuf {
+    state_dir.join("broker")
+}
+
+/// The store, in that directory.
+const FILE: &str = "messages.redb";
 
 /// An open embedded broker.
 pub struct Embedded {
@@ -61,7 +74,7 @@ impl Embedded {
         let unusable = |error: &dyn std::fmt::Display| Error::Unusable(format!("{}: {error}", dir.display()));
         std::fs::create_dir_all(dir).map_err(|error| unusable(&error))?;
         let lock = Lock::take(dir)?;
-        let file = dir.join("messages.redb");
+        let file = dir.join(FILE);
         let store = Store::open(&file)?;
         let clean = store.begin().map_err(|error| unusable(&error))?;
         let mut names: Vec<QueueName> = topology.queues.keys().cloned().collect();
@@ -88,7 +101,8 @@ impl Embedded {
             queue
         });
         let next_due = store.first_due().map_err(|error| unusable(&error))?;
-        let (shared, commands) = Shared::new(store, topology.clone(), queues.collect(), next_due);
+        let retrying = store.retrying().map_err(|error| unusable(&error))?;
+        let (shared, commands) = Shared::new(store, topology.clone(), queues.collect(), (next_due, retrying));
         let shared = Arc::new(shared);
         let writer = writer::start(shared.clone(), commands).map_err(|error| unusable(&error))?;
         Ok(Self { shared, file, writer: std::sync::Mutex::new(Some(writer)), _lock: lock })
@@ -182,11 +196,12 @@ impl Embedded {
                 (Ok(_), Some(delay)) if delay > DELAY_MAX => refused.push((index, Refusal::Delay(delay))),
                 (Ok(queues), delay) => {
                     fates.push(if queues.is_empty() { Fate::Unrouted } else { Fate::Routed });
-                    let Publication { message, accept_unroutable, .. } = publication;
+                    let Publication { message, accept_unroutable, is_retry, .. } = publication;
                     match delay.filter(|delay| !delay.is_zero()) {
                         Some(delay) => {
                             let due = now_ms() + millis(delay);
-                            work.delayed.push((due, Delayed { accept_unroutable, message }));
+                            work.delayed
+                                .push((due, Delayed { later: Later::new(accept_unroutable, is_retry), message }));
                         }
                         None => work.routed.push((Arc::new(message), queues)),
                     }

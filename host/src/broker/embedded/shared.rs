@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use super::delayed::{Delayed, Retrying};
 use super::queue::{Entry, Queue};
 use super::routing::Routing;
-use super::store::{Delayed, Store};
+use super::store::Store;
 use crate::broker::{Error, Mark, Refusal, Status};
 use crate::config::Topology;
 use crate::event::{Message, QueueName, now_ms};
@@ -72,6 +73,8 @@ pub(super) struct Core {
     pub(super) next_due: Option<u64>,
     /// Keeps the order of delayed messages that are due together.
     pub(super) next_delayed: u64,
+    /// Delayed messages that wait to be tried again, by their queue.
+    pub(super) retrying: Retrying,
 }
 
 pub(super) struct Shared {
@@ -91,7 +94,7 @@ impl Shared {
         store: Store,
         topology: Topology,
         queues: Vec<Queue>,
-        next_due: Option<u64>,
+        (next_due, retrying): (Option<u64>, Retrying),
     ) -> (Self, Receiver<Command>) {
         // The permits bound publishes, and one flag bounds wake-ups; the channel itself needs no bound.
         let (commands, receiver) = mpsc::channel();
@@ -103,6 +106,7 @@ impl Shared {
             next_due,
             // Beyond every number of an earlier run.
             next_delayed: now_ms() * 1_000_000,
+            retrying,
         };
         let shared = Self {
             store,

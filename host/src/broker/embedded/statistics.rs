@@ -19,6 +19,7 @@ impl Embedded {
             queue: queue.name.clone(),
             ready: queue.ready,
             unacknowledged: Some(queue.unacknowledged()),
+            retrying: Some(core.retrying.get(queue.name.as_str()).copied().unwrap_or_default()),
             consumers: u64::from(queue.consumers),
             oldest_age: queue.oldest().map(|published| Duration::from_millis(now.saturating_sub(published))),
             rates: Some(Rates {

@@ -3,13 +3,21 @@
 //! A message that goes to several queues is stored once in each. Keys are (queue, position); positions only grow, so
 //! the order of keys is the order of the queue, and a message that comes back is in its old place by itself.
 
+mod salvage;
+mod seal;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::salvage::Salvage;
+use self::seal::seal;
+pub(super) use self::seal::unseal;
+use super::damage;
+use super::delayed::Due;
 use crate::broker::marks::{self, Counts};
 use crate::broker::{Error, Known, Mark, Tap};
 use crate::event::{Message, QueueName};
@@ -25,7 +33,7 @@ const TAPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("taps");
 const LAST_REMOVED: &str = "last-removed-queue";
 const FORMAT: u64 = 1;
 /// First byte of every record.
-const RECORD_VERSION: u8 = 1;
+pub(super) const RECORD_VERSION: u8 = 1;
 /// redb's page cache; the rest of a backlog stays on disk.
 const CACHE_BYTES: usize = 32 << 20;
 
@@ -52,29 +60,6 @@ impl Record {
         }
     }
 }
-
-/// A message that is published later; routed when it is due, as the bindings are then.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Delayed {
-    pub(super) accept_unroutable: bool,
-    pub(super) message: Message,
-}
-
-impl Delayed {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        postcard::to_extend(self, vec![RECORD_VERSION]).expect("writing into memory cannot fail")
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, String> {
-        match bytes.split_first() {
-            Some((&RECORD_VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| error.to_string()),
-            Some(_) | None => Err("a delayed record of an unknown version".to_owned()),
-        }
-    }
-}
-
-/// When a delayed message is due, in milliseconds since the Unix epoch, and its number.
-pub(super) type Due = (u64, u64);
 
 /// Changes that are written together.
 #[derive(Debug, Default)]
@@ -110,16 +95,29 @@ pub(super) struct Store {
 }
 
 impl Store {
+    /// Looks at every page first, and does not touch a file that is damaged.
     pub(super) fn open(file: &Path) -> Result<Self, Error> {
-        let unusable = |problem: String| Error::Unusable(format!("the store {}: {problem}", file.display()));
+        damage::check(file).map_err(|problem| {
+            let file = file.display();
+            Error::Unusable(format!("the store {file} is damaged: {problem}; `trunkline repair` keeps what is whole"))
+        })?;
+        Self::open_unchecked(file)
+    }
+
+    pub(super) fn open_unchecked(file: &Path) -> Result<Self, Error> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
-        let database = builder.create(file).map_err(|error| unusable(error.to_string()))?;
+        let database = builder.create(file).map_err(|error| error.to_string());
+        let store = database.and_then(Self::on);
+        store.map_err(|problem| Error::Unusable(format!("the store {}: {problem}", file.display())))
+    }
+
+    fn on(database: Database) -> Result<Self, String> {
         let store = Self { database, marks: Mutex::default() };
         match store.check_format() {
             Ok(None) => Ok(store),
-            Ok(Some(other)) => Err(unusable(format!("its format is {other}; this version reads {FORMAT}"))),
-            Err(error) => Err(unusable(error.to_string())),
+            Ok(Some(other)) => Err(format!("its format is {other}; this version reads {FORMAT}")),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -231,7 +229,7 @@ impl Store {
         {
             let mut messages = write.open_table(MESSAGES)?;
             for (queue, position, bytes) in &batch.puts {
-                messages.insert((*queue, *position), bytes.as_slice())?;
+                messages.insert((*queue, *position), seal((u64::from(*queue), *position), bytes).as_slice())?;
             }
             for key in &batch.removes {
                 messages.remove(key)?;
@@ -240,7 +238,7 @@ impl Store {
         if !batch.delays.is_empty() || !batch.undelays.is_empty() {
             let mut delayed = write.open_table(DELAYED)?;
             for (due, bytes) in &batch.delays {
-                delayed.insert(due, bytes.as_slice())?;
+                delayed.insert(due, seal(*due, bytes).as_slice())?;
             }
             for due in &batch.undelays {
                 delayed.remove(due)?;
@@ -260,27 +258,9 @@ impl Store {
         marks::known(&read, mark, now_ms).map_err(|error| error.to_string())
     }
 
-    /// When the next delayed message is due.
-    pub(super) fn first_due(&self) -> Result<Option<u64>, String> {
-        let failed = |error: redb::Error| error.to_string();
-        let read = self.database.begin_read().map_err(|error| failed(error.into()))?;
-        let delayed = read.open_table(DELAYED).map_err(|error| failed(error.into()))?;
-        let first = delayed.first().map_err(|error| failed(error.into()))?;
-        Ok(first.map(|(key, _)| key.value().0))
-    }
-
-    /// Up to `most` delayed messages that are due.
-    pub(super) fn due(&self, now_ms: u64, most: usize) -> Result<Vec<(Due, Delayed)>, String> {
-        let failed = |error: redb::Error| format!("delayed messages: {error}");
-        let read = self.database.begin_read().map_err(|error| failed(error.into()))?;
-        let delayed = read.open_table(DELAYED).map_err(|error| failed(error.into()))?;
-        let range = delayed.range((0, 0)..=(now_ms, u64::MAX)).map_err(|error| failed(error.into()))?;
-        let mut found = Vec::new();
-        for entry in range.take(most) {
-            let (key, value) = entry.map_err(|error| failed(error.into()))?;
-            found.push((key.value(), Delayed::decode(value.value())?));
-        }
-        Ok(found)
+    /// Delayed messages, as they are on disk now.
+    pub(super) fn delayed(&self) -> Result<ReadOnlyTable<(u64, u64), &'static [u8]>, redb::Error> {
+        Ok(self.database.begin_read()?.open_table(DELAYED)?)
     }
 
     /// Up to `most` messages of a queue, in order, from a position on; fewer once they take `most_bytes`.
@@ -300,8 +280,9 @@ impl Store {
         for entry in range.take(most) {
             let (key, value) = entry.map_err(|error| failed(&error))?;
             bytes += value.value().len();
-            let record = Record::decode(value.value()).map_err(|error| failed(&error))?;
-            found.push((key.value().1, record));
+            let position = key.value().1;
+            let record = unseal((u64::from(queue), position), value.value()).and_then(Record::decode);
+            found.push((position, record.map_err(|error| failed(&error))?));
             if bytes >= most_bytes {
                 break;
             }
@@ -348,3 +329,6 @@ fn make_queues(write: &WriteTransaction, wanted: &[QueueName]) -> Result<HashMap
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod power_cut;

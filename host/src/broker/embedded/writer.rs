@@ -1,7 +1,7 @@
 //! The one thread that writes. It takes everything that waits, writes it in one transaction, and only then answers:
 //! many publishes and acknowledgements share one fsync.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -24,8 +24,6 @@ const BATCH_MAX: usize = 4096;
 const BATCH_MAX_BYTES: usize = 16 << 20;
 /// Messages that one transaction gives up; the rest follows in the next.
 const GIVE_UP_MAX: usize = 1024;
-/// How long a delayed message waits on that is due and has no queue.
-const UNROUTABLE_PAUSE_MS: u64 = 60_000;
 /// The longest wait, when nothing is going to expire.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -55,15 +53,17 @@ enum End {
 
 /// One transaction in the making, and what it means for the queues in memory.
 #[derive(Default)]
-struct Plan {
-    batch: Batch,
+pub(super) struct Plan {
+    pub(super) batch: Batch,
     admitted: Vec<(usize, u64, Record)>,
     /// Dead letters that have nowhere to go stay where they are.
     kept: Vec<(usize, Entry)>,
     /// What is removed: queue and position.
     gone: Vec<(usize, u64)>,
     /// There are other delayed messages than before.
-    delays_changed: bool,
+    pub(super) delays_changed: bool,
+    /// How many more, or fewer, wait to be tried again, by their queue.
+    pub(super) retrying: HashMap<String, i64>,
 }
 
 impl Writer {
@@ -153,7 +153,7 @@ impl Writer {
         }
         let now = now_ms();
         if core.next_due.is_some_and(|due| due <= now) {
-            self.deliver_due(core, plan, now)?;
+            plan.deliver_due(&self.shared, core, now)?;
         }
         for number in 0..core.queues.len() {
             for _ in 0..GIVE_UP_MAX {
@@ -196,23 +196,6 @@ impl Writer {
         plan.put(core, &Arc::new(message), &routed);
     }
 
-    /// Publishes what is due, as the bindings are now. What has nowhere to go, and may not be dropped, waits on.
-    fn deliver_due(&self, core: &mut Core, plan: &mut Plan, now: u64) -> Result<(), String> {
-        plan.delays_changed = true;
-        for (due, delayed) in self.shared.store.due(now, GIVE_UP_MAX)? {
-            plan.batch.undelays.push(due);
-            let queues = self.shared.routing.load().route(&delayed.message).unwrap_or_default();
-            if queues.is_empty() && !delayed.accept_unroutable {
-                let (exchange, key) = (&delayed.message.exchange, &delayed.message.routing_key);
-                tracing::error!(%exchange, %key, "a delayed message is due and has no queue; it is tried again");
-                plan.batch.delays.push(((now + UNROUTABLE_PAUSE_MS, due.1), delayed.encode()));
-                continue;
-            }
-            plan.put(core, &Arc::new(delayed.message), &queues);
-        }
-        Ok(())
-    }
-
     fn plan_publishes(&self, core: &mut Core, plan: &mut Plan, waiting: &mut Waiting) -> Vec<Planned> {
         let mut answers = Vec::with_capacity(waiting.publishes.len());
         for (work, reply, place) in waiting.publishes.drain(..) {
@@ -232,11 +215,7 @@ impl Writer {
             for (message, queues) in &work.routed {
                 plan.put(core, message, queues);
             }
-            for (due, delayed) in work.delayed {
-                plan.delays_changed = true;
-                plan.batch.delays.push(((due, core.next_delayed), delayed.encode()));
-                core.next_delayed += 1;
-            }
+            plan.delay(core, work.delayed);
             plan.batch.marks.extend(work.mark);
             answers.push((reply, Ok(()), place));
         }
@@ -244,9 +223,10 @@ impl Writer {
     }
 
     /// The transaction is on disk: what it put can be delivered.
-    fn apply(&self, plan: Plan) -> Result<Duration, String> {
+    fn apply(&self, mut plan: Plan) -> Result<Duration, String> {
         let mut touched = BTreeSet::new();
         let mut core = self.shared.lock();
+        plan.count_retrying(&mut core);
         for (queue, position) in plan.gone {
             core.queues[queue].forget(position);
         }
@@ -346,7 +326,7 @@ impl Plan {
         self.gone.push((number, position));
     }
 
-    fn put(&mut self, core: &mut Core, message: &Arc<Message>, queues: &BTreeSet<usize>) {
+    pub(super) fn put(&mut self, core: &mut Core, message: &Arc<Message>, queues: &BTreeSet<usize>) {
         let record = Record { published_ms: now_ms(), count: 0, message: message.clone() };
         let bytes = record.encode();
         for &number in queues {

@@ -85,7 +85,7 @@ impl Core {
             Input::Invoked(ticket, outcome) => self.invoked(ticket, outcome, now),
             Input::Published(ticket, result) => self.published(ticket, result, now),
             Input::Marked(ticket) => self.acknowledge(ticket, now),
-            Input::Abandoned(ticket) => self.leave(ticket, "handling it failed"),
+            Input::Abandoned(ticket, why) => self.leave(ticket, why),
             Input::Session { now: session, blocked } => self.session_changed(session, blocked),
             Input::Drain => self.drain(),
             Input::Tick => {}

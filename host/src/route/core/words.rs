@@ -82,8 +82,8 @@ pub(crate) enum Input {
     Published(Ticket, Result<(), Unpublished>),
     /// Answer to [`Action::Mark`].
     Marked(Ticket),
-    /// Whatever was begun for it came to nothing.
-    Abandoned(Ticket),
+    /// Whatever was begun for it came to nothing, and why.
+    Abandoned(Ticket, &'static str),
     /// The broker's session now, if there is one, and whether it takes publishes.
     Session { now: Option<u64>, blocked: bool },
     /// Take nothing new; finish what runs.

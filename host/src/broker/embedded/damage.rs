@@ -1,0 +1,207 @@
+//! What a disk may have done to the store: looked for before the store is opened, and taken out by [`repair`].
+//!
+//! redb looks at its checksums only when it is asked to, and then mends what it finds by going back to an older state. So
+//! the store is looked at through a layer that keeps every write in memory: one that is not whole is refused, and the file stays
+//! as it is until somebody decides.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use redb::{Database, StorageBackend};
+
+use super::FILE;
+use super::lock::Lock;
+use super::store::{Salvage, Store};
+use crate::broker::Error;
+
+/// What the layer keeps at once.
+const PAGE: usize = 4096;
+
+/// A file that is only read; writes stay in memory.
+#[derive(Debug)]
+struct Layer {
+    file: File,
+    written: Mutex<Written>,
+}
+
+#[derive(Debug)]
+struct Written {
+    length: u64,
+    /// What of the file is still to be seen: it ends where it was ever cut.
+    of_file: u64,
+    pages: BTreeMap<u64, Box<[u8; PAGE]>>,
+}
+
+impl Layer {
+    fn over(file: &Path) -> io::Result<Self> {
+        let file = File::open(file)?;
+        let length = file.metadata()?.len();
+        Ok(Self { file, written: Mutex::new(Written { length, of_file: length, pages: BTreeMap::new() }) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A page as the file has it.
+    fn page(&self, number: u64, of_file: u64) -> io::Result<Box<[u8; PAGE]>> {
+        let mut page = Box::new([0; PAGE]);
+        let at = number * PAGE as u64;
+        let there = usize::try_from(of_file.saturating_sub(at)).unwrap_or(PAGE).min(PAGE);
+        self.file.read_exact_at(&mut page[..there], at)?;
+        Ok(page)
+    }
+}
+
+/// The parts of a range, page by page: number, offset in the page, offset in the range, length.
+fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usize, usize)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let at = offset + done as u64;
+        let within = usize::try_from(at % PAGE as u64).unwrap_or_default();
+        let part = (length - done).min(PAGE - within);
+        let found = (at / PAGE as u64, within, done, part);
+        done += part;
+        (part > 0).then_some(found)
+    })
+}
+
+impl StorageBackend for Layer {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.lock().length)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let written = self.lock();
+        if offset + out.len() as u64 > written.length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // Most ranges are untouched: one read instead of one for each page.
+        let pages = offset / PAGE as u64..=(offset + out.len() as u64) / PAGE as u64;
+        if written.pages.range(pages).next().is_none() && offset + out.len() as u64 <= written.of_file {
+            return self.file.read_exact_at(out, offset);
+        }
+        for (number, within, at, length) in parts(offset, out.len()) {
+            let page = match written.pages.get(&number) {
+                Some(page) => &page[within..within + length],
+                None => &self.page(number, written.of_file)?[within..within + length],
+            };
+            out[at..at + length].copy_from_slice(page);
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut written = self.lock();
+        written.length = len;
+        if len < written.of_file {
+            written.of_file = len;
+            let last = len / PAGE as u64;
+            let _beyond = written.pages.split_off(&(last + 1));
+            if let Some(page) = written.pages.get_mut(&last) {
+                page[usize::try_from(len % PAGE as u64).unwrap_or_default()..].fill(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut written = self.lock();
+        for (number, within, at, length) in parts(offset, data.len()) {
+            if !written.pages.contains_key(&number) {
+                let page = self.page(number, written.of_file)?;
+                written.pages.insert(number, page);
+            }
+            if let Some(page) = written.pages.get_mut(&number) {
+                page[within..within + length].copy_from_slice(&data[at..at + length]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens a store without touching its file. A damaged one may make redb panic.
+fn look_at(file: &Path) -> Result<Database, String> {
+    let layer = Layer::over(file).map_err(|error| error.to_string())?;
+    let open = AssertUnwindSafe(|| Database::builder().create_with_backend(layer));
+    let opened = catch_unwind(open).map_err(|_panic| "its pages contradict each other".to_owned())?;
+    opened.map_err(|error| error.to_string())
+}
+
+/// Looks at every page of a store that is not open; its file stays as it is.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check(file: &Path) -> Result<(), String> {
+    match std::fs::metadata(file) {
+        Ok(facts) if facts.len() > 0 => {}
+        // Made when it is opened.
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.to_string()),
+    }
+    let mut database = look_at(file)?;
+    match catch_unwind(AssertUnwindSafe(|| database.check_integrity())) {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err("pages do not have their checksums".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_panic) => Err("its pages contradict each other".to_owned()),
+    }
+}
+
+/// What [`repair`] found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// Where the damaged file is now; none when there was nothing to repair.
+    pub damaged: Option<PathBuf>,
+    /// What was wrong with it.
+    pub problem: String,
+    /// Messages in queues, and delayed ones, that are in the new store.
+    pub kept: u64,
+    /// What could not be read, a line each.
+    pub left_out: Vec<String>,
+}
+
+/// Makes a new store of what is whole in the one of a state directory, which no daemon may have open. The damaged file stays
+/// beside it.
+///
+/// # Errors
+/// [`Error::Unusable`]: a daemon runs, or nothing of the store can be read.
+pub fn repair(dir: &Path) -> Result<Repaired, Error> {
+    let _lock = Lock::take(dir)?;
+    let file = dir.join(FILE);
+    let unusable = |problem: &dyn std::fmt::Display| Error::Unusable(format!("{}: {problem}", file.display()));
+    if !file.exists() {
+        return Err(unusable(&"there is no store"));
+    }
+    let Err(problem) = check(&file) else { return Ok(Repaired::default()) };
+    let database = look_at(&file).map_err(|error| unusable(&format!("nothing of it can be read: {error}")))?;
+    let (new, damaged) = (dir.join("messages.redb.new"), aside(dir));
+    let _older = std::fs::remove_file(&new);
+    let store = Store::open_unchecked(&new)?;
+    let Salvage { kept, left_out } = store.salvage(&database).map_err(|error| unusable(&error))?;
+    drop(store);
+    // A damaged database may panic once more when it is closed; the file is untouched either way.
+    let _closed = catch_unwind(AssertUnwindSafe(|| drop(database)));
+    let renamed = std::fs::rename(&file, &damaged).and_then(|()| std::fs::rename(&new, &file));
+    renamed.and_then(|()| File::open(dir)?.sync_all()).map_err(|error| unusable(&error))?;
+    Ok(Repaired { damaged: Some(damaged), problem, kept, left_out })
+}
+
+/// A name that nothing has yet.
+fn aside(dir: &Path) -> PathBuf {
+    let names = (1..).map(|number| dir.join(format!("{FILE}.damaged-{number}")));
+    names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| dir.join(format!("{FILE}.damaged")))
+}
+
+#[cfg(test)]
+mod tests;
