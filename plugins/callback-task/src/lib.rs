@@ -1,11 +1,11 @@
 //! `call.ended` with the outcome `callback_requested` becomes a planning task, due tomorrow. The same plugin in other
 //! languages lies beside it (callback-task-js, -python, -c): a test compares what they answer.
 
-mod date;
-
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use trunkline_plugin::time::Timestamp;
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
 #[derive(Deserialize)]
@@ -61,8 +61,8 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
         other => return Err(reject(&format!("unknown outcome `{other}`"))),
     }
     // The event's own time and not the clock: a retry tomorrow must give the same task.
-    let due_date = date::day_after(event.time.as_deref())
-        .ok_or_else(|| reject("the event has no time, or one that is not RFC 3339"))?;
+    let due_date =
+        day_after(event.time.as_deref()).ok_or_else(|| reject("the event has no time, or one that is not RFC 3339"))?;
     let mut description = String::from("The caller asked to be called back.");
     if let Some(transcript) = &call.transcript {
         description.push_str("\n\nTranscript:\n");
@@ -80,6 +80,12 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
         source: Source { event_id: &event.id, call_id: &call.call_id },
     };
     Ok(vec![Emission::json("planning.task.created", &task)?.subject(call.call_id.clone())])
+}
+
+/// `YYYY-MM-DD` of the day after, by the time's own date.
+fn day_after(time: Option<&str>) -> Option<String> {
+    let (time, offset) = Timestamp::parse_with_offset(time?)?;
+    Some(time.plus(Duration::from_hours(24)).date(offset))
 }
 
 #[cfg(test)]

@@ -8,20 +8,11 @@ use trunkline_plugin::document::Document;
 use trunkline_plugin::time::Timestamp;
 use trunkline_plugin::{Emission, Event, Failure, config, handler};
 
-/// Below this, unless config `threshold` says otherwise.
-const THRESHOLD: f64 = -0.5;
 /// So many calls, config `count`.
 const COUNT: f64 = 3.0;
 const COUNT_MAX: f64 = 100.0;
 /// Within this time of each other, config `window`.
 const WINDOW: Duration = Duration::from_secs(3600);
-
-#[derive(Deserialize)]
-struct SentimentAnalyzed {
-    call_id: String,
-    /// -1 to 1.
-    score: f64,
-}
 
 /// A very negative call.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -50,20 +41,13 @@ struct Escalation<'a> {
     emits = ["supervisor.escalation.created"]
 )]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
-    let SentimentAnalyzed { call_id, score } = event.json()?;
-    if !(-1.0..=1.0).contains(&score) {
-        return Err(Failure::reject("sentiment.analyzed: `score` is not between -1 and 1"));
-    }
-    let threshold = config::number("threshold", THRESHOLD)?;
-    if score >= threshold {
-        return Ok(Vec::new());
-    }
+    let Some((negative, threshold)) = sentiment::very_negative(&event)? else { return Ok(Vec::new()) };
     let window = config::duration("window", WINDOW)?;
     let count = count()?;
     // The event's own time and not the clock: what is delivered late is not counted with the calls of today.
     let at = event.time.as_deref().and_then(Timestamp::parse);
     let at = at.ok_or_else(|| Failure::reject(format!("{}: no time that is RFC 3339", event.kind)))?;
-    let call = Call { call_id, at: at.to_string(), score };
+    let call = Call { call_id: negative.call_id, at: at.to_string(), score: negative.score };
     let applied =
         Document::new("calls").apply(&event.id, |calls: &mut Vec<Call>| Ok(add(calls, &call, window, count)))?;
     // A call that is no more than counted was counted before, too: nothing follows from it.

@@ -47,7 +47,8 @@ fn only_within_the_window_in_whatever_order() {
     assert_eq!(analyzed("4", "d", 40, -0.6), vec![]);
     assert_eq!(analyzed("5", "e", 55, -0.6), vec![], "the one before is too long ago");
     testing::set_config("count", "0");
-    let event = testing::event("sentiment.analyzed", &json!({ "call_id": "c", "score": -0.9 }));
+    let event =
+        testing::event("sentiment.analyzed", &json!({ "call_id": "c", "sentiment": "negative", "score": -0.9 }));
     assert!(matches!(handle(event.clone()), Err(Failure::Retry { .. })));
     testing::set_config("count", "1");
     assert!(matches!(handle(Event { time: None, ..event }), Err(Failure::Reject(_))));

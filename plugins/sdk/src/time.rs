@@ -19,6 +19,12 @@ impl Timestamp {
     /// Reads RFC 3339; what is finer than a millisecond is cut off.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        Self::parse_with_offset(text).map(|(time, _)| time)
+    }
+
+    /// The same, with the offset that the text says: of the place whose date and hour it names.
+    #[must_use]
+    pub fn parse_with_offset(text: &str) -> Option<(Self, Offset)> {
         let (date, rest) = text.split_at_checked(10)?;
         let rest = rest.strip_prefix(['T', 't', ' '])?;
         let days = parse_date(date)?;
@@ -36,7 +42,7 @@ impl Timestamp {
         };
         let offset = if zone.is_empty() { None } else { Offset::parse(zone) }?;
         let local = days * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1000 + fraction_ms;
-        Some(Self(local - i64::from(offset.0) * MINUTE_MS))
+        Some((Self(local - i64::from(offset.0) * MINUTE_MS), offset))
     }
 
     /// The clock of the machine. An event that is delivered again finds another time here: what is decided by the
@@ -293,6 +299,7 @@ mod tests {
         assert_eq!((time.date(berlin), time.minute_of_day(berlin)), ("2026-11-22".to_owned(), 30));
         assert_eq!((time.date(newfoundland), time.minute_of_day(newfoundland)), ("2026-11-21".to_owned(), 20 * 60));
         assert_eq!(time.at(newfoundland), "2026-11-21T20:00:00-03:30");
+        assert_eq!(Timestamp::parse_with_offset("2026-11-21T20:00:00-03:30"), Some((time, newfoundland)));
         assert_eq!(Timestamp::of_day(time.day(berlin), 30, berlin), time);
         let later = time.plus(Duration::from_millis(1));
         assert_eq!(later.rounded_up(Duration::from_secs(300)).to_string(), "2026-11-21T23:35:00Z");

@@ -1,30 +1,11 @@
 //! `sentiment.analyzed` far below zero becomes an alert for the supervisor.
 
-use serde::{Deserialize, Serialize};
-use trunkline_plugin::{Emission, Event, Failure, config, handler};
+use sentiment::Sentiment;
+use serde::Serialize;
+use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// Below this, unless config `threshold` says otherwise.
-const THRESHOLD: f64 = -0.5;
 /// Below this it cannot wait.
 const CRITICAL: f64 = -0.8;
-
-#[derive(Deserialize)]
-struct SentimentAnalyzed<'a> {
-    call_id: &'a str,
-    sentiment: Sentiment,
-    /// -1 to 1.
-    score: f64,
-    #[serde(default)]
-    keywords: Vec<String>,
-}
-
-#[derive(Deserialize, Serialize, Clone, Copy)]
-#[serde(rename_all = "lowercase")]
-enum Sentiment {
-    Positive,
-    Neutral,
-    Negative,
-}
 
 #[derive(Serialize)]
 struct Alert<'a> {
@@ -45,22 +26,15 @@ struct Alert<'a> {
     emits = ["supervisor.alert.created"]
 )]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
-    let analyzed: SentimentAnalyzed<'_> = event.json()?;
-    if !(-1.0..=1.0).contains(&analyzed.score) {
-        return Err(Failure::reject("sentiment.analyzed: `score` is not between -1 and 1"));
-    }
-    let threshold = config::number("threshold", THRESHOLD)?;
-    if analyzed.score >= threshold {
-        return Ok(Vec::new());
-    }
-    let SentimentAnalyzed { call_id, score, sentiment, .. } = analyzed;
+    let Some((call, threshold)) = sentiment::very_negative(&event)? else { return Ok(Vec::new()) };
+    let (call_id, score) = (&*call.call_id, call.score);
     let alert = Alert {
         call_id,
         severity: if score < CRITICAL { "critical" } else { "high" },
         score,
         threshold,
-        sentiment,
-        keywords: &analyzed.keywords,
+        sentiment: call.sentiment,
+        keywords: &call.keywords,
         message: format!("Call {call_id} went badly: sentiment {score} is below {threshold}."),
         organization_id: event.tenant.as_deref(),
     };
@@ -94,28 +68,6 @@ mod tests {
             assert_eq!(alert.as_ref().and_then(|alert| alert["severity"].as_str()), severity, "{score}");
             if let Some(alert) = alert {
                 assert_eq!((&alert["call_id"], &alert["keywords"]), (&json!("c-1"), &json!(["refund"])));
-            }
-        }
-    }
-
-    #[test]
-    fn the_threshold_is_configurable() {
-        testing::set_config("threshold", "-0.95");
-        assert_eq!(handle(analyzed(-0.9)), Ok(vec![]));
-        testing::set_config("threshold", "low");
-        assert!(matches!(handle(analyzed(-0.9)), Err(Failure::Retry { .. })));
-    }
-
-    #[test]
-    fn what_does_not_fit_is_rejected_by_name() {
-        for (data, expected) in [
-            (json!({ "call_id": "c", "sentiment": "negative", "score": -1.5 }), "score"),
-            (json!({ "call_id": "c", "sentiment": "angry", "score": -0.9 }), "angry"),
-            (json!({ "sentiment": "negative", "score": -0.9 }), "call_id"),
-        ] {
-            match handle(testing::event("sentiment.analyzed", &data)) {
-                Err(Failure::Reject(text)) => assert!(text.contains(expected), "{text}"),
-                other => panic!("{data}: {other:?}"),
             }
         }
     }
