@@ -16,7 +16,7 @@ use redb::{Database, StorageBackend};
 
 use super::FILE;
 use super::lock::Lock;
-use super::store::{Salvage, Store};
+use super::store::{CACHE_BYTES, Salvage, Store};
 use crate::broker::Error;
 
 /// What the layer keeps at once.
@@ -132,7 +132,9 @@ impl StorageBackend for Layer {
 /// Opens a store without touching its file. A damaged one may make redb panic.
 fn look_at(file: &Path) -> Result<Database, String> {
     let layer = Layer::over(file).map_err(|error| error.to_string())?;
-    let open = AssertUnwindSafe(|| Database::builder().create_with_backend(layer));
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    let open = AssertUnwindSafe(|| builder.create_with_backend(layer));
     let opened = catch_unwind(open).map_err(|_panic| "its pages contradict each other".to_owned())?;
     opened.map_err(|error| error.to_string())
 }

@@ -35,7 +35,7 @@ const FORMAT: u64 = 1;
 /// First byte of every record.
 pub(super) const RECORD_VERSION: u8 = 1;
 /// redb's page cache; the rest of a backlog stays on disk.
-const CACHE_BYTES: usize = 32 << 20;
+pub(super) const CACHE_BYTES: usize = 32 << 20;
 
 /// A message with what the broker knows of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
