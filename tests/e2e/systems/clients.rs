@@ -1,6 +1,6 @@
 //! Foreign clients of RabbitMQ, unmodified: aio-pika in Python and amqplib in Node.js. Each is a process that speaks lines
-//! of JSON with the test. A producer takes `{key, body}` and answers when the broker has confirmed it; a consumer tells
-//! `{key, body, message_id, type}` of everything that is published to the exchange.
+//! of JSON with the test. A producer takes `{key, body, id}` and answers when the broker has confirmed it; a consumer tells
+//! `{key, body, message_id, type}` of everything that comes to it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -17,55 +17,59 @@ const AMQPLIB: &str = "2.3.1";
 const PYTHON_PRODUCER: &str = r#"
 import asyncio, json, sys, aio_pika
 
-async def main(url, exchange_name):
+async def main(url, exchange_name, kind):
     connection = await aio_pika.connect_robust(url)
     async with connection:
         channel = await connection.channel()
-        exchange = await channel.get_exchange(exchange_name)
+        exchange = await channel.declare_exchange(exchange_name, kind, durable=True)
         print(json.dumps({"ready": True}), flush=True)
         loop = asyncio.get_running_loop()
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             event = json.loads(line)
             message = aio_pika.Message(json.dumps(event["body"]).encode(), content_type="application/json",
-                                       delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+                                       delivery_mode=aio_pika.DeliveryMode.PERSISTENT, message_id=event["id"])
             await exchange.publish(message, routing_key=event["key"])
             print(json.dumps({"confirmed": True}), flush=True)
 
 asyncio.run(main(*sys.argv[1:]))
 "#;
 
-const PYTHON_CONSUMER: &str = r##"
+const PYTHON_CONSUMER: &str = r#"
 import asyncio, json, sys, aio_pika
 
-async def main(url, exchange_name):
+async def main(url, name, kind="", key=""):
     connection = await aio_pika.connect_robust(url)
     async with connection:
         channel = await connection.channel()
-        exchange = await channel.get_exchange(exchange_name)
-        queue = await channel.declare_queue(exclusive=True)
-        await queue.bind(exchange, "#")
-        print(json.dumps({"ready": True}), flush=True)
+        await channel.set_qos(prefetch_count=1)
+        if kind:
+            exchange = await channel.declare_exchange(name, kind, durable=True)
+            queue = await channel.declare_queue(exclusive=True)
+            await queue.bind(exchange, key)
+        else:
+            queue = await channel.get_queue(name)
         async with queue.iterator() as messages:
+            print(json.dumps({"ready": True}), flush=True)
             async for message in messages:
                 async with message.process():
                     print(json.dumps({"key": message.routing_key, "body": json.loads(message.body),
                                       "message_id": message.message_id, "type": message.type}), flush=True)
 
 asyncio.run(main(*sys.argv[1:]))
-"##;
+"#;
 
 const NODE_PRODUCER: &str = r#"
 const amqp = require("amqplib");
 const readline = require("node:readline");
-const [url, exchange] = process.argv.slice(-2);
+const [url, exchange, kind] = process.argv.slice(1);
 (async () => {
   const connection = await amqp.connect(url);
   const channel = await connection.createConfirmChannel();
-  await channel.checkExchange(exchange);
+  await channel.assertExchange(exchange, kind, { durable: true });
   console.log(JSON.stringify({ ready: true }));
   for await (const line of readline.createInterface({ input: process.stdin })) {
-    const { key, body } = JSON.parse(line);
-    const options = { contentType: "application/json", persistent: true };
+    const { key, body, id } = JSON.parse(line);
+    const options = { contentType: "application/json", persistent: true, messageId: id ?? undefined };
     channel.publish(exchange, key, Buffer.from(JSON.stringify(body)), options);
     await channel.waitForConfirms();
     console.log(JSON.stringify({ confirmed: true }));
@@ -73,14 +77,21 @@ const [url, exchange] = process.argv.slice(-2);
 })();
 "#;
 
-const NODE_CONSUMER: &str = r##"
+const NODE_CONSUMER: &str = r#"
 const amqp = require("amqplib");
-const [url, exchange] = process.argv.slice(-2);
+const [url, name, kind, key] = process.argv.slice(1);
 (async () => {
   const connection = await amqp.connect(url);
   const channel = await connection.createChannel();
-  const { queue } = await channel.assertQueue("", { exclusive: true });
-  await channel.bindQueue(queue, exchange, "#");
+  await channel.prefetch(1);
+  let queue = name;
+  if (kind) {
+    await channel.assertExchange(name, kind, { durable: true });
+    queue = (await channel.assertQueue("", { exclusive: true })).queue;
+    await channel.bindQueue(queue, name, key);
+  } else {
+    await channel.checkQueue(queue);
+  }
   await channel.consume(queue, (message) => {
     const { messageId, type } = message.properties;
     const seen = { key: message.fields.routingKey, body: JSON.parse(message.content), message_id: messageId, type };
@@ -89,7 +100,7 @@ const [url, exchange] = process.argv.slice(-2);
   });
   console.log(JSON.stringify({ ready: true }));
 })();
-"##;
+"#;
 
 /// What a client is written in.
 #[derive(Clone, Copy)]
@@ -106,43 +117,43 @@ pub struct Client {
 }
 
 impl Client {
-    /// Publishes to an exchange that is there.
-    pub async fn producer(library: Library, url: &str, exchange: &str) -> Self {
+    /// Publishes to a durable exchange of a type, which it declares as the daemon does.
+    pub async fn producer(library: Library, url: &str, [exchange, kind]: [&str; 2]) -> Self {
         let script = match library {
             Library::AioPika => PYTHON_PRODUCER,
             Library::Amqplib => NODE_PRODUCER,
         };
-        Self::start(library, script, url, exchange).await
+        Self::start(library, script, &[url, exchange, kind]).await
     }
 
-    /// Receives everything that is published to an exchange from now on.
-    pub async fn consumer(library: Library, url: &str, exchange: &str) -> Self {
-        let script = match library {
+    /// Receives what is published to such an exchange from now on with keys that match.
+    pub async fn consumer(library: Library, url: &str, [exchange, kind, key]: [&str; 3]) -> Self {
+        Self::start(library, Self::consuming(library), &[url, exchange, kind, key]).await
+    }
+
+    /// Receives what is in a queue that is there.
+    pub async fn consumer_of(library: Library, url: &str, queue: &str) -> Self {
+        Self::start(library, Self::consuming(library), &[url, queue]).await
+    }
+
+    const fn consuming(library: Library) -> &'static str {
+        match library {
             Library::AioPika => PYTHON_CONSUMER,
             Library::Amqplib => NODE_CONSUMER,
-        };
-        Self::start(library, script, url, exchange).await
+        }
     }
 
-    async fn start(library: Library, script: &str, url: &str, exchange: &str) -> Self {
+    async fn start(library: Library, script: &str, arguments: &[&str]) -> Self {
         let mut command = match library {
             Library::AioPika => Command::new(python_with(AIO_PIKA)),
-            Library::Amqplib => node_with("amqplib", AMQPLIB),
+            Library::Amqplib => Command::new("node"),
         };
-        let flag = match library {
-            Library::AioPika => "-c",
-            Library::Amqplib => "-e",
+        match library {
+            Library::AioPika => command.args(["-c", script]),
+            Library::Amqplib => command.env("NODE_PATH", modules_with("amqplib", AMQPLIB)).args(["-e", script, "--"]),
         };
-        command.args([flag, script]);
-        if matches!(library, Library::Amqplib) {
-            command.arg("--");
-        }
-        let mut child = command
-            .args([url, exchange])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the client runs");
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the client runs");
         let (input, output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
         let lines = Arc::new(Mutex::new(Vec::new()));
         let kept = lines.clone();
@@ -159,9 +170,20 @@ impl Client {
 
     /// Publishes and waits for the confirm.
     pub async fn publish(&mut self, key: &str, body: &Value) {
+        self.publish_as(None, key, body).await;
+    }
+
+    /// The same, with a message id.
+    pub async fn publish_as(&mut self, id: Option<&str>, key: &str, body: &Value) {
         let before = self.lines.lock().expect("no panic").len();
-        writeln!(self.input, "{}", json!({ "key": key, "body": body })).expect("the client reads");
+        writeln!(self.input, "{}", json!({ "key": key, "body": body, "id": id })).expect("the client reads");
         self.answers("the confirm", before + 1).await;
+    }
+
+    /// Waits until a consumer has received so much; gives all of it.
+    pub async fn has(&self, count: usize) -> Vec<Value> {
+        self.answers(&format!("{count} messages"), 1 + count).await;
+        self.received()
     }
 
     /// What a consumer received so far.
@@ -183,11 +205,4 @@ impl Drop for Client {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-/// Node.js with a package.
-fn node_with(package: &str, version: &str) -> Command {
-    let mut command = Command::new("node");
-    command.env("NODE_PATH", modules_with(package, version));
-    command
 }

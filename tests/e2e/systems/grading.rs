@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use trunkline_support::Daemon;
 
+use super::clients::{Client, Library};
 use super::example::{Example, On, stories};
-use super::foreign::{Consumer, publish};
 use super::schemas::{fits, sample, schema};
 use super::stub::{Answer, Stub};
 use crate::bench::metric;
 
 const NAME: &str = "ai-grading";
+const EXCHANGE: &str = "ai_grading";
 
 stories!(every_job_is_answered_and_every_callback_tried);
 
@@ -36,12 +37,12 @@ fn job(id: &str, kind: &str, callback: &str) -> Value {
     job
 }
 
-/// Exchange, its type, key and body.
-fn jobs(application: &Stub, elsewhere: &Stub) -> Value {
+/// Key and body.
+fn jobs(application: &Stub, elsewhere: &Stub) -> Vec<(&'static str, Value)> {
     let here = application.origin();
     let mut invalid = job("invalid", "writing", &here);
     (invalid["task_type"], invalid["target_level"]) = ("task9".into(), "Z1".into());
-    let jobs = [
+    vec![
         ("writing", job("good", "writing", &here)),
         ("speaking", job("spoken", "speaking", &here)),
         ("writing", job("busy", "writing", &here)),
@@ -51,8 +52,7 @@ fn jobs(application: &Stub, elsewhere: &Stub) -> Value {
         ("writing", job("nonsense", "writing", &here)),
         ("speaking", job("elsewhere", "speaking", &elsewhere.origin())),
         ("writing", job("deaf", "writing", &here)),
-    ];
-    jobs.into_iter().map(|(key, job)| json!(["ai_grading", "direct", key, job])).collect()
+    ]
 }
 
 fn grader() -> Stub {
@@ -96,16 +96,24 @@ async fn every_job_is_answered_and_every_callback_tried(on: On) {
     let example = Example::open(NAME, on, &environment);
     let daemon = example.start().await;
     let jobs = jobs(&application, &elsewhere);
-    let mut consumer = (on == On::RabbitMq).then(|| Consumer::of_queue(&example.broker, "result"));
+    let consumer = match on {
+        On::RabbitMq => Some(Client::consumer_of(Library::Amqplib, &example.broker, "result").await),
+        On::Embedded => None,
+    };
     match on {
-        On::RabbitMq => publish(&example.broker, &jobs),
+        On::RabbitMq => {
+            let mut producer = Client::producer(Library::AioPika, &example.broker, [EXCHANGE, "direct"]).await;
+            for (key, job) in &jobs {
+                producer.publish(key, job).await;
+            }
+        }
         On::Embedded => post(&daemon, &jobs),
     }
     let told = application.at_least(9, "callbacks", |_| true).await;
     let refused = "trunkline_messages_settled_total{route=\"grading-callbacks\",outcome=\"dead_letter\"}";
     metric(&daemon, refused, |count| count == 1.0).await;
-    let results: Vec<Value> = match &mut consumer {
-        Some(consumer) => consumer.take(EXPECTED.len()).iter().map(|message| message["body"].clone()).collect(),
+    let results: Vec<Value> = match consumer {
+        Some(consumer) => consumer.has(EXPECTED.len()).await.iter().map(|message| message["body"].clone()).collect(),
         None => {
             assert!(daemon.terminate().await.success());
             let messages = example.drained("result", EXPECTED.len()).await;
@@ -122,9 +130,9 @@ async fn every_job_is_answered_and_every_callback_tried(on: On) {
     }
 }
 
-fn post(daemon: &Daemon, jobs: &Value) {
-    for job in jobs.as_array().expect("a list") {
-        let body = json!({ "type": job[2], "exchange": job[0], "routing_key": job[2], "data": job[3] });
+fn post(daemon: &Daemon, jobs: &[(&str, Value)]) {
+    for (key, job) in jobs {
+        let body = json!({ "type": key, "exchange": EXCHANGE, "routing_key": key, "data": job });
         let (status, accepted) = daemon.post("/api/v1/events", &body.to_string());
         assert_eq!((status, &accepted["routed"]), (202, &json!(true)), "{accepted}");
     }

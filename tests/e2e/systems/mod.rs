@@ -4,7 +4,6 @@
 mod clients;
 mod event_broker;
 mod example;
-mod foreign;
 mod grading;
 mod schemas;
 mod stub;

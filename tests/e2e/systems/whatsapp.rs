@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use trunkline_support::{Daemon, eventually};
 
+use super::clients::{Client, Library};
 use super::example::{Example, On, stories};
-use super::foreign::{Consumer, publish};
 use super::schemas::{fits, sample, schema};
 use super::stub::{Answer, Asked, Stub};
 
@@ -111,6 +111,11 @@ fn message(number: &str, text: &str) -> Value {
     webhook
 }
 
+/// Whoever puts the gateway's webhooks onto the broker.
+async fn gateways(world: &World) -> Client {
+    Client::producer(Library::AioPika, &world.example.broker, ["whatsapp", "topic"]).await
+}
+
 async fn a_conversation(on: On) {
     let said = sample(NAME, "samples/07-agent-answer.json");
     fits(&schema(NAME, "agent-answer"), &said);
@@ -121,12 +126,15 @@ async fn a_conversation(on: On) {
             fits(&schema(NAME, "webhook"), &webhook);
             webhook
         });
-    let mut consumer = match on {
-        On::RabbitMq => Some(Consumer::of_topic(&world.example.broker, "whatsapp", "whatsapp.message.sent")),
+    let consumer = match on {
+        On::RabbitMq => {
+            let sent = ["whatsapp", "topic", "whatsapp.message.sent"];
+            Some(Client::consumer(Library::Amqplib, &world.example.broker, sent).await)
+        }
         On::Embedded => None,
     };
     match on {
-        On::RabbitMq => publish(&world.example.broker, &json!([["whatsapp", "topic", WEBHOOK, first]])),
+        On::RabbitMq => gateways(&world).await.publish(WEBHOOK, &first).await,
         On::Embedded => assert_eq!(world.hook(&first).0, 202),
     }
     let number = "420777123456";
@@ -140,8 +148,8 @@ async fn a_conversation(on: On) {
     assert_eq!((task.path.as_str(), &task.body["taskType"]), ("/conversation", &json!("conversation")));
     assert_eq!(task.body["context"]["conversationHistory"], json!([]));
     // What was sent comes back as an event, and only then stands in the conversation.
-    if let Some(consumer) = &mut consumer {
-        let sent = consumer.next();
+    if let Some(consumer) = consumer {
+        let sent = &consumer.has(1).await[0];
         fits(&schema(NAME, "message-sent"), &sent["body"]);
         assert_eq!(
             (&sent["type"], &sent["body"]["providerMessageId"]),
@@ -187,7 +195,7 @@ async fn repetitions_send_nothing_twice(world: &World, webhook: &Value) {
         assert_eq!(world.agent.those(is_it).len(), 1);
         return;
     }
-    publish(&world.example.broker, &json!([["whatsapp", "topic", WEBHOOK, webhook, id]]));
+    gateways(world).await.publish_as(Some(&id), WEBHOOK, &webhook).await;
     let asked = world.agent.at_least(2, "the task again", is_it).await;
     assert_eq!(asked[0].header("idempotency-key"), asked[1].header("idempotency-key"));
     assert_eq!(asked[0].body["context"], asked[1].body["context"], "the conversation is as it was");

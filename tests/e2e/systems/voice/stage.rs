@@ -81,8 +81,8 @@ impl Stage {
     pub async fn amqp(bench: Bench, dedupe: bool, (producer, consumer): (Library, Library)) -> Self {
         let broker = bench.broker.clone();
         let mut stage = Self::new(bench, dedupe, Witness::Logs(Vec::new())).await;
-        let producer = Client::producer(producer, &broker, EXCHANGE).await;
-        let consumer = Client::consumer(consumer, &broker, EXCHANGE).await;
+        let producer = Client::producer(producer, &broker, [EXCHANGE, "topic"]).await;
+        let consumer = Client::consumer(consumer, &broker, [EXCHANGE, "topic", "#"]).await;
         stage.witness = Witness::Clients { producer, consumer };
         stage
     }
