@@ -1,6 +1,7 @@
 //! What the broker tells of its queues.
 
 use serde_json::{Value, json};
+use trunkline_support::eventually;
 use trunkline_support::rabbitmq::{Node, free_port};
 
 use super::{get, publish, queue};
@@ -78,6 +79,51 @@ async fn depths_consumers_and_dead_letters(bench: Bench) {
     daemon.ended().await;
 }
 
+/// What waits for another try is counted, wherever it waits; what is emitted for later is not.
+async fn what_waits_for_another_try(bench: Bench) {
+    const WAITING: &str = r#"
+        [defaults]
+        exchange = { name = "$P-events", type = "topic" }
+        [queues.$P-slow]
+        bind = "slow"
+        [queues.$P-later]
+        bind = "later"
+        [routes.$P-slow]
+        queue = "$P-slow"
+        plugin = "retrier"
+        retry = { delay = "5m", jitter = false }
+        [routes.$P-quick]
+        from = "quick"
+        plugin = "retrier"
+        retry = { max = 1, delay = "100ms", jitter = false }
+        [routes.$P-delays]
+        from = "delays"
+        plugin = "delayer"
+    "#;
+    let mut daemon = bench.start(WAITING).await;
+    for kind in ["slow", "slow", "slow", "quick", "delays"] {
+        assert_eq!(publish(&daemon, &json!({ "type": kind, "data": 600_000 })).0, 202);
+    }
+    metric(&daemon, &settled(&bench, "slow", "retry"), |count| count >= 3.0).await;
+    metric(&daemon, &settled(&bench, "quick", "dead_letter"), |count| count >= 1.0).await;
+    metric(&daemon, &settled(&bench, "delays", "ack"), |count| count >= 1.0).await;
+    for restarts in [true, false] {
+        eventually("three that wait", || {
+            let stats = get(&daemon, "/api/v1/events/stats");
+            async move { (stats["retrying"] == 3 && stats["dead_letters"] == 1).then_some(()) }
+        })
+        .await;
+        let slow = queue(&daemon, bench.queue("$P-slow").as_str(), |queue| queue["ready"] == 0).await;
+        let expected = if bench.is_embedded() { json!(3) } else { Value::Null };
+        assert_eq!((&slow["retrying"], &slow["role"]), (&expected, &json!("work")));
+        if restarts {
+            assert!(daemon.terminate().await.success());
+            daemon = bench.start(WAITING).await;
+        }
+    }
+    assert!(daemon.terminate().await.success());
+}
+
 /// Unacknowledged messages and rates, where the broker tells them.
 async fn moves(bench: &Bench, daemon: &trunkline_support::Daemon) {
     let nap = bench.queue("$P-nap").to_string();
@@ -129,4 +175,5 @@ async fn the_management_api_tells_the_rest() {
 
 on_both_brokers! {
     depths_consumers_and_dead_letters,
+    what_waits_for_another_try,
 }
