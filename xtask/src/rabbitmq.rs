@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::apt;
 
@@ -67,6 +67,8 @@ impl Drop for Policy {
 pub struct Node {
     dir: PathBuf,
     port: u16,
+    /// The port of the port mapper.
+    mapper: u16,
     environment: Vec<(String, String)>,
 }
 
@@ -92,17 +94,47 @@ impl Node {
     /// # Errors
     /// When it does not start.
     pub fn start_with_plugins(plugins: &[&str], lines: &str) -> Result<Self> {
+        Self::make(plugins, lines, None)
+    }
+
+    /// Starts nodes that are one cluster.
+    ///
+    /// # Errors
+    /// When one does not start, or is not let in.
+    pub fn start_cluster(count: usize) -> Result<Vec<Self>> {
+        let first = Self::start()?;
+        let others = std::thread::scope(|scope| {
+            let starting: Vec<_> = (1..count).map(|_| scope.spawn(|| Self::make(&[], "", Some(&first)))).collect();
+            starting.into_iter().map(|node| node.join().map_err(|_| anyhow!("starting a node panicked"))?).collect()
+        });
+        let others: Result<Vec<Self>> = others;
+        let others = others?;
+        // In one command, because each is an Erlang VM that takes longer to start than what it asks for.
+        let name = first.name();
+        let join = format!("ok = rabbit:stop(), ok = rabbit_mnesia:join_cluster('{name}', disc), ok = rabbit:start().");
+        for node in &others {
+            node.ctl(&["eval", &join])?;
+        }
+        Ok(std::iter::once(first).chain(others).collect())
+    }
+
+    fn make(plugins: &[&str], lines: &str, beside: Option<&Self>) -> Result<Self> {
         let name = format!("trunkline-rabbit-{}-{}", std::process::id(), free_port()?);
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir)?;
-        let [port, distribution, mapper] = [free_port()?, free_port()?, free_port()?];
-        std::fs::write(dir.join(".erlang.cookie"), format!("COOKIE{mapper}{distribution}"))?;
+        let [port, distribution] = [free_port()?, free_port()?];
+        // Members of a cluster find each other by the same port mapper, and trust who has the same cookie.
+        let (mapper, cookie) = match beside {
+            Some(other) => (other.mapper, std::fs::read_to_string(other.dir.join(".erlang.cookie"))?),
+            None => (free_port()?, format!("COOKIE{port}{distribution}")),
+        };
+        std::fs::write(dir.join(".erlang.cookie"), cookie)?;
         std::fs::set_permissions(dir.join(".erlang.cookie"), std::fs::Permissions::from_mode(0o400))?;
         std::fs::write(dir.join("enabled_plugins"), format!("[{}].\n", plugins.join(",")))?;
         let settings = "disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.absolute = 4GiB\n";
         let settings = format!("listeners.tcp.default = 127.0.0.1:{port}\n{settings}{lines}");
         std::fs::write(dir.join("rabbitmq.conf"), settings)?;
-        let node = Self { environment: environment(&dir, port, distribution, mapper), dir, port };
+        let node = Self { environment: environment(&dir, port, distribution, mapper), dir, port, mapper };
         node.launch()?;
         Ok(node)
     }
@@ -111,6 +143,11 @@ impl Node {
     #[must_use]
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// What other nodes call it.
+    fn name(&self) -> String {
+        node_name(self.port)
     }
 
     /// The process of the node.
@@ -252,6 +289,10 @@ fn is_alive(pid: u32) -> bool {
     !status.rsplit(") ").next().unwrap_or_default().starts_with('Z')
 }
 
+fn node_name(port: u16) -> String {
+    format!("n{port}@localhost")
+}
+
 fn environment(dir: &Path, port: u16, distribution: u16, mapper: u16) -> Vec<(String, String)> {
     let at = |name: &str| dir.join(name).display().to_string();
     let loopback = "-kernel inet_dist_use_interface {127,0,0,1}";
@@ -260,7 +301,7 @@ fn environment(dir: &Path, port: u16, distribution: u16, mapper: u16) -> Vec<(St
         ("ERL_EPMD_PORT", mapper.to_string()),
         ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
         ("RABBITMQ_CONF_ENV_FILE", "/dev/null".to_owned()),
-        ("RABBITMQ_NODENAME", format!("n{port}@localhost")),
+        ("RABBITMQ_NODENAME", node_name(port)),
         ("RABBITMQ_MNESIA_BASE", at("mnesia")),
         ("RABBITMQ_LOG_BASE", at("log")),
         ("RABBITMQ_PID_FILE", at("pid")),
