@@ -29,7 +29,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
 ];
 
 /// Outside crates that only these modules may name.
-const OWNERS: [(&str, &[&str]); 27] = [
+const OWNERS: [(&str, &[&str]); 28] = [
     ("hmac", &["admin"]),
     ("utoipa", &["admin"]),
     ("jsonschema", &["schema"]),
@@ -45,6 +45,7 @@ const OWNERS: [(&str, &[&str]); 27] = [
     ("rustls_native_certs", &["plugin"]),
     ("minisign_verify", &["plugin"]),
     ("lapin", &["broker"]),
+    ("async_compat", &["broker"]),
     ("redb", &["broker", "state"]),
     ("axum", &["admin"]),
     ("object_store", &["archive"]),

@@ -56,9 +56,9 @@ fn run(arguments: &cli::Run) -> u8 {
         Ok(exposition) => exposition,
         Err(error) => return failed(&error),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
+        Err(code) => return code,
     };
     let start =
         daemon::Start { sources: arguments.paths.sources(), config: loaded.config, exposition, grace: arguments.grace };
@@ -68,7 +68,7 @@ fn run(arguments: &cli::Run) -> u8 {
     match ended {
         Ok(daemon::End::Drained) => exit::OK,
         Ok(daemon::End::Overdue | daemon::End::Hard) => exit::FAILED,
-        Err(error) => failed(&*error),
+        Err(error) => failed(&error),
     }
 }
 
@@ -81,13 +81,13 @@ fn check(arguments: &cli::Check) -> u8 {
     if !loaded.warnings.is_empty() {
         eprint!("{}", config::render(&loaded.warnings, color));
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
+        Err(code) => return code,
     };
     let refused = match runtime.block_on(daemon::check_plugins(&loaded.config)) {
         Ok(refused) => refused,
-        Err(error) => return failed(&*error),
+        Err(error) => return failed(&error),
     };
     for (plugin, error) in &refused {
         eprintln!("error: plugin {plugin}: {error}");
@@ -106,13 +106,13 @@ fn lock(arguments: &cli::Lock) -> u8 {
         Err(code) => return code,
     };
     let file = config::Lock::beside(&loaded.config.file);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
+        Err(code) => return code,
     };
     let (lock, changes) = match runtime.block_on(daemon::lock_plugins(&loaded.config)) {
         Ok(made) => made,
-        Err(error) => return failed(&*error),
+        Err(error) => return failed(&error),
     };
     for change in &changes {
         println!("{change}");
@@ -191,6 +191,12 @@ fn load(paths: &Paths) -> Result<config::Loaded, u8> {
         eprint!("{}", rejected.render(std::io::stderr().is_terminal()));
         if rejected.is_missing() { exit::NO_INPUT } else { exit::CONFIG }
     })
+}
+
+/// Where there are no threads, tokio panics rather than answer: so that is found out first.
+fn runtime() -> Result<tokio::runtime::Runtime, u8> {
+    daemon::room_for_threads().map_err(|error| failed(&error))?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| failed(&error))
 }
 
 fn failed(error: &dyn std::fmt::Display) -> u8 {

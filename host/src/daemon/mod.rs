@@ -13,6 +13,7 @@ mod routes;
 mod signals;
 mod statistics;
 mod streams;
+mod threads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use tracing::{info, warn};
 use crate::admin;
 pub use crate::broker::amqp::is_fit_to_log;
 pub use lock::lock_plugins;
+pub use threads::room_for_threads;
 
 use crate::broker::Broker;
 use crate::config::{Config, Sources};
@@ -170,6 +172,7 @@ async fn keep_up(state: Arc<State>) {
     let mut every = tokio::time::interval(UPKEEP);
     loop {
         every.tick().await;
+        threads::keep_one();
         state.upkeep().await;
     }
 }

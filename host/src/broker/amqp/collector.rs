@@ -128,8 +128,11 @@ impl Window {
         true
     }
 
-    fn is_overdue(&self) -> bool {
-        self.pending.values().next().is_some_and(|first| first.since.elapsed() > CONFIRM_WITHIN)
+    /// Whether the first confirm should have come. The time of an alarm does not count.
+    fn is_overdue(&self, unblocked: Option<Instant>) -> bool {
+        let first = self.pending.values().next();
+        let since = first.map(|first| unblocked.map_or(first.since, |unblocked| unblocked.max(first.since)));
+        since.is_some_and(|since| since.elapsed() > CONFIRM_WITHIN)
     }
 
     fn unsent(&mut self, tag: u64) {
@@ -250,7 +253,9 @@ async fn pump(
                 }
             }
             _ = look.tick() => {
-                if window.is_overdue() && !session.status.borrow().blocked {
+                let is_blocked = session.status.borrow().blocked;
+                let unblocked = *session.unblocked.lock().unwrap_or_else(PoisonError::into_inner);
+                if !is_blocked && window.is_overdue(unblocked) {
                     session.over.cancel();
                 }
                 // A closed channel without anything in flight is noticed here.
@@ -344,6 +349,20 @@ mod tests {
                 assert_eq!(matches!(answer, Answer::Refused(Refusal::Unroutable { .. })), is_unroutable, "{id}");
             }
         }
+    }
+
+    /// What waited for the end of an alarm gets its whole time from then on.
+    #[test]
+    fn an_alarm_makes_nothing_overdue() {
+        let mut window = Window::default();
+        let (reply, _answer) = oneshot::channel();
+        let tag = window.add(name_of(1), false, reply);
+        let now = Instant::now();
+        let long_ago = now.checked_sub(CONFIRM_WITHIN * 2).expect("a machine that is up for a minute");
+        assert!(!window.is_overdue(None) && !window.is_overdue(Some(long_ago)));
+        window.pending.get_mut(&tag).expect("it waits").since = long_ago;
+        assert!(window.is_overdue(None) && window.is_overdue(Some(long_ago)));
+        assert!(!window.is_overdue(Some(now)));
     }
 
     #[test]

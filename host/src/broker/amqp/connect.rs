@@ -27,6 +27,14 @@ const HEARTBEAT_S: u16 = 10;
 /// For the name, TCP and TLS together. lapin itself waits without end for a peer that says nothing.
 const DIAL_WITHIN_MS: u64 = 5000;
 
+/// Starts the thread that lapin closes sockets with, which otherwise comes with the first connection that ends. If the
+/// system has no thread to give then, every later end of a connection panics too.
+pub(super) fn start_closer() {
+    let started = std::thread::Builder::new().spawn(|| drop(async_compat::Compat::new(())));
+    // Without it everything works for as long as there are threads.
+    let _closer = started.map(std::thread::JoinHandle::join);
+}
+
 /// Where the broker is, and what TLS needs to get there.
 pub(in crate::broker) struct Endpoint {
     uri: AMQPUri,

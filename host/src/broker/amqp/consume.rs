@@ -117,9 +117,15 @@ impl Subscription {
         if self.is_cancelled {
             return Next::Ended("the subscription was cancelled".to_owned());
         }
-        let next = match self.left.pop_front() {
-            Some(left) => Some(left),
-            None => self.consumer.next().await,
+        let next = loop {
+            let next = match self.left.pop_front() {
+                Some(left) => Some(left),
+                None => self.consumer.next().await,
+            };
+            // What a closed channel has left cannot be acknowledged and comes again. Its error stands behind it.
+            if !matches!(next, Some(Ok(_))) || self.channel.status().connected() {
+                break next;
+            }
         };
         let delivery = match next {
             Some(Ok(delivery)) => delivery,

@@ -69,6 +69,7 @@ impl Amqp {
         topology: Arc<Topology>,
         state_dir: &Path,
     ) -> Arc<Self> {
+        connect::start_closer();
         let amqp = Arc::new(Self {
             topology: ArcSwap::new(topology),
             unbinds: Mutex::default(),

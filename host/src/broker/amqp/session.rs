@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::Connection;
 use lapin::types::ShortString;
@@ -29,6 +29,8 @@ pub(super) struct Session {
     /// Cancelled when the session is over.
     pub(super) over: CancellationToken,
     pub(super) status: watch::Receiver<Status>,
+    /// The end of the last alarm. Nothing could be confirmed before it.
+    pub(super) unblocked: Mutex<Option<Instant>>,
     /// Exchanges that were not there when they were last published to.
     pub(super) missing: Mutex<HashSet<ExchangeName>>,
     /// The levels of delayed publishing are there.
@@ -51,6 +53,7 @@ impl Session {
             publish,
             over: CancellationToken::new(),
             status,
+            unblocked: Mutex::default(),
             missing: Mutex::default(),
             delays: tokio::sync::Mutex::default(),
             relays: AtomicBool::new(false),

@@ -1,8 +1,8 @@
 //! Makes sessions, one after the other, and tells the state.
 
 use std::pin::pin;
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::Event;
@@ -114,7 +114,11 @@ async fn watch(amqp: &Amqp, session: &Session, stop: &CancellationToken) -> Stri
                 tracing::warn!(reason, "the broker is short of memory or disk: publishing waits until it has room");
                 set(amqp, |status| status.blocked = true);
             }
-            Some(Event::ConnectionUnblocked) => set(amqp, |status| status.blocked = false),
+            Some(Event::ConnectionUnblocked) => {
+                // First, so that nobody takes what waited for the alarm's end for overdue.
+                *session.unblocked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                set(amqp, |status| status.blocked = false);
+            }
             Some(_) => {}
             None => return "the connection is closed".to_owned(),
         }
