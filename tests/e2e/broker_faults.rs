@@ -21,7 +21,7 @@ plugin = "echo"
 "#;
 
 /// Publishes until it is confirmed, as a producer of a real system does; the id stays the same.
-async fn insist(broker: &Broker, publication: Publication) {
+pub(crate) async fn insist(broker: &Broker, publication: Publication) {
     eventually("a confirm", || {
         let (broker, publication) = (broker.clone(), publication.clone());
         async move {

@@ -7,12 +7,17 @@
 mod alarms;
 mod backlog;
 mod broker;
+mod cgroup;
+mod cluster;
+mod frames;
 mod full;
 mod host;
 pub(crate) mod isolation;
+mod kernel;
 mod pipes;
 mod poison;
 mod store;
+mod timeouts;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

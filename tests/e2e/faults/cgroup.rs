@@ -1,0 +1,83 @@
+//! Control groups (version 1) of the tests' own: a limit of the kernel's for a daemon and its children, and for nobody
+//! else. A machine that has none fails the test, because one that breaks nothing shows nothing.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::bench::{BINARY, Bench};
+
+const MOUNTED: &str = "/sys/fs/cgroup";
+/// A process that was killed leaves its group when the kernel is done with it.
+const EMPTY_WITHIN: Duration = Duration::from_secs(5);
+
+/// A group below the first one of a controller, gone with the test.
+pub(super) struct Group(PathBuf);
+
+impl Group {
+    /// Processes that together may use so much memory; beyond it, the kernel kills one of them.
+    pub(super) fn memory(bytes: u64) -> Self {
+        let group = Self::new("memory");
+        group.set("memory.limit_in_bytes", &bytes.to_string());
+        group
+    }
+
+    /// Processes that together may have so many threads.
+    pub(super) fn threads(max: usize) -> Self {
+        let group = Self::new("pids");
+        group.set("pids.max", &max.to_string());
+        group
+    }
+
+    fn new(controller: &str) -> Self {
+        let name = format!("trunkline-{}", uuid::Uuid::now_v7().simple());
+        let at = Path::new(MOUNTED).join(controller).join(name);
+        std::fs::create_dir(&at).unwrap_or_else(|error| {
+            let at = at.display();
+            panic!("{at} cannot be made ({error}): this needs root, and {controller} of cgroup v1 mounted in {MOUNTED}")
+        });
+        Self(at)
+    }
+
+    /// Writes one of its files.
+    pub(super) fn set(&self, file: &str, value: &str) {
+        let at = self.0.join(file);
+        std::fs::write(&at, value).unwrap_or_else(|error| panic!("{} is not {value}: {error}", at.display()));
+    }
+
+    fn get(&self, file: &str) -> String {
+        let at = self.0.join(file);
+        std::fs::read_to_string(&at).unwrap_or_else(|error| panic!("{} cannot be read: {error}", at.display()))
+    }
+
+    /// Threads in it now.
+    pub(super) fn threads_now(&self) -> usize {
+        self.get("pids.current").trim().parse().expect("a number")
+    }
+
+    /// How often the kernel killed for want of memory.
+    pub(super) fn kills(&self) -> usize {
+        let text = self.get("memory.oom_control");
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+        count.unwrap_or_else(|| panic!("this kernel does not count: {text}"))
+    }
+
+    /// A program that becomes the daemon, inside the group from its first moment.
+    pub(super) fn program(&self, bench: &Bench) -> String {
+        let file = bench.path("grouped");
+        let members = self.0.join("cgroup.procs");
+        let script = format!("#!/bin/sh\necho $$ > '{}' && exec '{BINARY}' \"$@\"\n", members.display());
+        std::fs::write(&file, script).expect("a file");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("it can be run");
+        file.display().to_string()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + EMPTY_WITHIN;
+        while std::fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
