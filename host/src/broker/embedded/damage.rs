@@ -4,6 +4,8 @@
 //! the store is looked at through a layer that keeps every write in memory: one that is not whole is refused, and the file stays
 //! as it is until somebody decides.
 
+mod salvage;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -14,9 +16,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, StorageBackend};
 
+use self::salvage::Salvage;
 use super::FILE;
 use super::lock::Lock;
-use super::store::{CACHE_BYTES, Salvage, Store};
+use super::store::{CACHE_BYTES, Store};
 use crate::broker::Error;
 
 /// What the layer keeps at once.
@@ -143,7 +146,7 @@ fn look_at(file: &Path) -> Result<Database, String> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn check(file: &Path) -> Result<(), String> {
+fn check(file: &Path) -> Result<(), String> {
     match std::fs::metadata(file) {
         Ok(facts) if facts.len() > 0 => {}
         // Made when it is opened.
@@ -158,6 +161,18 @@ pub(super) fn check(file: &Path) -> Result<(), String> {
         Ok(Err(error)) => Err(error.to_string()),
         Err(_panic) => Err("its pages contradict each other".to_owned()),
     }
+}
+
+/// Opens or makes a store. Every page is looked at first, and a file that is damaged is not touched.
+///
+/// # Errors
+/// [`Error::Unusable`] when it is damaged, or cannot be opened.
+pub(super) fn open(file: &Path) -> Result<Store, Error> {
+    check(file).map_err(|problem| {
+        let file = file.display();
+        Error::Unusable(format!("the store {file} is damaged: {problem}; `trunkline repair` keeps what is whole"))
+    })?;
+    Store::open(file)
 }
 
 /// What [`repair`] found.
@@ -189,7 +204,7 @@ pub fn repair(dir: &Path) -> Result<Repaired, Error> {
     let database = look_at(&file).map_err(|error| unusable(&format!("nothing of it can be read: {error}")))?;
     let (new, damaged) = (dir.join("messages.redb.new"), aside(dir));
     let _older = std::fs::remove_file(&new);
-    let store = Store::open_unchecked(&new)?;
+    let store = Store::open(&new)?;
     let Salvage { kept, left_out } = store.salvage(&database).map_err(|error| unusable(&error))?;
     drop(store);
     // A damaged database may panic once more when it is closed; the file is untouched either way.

@@ -39,7 +39,6 @@ use delayed::{Delayed, Later};
 use lock::Lock;
 use queue::Queue;
 use shared::{Command, Shared, Work};
-use store::Store;
 
 /// Where the store of a daemon is.
 #[must_use]
@@ -75,7 +74,7 @@ impl Embedded {
         std::fs::create_dir_all(dir).map_err(|error| unusable(&error))?;
         let lock = Lock::take(dir)?;
         let file = dir.join(FILE);
-        let store = Store::open(&file)?;
+        let store = damage::open(&file)?;
         let clean = store.begin().map_err(|error| unusable(&error))?;
         let mut names: Vec<QueueName> = topology.queues.keys().cloned().collect();
         let taps = store.taps().map_err(|error| unusable(&error))?;

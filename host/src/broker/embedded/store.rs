@@ -3,7 +3,6 @@
 //! A message that goes to several queues is stored once in each. Keys are (queue, position); positions only grow, so
 //! the order of keys is the order of the queue, and a message that comes back is in its old place by itself.
 
-mod salvage;
 mod seal;
 
 use std::collections::HashMap;
@@ -13,22 +12,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::salvage::Salvage;
 use self::seal::seal;
 pub(super) use self::seal::unseal;
-use super::damage;
 use super::delayed::Due;
 use crate::broker::marks::{self, Counts};
 use crate::broker::{Error, Known, Mark, Tap};
 use crate::event::{Message, QueueName};
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const QUEUES: TableDefinition<'_, &str, u32> = TableDefinition::new("queues");
-const MESSAGES: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("messages");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const QUEUES: TableDefinition<'_, &str, u32> = TableDefinition::new("queues");
+pub(super) const MESSAGES: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("messages");
 /// Messages that are published later, by the time they are due and a number that keeps their order.
-const DELAYED: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("delayed");
+pub(super) const DELAYED: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("delayed");
 /// Readers' own queues, by the name of the queue.
-const TAPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("taps");
+pub(super) const TAPS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("taps");
 /// The highest number that a removed queue had: numbers are never used again.
 const LAST_REMOVED: &str = "last-removed-queue";
 const FORMAT: u64 = 1;
@@ -52,7 +49,7 @@ impl Record {
         postcard::to_extend(self, vec![RECORD_VERSION]).expect("writing into memory cannot fail")
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, String> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
         match bytes.split_first() {
             Some((&RECORD_VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| error.to_string()),
             Some((version, _)) => Err(format!("a record of the unknown version {version}")),
@@ -95,16 +92,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Looks at every page first, and does not touch a file that is damaged.
+    /// Believes the file; see [`damage::open`](super::damage::open).
     pub(super) fn open(file: &Path) -> Result<Self, Error> {
-        damage::check(file).map_err(|problem| {
-            let file = file.display();
-            Error::Unusable(format!("the store {file} is damaged: {problem}; `trunkline repair` keeps what is whole"))
-        })?;
-        Self::open_unchecked(file)
-    }
-
-    pub(super) fn open_unchecked(file: &Path) -> Result<Self, Error> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let database = builder.create(file).map_err(|error| error.to_string());
@@ -140,6 +129,11 @@ impl Store {
         }
         write.commit()?;
         Ok(other)
+    }
+
+    /// For what is not of every day.
+    pub(super) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Whether the last run ended in order. From now on it counts as not.

@@ -32,7 +32,7 @@ fn queues() -> Vec<QueueName> {
 
 /// A store with messages in three queues, some of them settled again.
 fn make(file: &Path) -> Content {
-    let store = Store::open(file).expect("a store");
+    let store = open(file).expect("a store");
     let found = store.queues(&queues()).expect("queues");
     let names: BTreeMap<u32, String> = found.into_iter().map(|(name, found)| (found.id, name)).collect();
     let mut content = Content::new();
@@ -78,7 +78,7 @@ fn no_flipped_bit_goes_unnoticed_and_repair_keeps_what_is_whole() {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << bit;
         std::fs::write(&file, &bytes).expect("written");
-        match Store::open(&file) {
+        match open(&file) {
             Ok(store) => {
                 assert_eq!(read(&store).as_ref(), Ok(&content), "{told}");
                 harmless += 1;
@@ -98,7 +98,7 @@ fn no_flipped_bit_goes_unnoticed_and_repair_keeps_what_is_whole() {
                 let damaged = repaired.damaged.clone().expect("it was damaged");
                 assert!(std::fs::read(&damaged).expect("a file") == bytes, "{told}: it is kept");
                 std::fs::remove_file(damaged).expect("removed");
-                let found = read(&Store::open(&file).expect("a whole one")).expect("readable");
+                let found = read(&open(&file).expect("a whole one")).expect("readable");
                 assert!(
                     found.iter().all(|(key, message)| content.get(key) == Some(message)),
                     "{told}: nothing is made up"
@@ -126,10 +126,10 @@ fn a_file_that_is_cut_short_is_refused() {
     let good = std::fs::read(&file).expect("a file");
     for part in [1, 3, 7, 9] {
         std::fs::write(&file, &good[..good.len() * part / 10]).expect("written");
-        assert!(Store::open(&file).is_err(), "{part} tenths");
+        assert!(open(&file).is_err(), "{part} tenths");
     }
     std::fs::write(&file, &good).expect("written");
-    assert!(Store::open(&file).is_ok());
+    assert!(open(&file).is_ok());
 }
 
 #[test]
@@ -138,5 +138,5 @@ fn a_whole_store_needs_no_repair() {
     assert!(repair(dir.path()).is_err(), "there is none");
     let content = make(&dir.path().join(FILE));
     assert_eq!(repair(dir.path()).expect("looked at"), Repaired::default());
-    assert_eq!(read(&Store::open(&dir.path().join(FILE)).expect("whole")), Ok(content));
+    assert_eq!(read(&open(&dir.path().join(FILE)).expect("whole")), Ok(content));
 }

@@ -6,9 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{Database, Key, ReadOnlyTable, ReadableDatabase, TableDefinition, Value};
 
-use super::super::delayed::Delayed;
-use super::seal::unseal;
-use super::{Batch, DELAYED, MESSAGES, META, QUEUES, Record, Store, TAPS};
+use crate::broker::embedded::delayed::Delayed;
+use crate::broker::embedded::store::{Batch, DELAYED, MESSAGES, META, QUEUES, Record, Store, TAPS, unseal};
 use crate::broker::marks;
 use crate::event::now_ms;
 
@@ -17,11 +16,11 @@ const BATCH_MAX: usize = 1000;
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(in super::super) struct Salvage {
+pub(super) struct Salvage {
     /// Messages that are in the new store.
-    pub(in super::super) kept: u64,
+    pub(super) kept: u64,
     /// What could not be read.
-    pub(in super::super) left_out: Vec<String>,
+    pub(super) left_out: Vec<String>,
 }
 
 impl Store {
@@ -29,7 +28,7 @@ impl Store {
     ///
     /// # Errors
     /// This store fails.
-    pub(in super::super) fn salvage(&self, damaged: &Database) -> Result<Salvage, String> {
+    pub(super) fn salvage(&self, damaged: &Database) -> Result<Salvage, String> {
         let mut salvage = Salvage::default();
         let queues: BTreeMap<String, u32> = salvage.entries(damaged, QUEUES, |name, id| (name.to_owned(), id));
         let taps: Vec<(String, Vec<u8>)> = salvage.entries(damaged, TAPS, |name, tap| (name.to_owned(), tap.to_vec()));
@@ -60,7 +59,7 @@ impl Store {
         taps: &[(String, Vec<u8>)],
         meta: &[(String, u64)],
     ) -> Result<(), redb::Error> {
-        let write = self.database.begin_write()?;
+        let write = self.database().begin_write()?;
         {
             let (mut to_queues, mut to_taps) = (write.open_table(QUEUES)?, write.open_table(TAPS)?);
             let mut to_meta = write.open_table(META)?;
@@ -171,7 +170,7 @@ impl Salvage {
         let read = catch_unwind(AssertUnwindSafe(|| {
             let read = database.begin_read().map_err(|error| error.to_string())?;
             let all = marks::all(&read).map_err(|error| error.to_string())?;
-            copied = marks::restore(&store.database, &all).map_err(|error| error.to_string());
+            copied = marks::restore(store.database(), &all).map_err(|error| error.to_string());
             Ok::<_, String>(())
         }));
         match read {
