@@ -16,6 +16,8 @@ const KEYS: [&str; 10] = ["path", "exchange", "type", "key", "id", "codec", "sch
 /// Every hook is below it, so that none takes the place of a path of ours.
 const BELOW: &str = "/hooks/";
 const STATUS: u16 = 202;
+/// What a hook may answer: the answers that the OpenAPI document describes.
+const STATUSES: [u16; 4] = [200, 201, STATUS, 204];
 
 /// Reads all of them; one with a mistake is reported and left out.
 pub(super) fn read(
@@ -69,7 +71,7 @@ fn hook(cx: &mut Context<'_>, name: &str, table: &Table<'_>, exchanges: &Exchang
     let schema = table.text(cx, "schema").map(|text| check_schema::read(cx, &text, &directory));
     let token = secret(cx, table, "token", sources);
     let signature = signature(cx, table, sources);
-    let status = table.integer(cx, "status", 200..=299).map_or(STATUS, |at| at.value);
+    let status = status(cx, table);
     Some(Hook {
         path: path?,
         exchange: exchange?,
@@ -82,6 +84,15 @@ fn hook(cx: &mut Context<'_>, name: &str, table: &Table<'_>, exchanges: &Exchang
         signature,
         status,
     })
+}
+
+fn status(cx: &mut Context<'_>, table: &Table<'_>) -> u16 {
+    let Some(given) = table.integer(cx, "status", 0..=999) else { return STATUS };
+    if !STATUSES.contains(&given.value) {
+        let message = format!("`status` is {}, which no hook answers", given.value);
+        cx.error(Code::BadHook, &given.place, message).help("write 200, 201, 202, or 204 for an answer without a body");
+    }
+    given.value
 }
 
 /// Absent is fine; there and of no use was reported.

@@ -25,7 +25,7 @@ pub struct Hook {
     pub token: Option<Token>,
     /// Who may send, by a signature of the body.
     pub signature: Option<Signature>,
-    /// Status of the answer to a published event, 200 to 299.
+    /// Status of the answer to a published event: 200, 201, 202 or 204.
     pub status: u16,
 }
 

@@ -145,6 +145,26 @@ async fn hooks_follow_a_reload(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_has_every_answer_that_a_hook_may_give() {
+    let bench = Bench::embedded();
+    let statuses = ["200", "201", "202", "204"];
+    let hooks = statuses.map(|status| format!("[hooks.h{status}]\nstatus = {status}\n")).concat();
+    let daemon = bench.start(&hooks).await;
+    let document: Value = serde_json::from_str(&daemon.get("/openapi.json").1).expect("JSON");
+    let described = document["paths"]["/hooks/{path}"]["post"]["responses"].as_object().expect("answers");
+    let good: Vec<&str> = described.keys().map(String::as_str).filter(|status| status.starts_with('2')).collect();
+    assert_eq!(good, statuses);
+    for status in statuses {
+        let (answered, body) = send(&daemon, &format!("/hooks/h{status}"), &[JSON], "{}");
+        assert_eq!(answered.to_string(), status);
+        assert_eq!(described[status]["content"].is_object(), body["id"].is_string(), "{status}: {body}");
+    }
+    let other = Bench::embedded().try_start("[hooks.h]\nstatus = 203\n").await.err().expect("refused");
+    assert!(other.stderr.contains("TL048") && other.stderr.contains("`status` is 203"), "{}", other.stderr);
+    assert!(daemon.terminate().await.success());
+}
+
 on_both_brokers! {
     what_comes_is_published,
     who_may_not_send_and_what_is_wrong,
