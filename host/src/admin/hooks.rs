@@ -30,7 +30,7 @@ pub struct Received {
     pub body: Bytes,
 }
 
-/// Take a webhook.
+/// Take a webhook
 ///
 /// The body becomes an event as `[hooks.NAME]` says, and the answer comes when the broker has confirmed it. Its status is
 /// the hook's `status`. A hook with a `token` wants it as `Authorization: Bearer` or `X-Hook-Token`, one with a
@@ -60,7 +60,7 @@ pub(super) async fn receive(State(shared): State<Shared>, uri: Uri, headers: Hea
     };
     let status = StatusCode::from_u16(hook.status).unwrap_or(StatusCode::ACCEPTED);
     match accept(&shared, hook, &headers, body).await {
-        Ok(_) if matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) => status.into_response(),
+        Ok(_) if status == StatusCode::NO_CONTENT => status.into_response(),
         Ok(accepted) => (status, Json(accepted)).into_response(),
         Err(problem) => problem.into_response(),
     }

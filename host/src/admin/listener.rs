@@ -1,6 +1,7 @@
-//! Connections: how many there may be at once, how long a client may take to say what it wants, and their end.
+//! Connections: how many there may be at once, how long a client may take to say what it wants and to take the answer,
+//! and their end.
 //!
-//! `axum::serve` bounds neither, so a few clients that send their headers byte by byte would hold the listener.
+//! `axum::serve` bounds none of it, so a few clients that send their headers byte by byte would hold the listener.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,16 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::patience::Patient;
+
 /// Connections at once; the next ones wait in the kernel's queue until one of them ends.
 const CONNECTIONS_MAX: usize = 512;
 /// From the first moment of a connection, or from its last answer, to the end of a request's headers.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// A client that takes nothing of its answer for so long has gone, or wants to hold us.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+/// What open connections get once the daemon stops: a client that takes nothing must not hold that either.
+const END_WITHIN: Duration = Duration::from_secs(5);
 /// Bounds the headers of a request, and what of an answer is buffered beside the kernel's own buffers.
 const BUFFER_MAX_BYTES: usize = 64 << 10;
 /// Pause after a failed `accept`, most likely for want of file descriptors.
@@ -63,13 +70,16 @@ async fn answer(stream: TcpStream, router: Router, stop: CancellationToken) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
         .max_buf_size(BUFFER_MAX_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Patient::new(stream, TAKEN_WITHIN)), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match tokio::time::timeout(END_WITHIN, connection).await {
+                Ok(ended) => ended,
+                Err(_elapsed) => return tracing::debug!("a client's connection is cut: the daemon stops"),
+            }
         }
     };
     if let Err(error) = ended {

@@ -12,6 +12,7 @@ mod health;
 mod hooks;
 mod listener;
 mod openapi;
+mod patience;
 mod problem;
 mod query;
 mod rollouts;

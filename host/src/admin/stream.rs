@@ -112,8 +112,8 @@ pub struct StreamEvent {
 ///
 /// Who comes back with the header `Last-Event-ID` (or `?last-event-id=`), on this daemon or another one at the same broker,
 /// goes on behind that event: in order, each event at least once, nothing lost within 10 minutes. `event: gap` tells when
-/// something was lost after all: away for longer, more than 50000 events waiting, or a last id more than 12 MiB of events
-/// old. The same exchange and patterns must be asked for. Every 15 s without an event a comment keeps the connection
+/// something was lost after all: away for longer, more than 50000 events waiting, or a last id more than 40 MiB or 65000
+/// events old. The same exchange and patterns must be asked for. Every 15 s without an event a comment keeps the connection
 /// alive; a client that takes nothing for 30 s is disconnected, and may come back. At most 64 streams are open at once.
 #[utoipa::path(
     get,

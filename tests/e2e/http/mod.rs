@@ -1,7 +1,9 @@
 //! The listener: streams, its own safety, and what it says of itself.
 
 mod documents;
+mod lag;
 mod listener;
+mod slow;
 pub mod sse;
 mod stream;
 mod taps;

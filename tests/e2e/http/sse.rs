@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use trunkline_support::{Daemon, eventually};
@@ -20,6 +21,9 @@ pub struct Sse {
 struct Received {
     status: u16,
     events: Vec<Sse>,
+    /// When something came last, and how long it was quiet before each comment.
+    last: Option<Instant>,
+    comments: Vec<Duration>,
     ended: bool,
     body: String,
 }
@@ -53,6 +57,11 @@ impl Client {
         self.events().iter().map(|event| event.data["id"].as_str().expect("an id").to_owned()).collect()
     }
 
+    /// How long it was quiet before each comment that came.
+    pub fn comments(&self) -> Vec<Duration> {
+        self.received.lock().expect("no panic").comments.clone()
+    }
+
     /// All of one kind.
     pub fn of(&self, kind: &str) -> Vec<Sse> {
         let received = self.received.lock().expect("no panic");
@@ -76,7 +85,20 @@ impl Client {
 
     pub async fn has(&self, count: usize) {
         eventually(&format!("{count} events of the stream"), || {
-            let found = (self.events().len() >= count).then_some(());
+            let received = self.received.lock().expect("no panic");
+            let came = received.events.iter().filter(|event| event.kind.is_empty()).count();
+            let found = (came >= count).then_some(());
+            async move { found }
+        })
+        .await;
+    }
+
+    /// Waits until the newest event of the stream is this one.
+    pub async fn has_come_to(&self, id: &str) {
+        eventually(&format!("event {id} of the stream"), || {
+            let received = self.received.lock().expect("no panic");
+            let newest = received.events.iter().rfind(|event| event.kind.is_empty());
+            let found = newest.is_some_and(|event| event.data["id"] == id).then_some(());
             async move { found }
         })
         .await;
@@ -173,11 +195,13 @@ fn note(block: &str, kept: &Mutex<Received>) {
             Some(_) | None => {}
         }
     }
+    let mut received = kept.lock().expect("no panic");
+    let quiet = received.last.replace(Instant::now()).map(|last| last.elapsed()).unwrap_or_default();
     if data.is_empty() {
-        // A comment that keeps the connection alive.
+        assert_eq!(block, ": keep-alive\n\n");
+        received.comments.push(quiet);
         return;
     }
-    let mut received = kept.lock().expect("no panic");
     event.data = serde_json::from_str(&data.join("\n")).expect("JSON");
     received.events.push(event);
 }

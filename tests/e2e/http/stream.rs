@@ -15,7 +15,7 @@ $P-direct = { type = "direct" }
 bind = "#"
 "##;
 
-const PATH: &str = "/api/v1/events/stream";
+pub const PATH: &str = "/api/v1/events/stream";
 
 fn publish(daemon: &Daemon, kind: &str, id: &str) {
     publish_data(daemon, kind, id, "{\"n\": 1,\n\"t\": \"é\"}");

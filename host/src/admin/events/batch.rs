@@ -50,7 +50,7 @@ pub(in crate::admin) struct BatchResult {
     problem: Option<Problem>,
 }
 
-/// Publish many events.
+/// Publish many events
 ///
 /// They are published side by side, and the answer comes when each is confirmed or refused. An `Idempotency-Key` gives
 /// those without an `id` theirs: the key, a point, and the event's place from 0.

@@ -73,7 +73,7 @@ pub struct Accepted {
     pub repeated: bool,
 }
 
-/// Publish an event.
+/// Publish an event
 ///
 /// Answered when the broker has confirmed it. With an `id` or an `Idempotency-Key` the request can be repeated: within
 /// `[http] dedupe` (24 hours) the event is published once.

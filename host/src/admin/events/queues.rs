@@ -99,7 +99,7 @@ pub(in crate::admin) struct StatsView {
     dead_letters_by_queue: BTreeMap<String, u64>,
 }
 
-/// Show the queues.
+/// Show the queues
 ///
 /// Depth, consumers, rates and dead letters of every queue of routes.toml, by the broker itself.
 #[utoipa::path(
@@ -120,7 +120,7 @@ pub(in crate::admin) async fn show_queues(State(shared): State<Shared>) -> Respo
     }
 }
 
-/// Show the queues in sum.
+/// Show the queues in sum
 ///
 /// What `GET /api/v1/events/queues` tells, added up.
 #[utoipa::path(

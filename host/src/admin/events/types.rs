@@ -30,7 +30,7 @@ pub(in crate::admin) struct TypesView {
     types: Vec<EventTypeView>,
 }
 
-/// Show the types of events.
+/// Show the types of events
 ///
 /// Those of `[event-types]` in routes.toml, as they are now.
 #[utoipa::path(

@@ -5,6 +5,7 @@
 //! everything between us and the client has room for less (`pump`), and comes again when the client does.
 
 mod event;
+mod frames;
 mod pump;
 mod window;
 
@@ -24,6 +25,7 @@ use crate::admin::{Items, Problem, StreamRequest};
 use crate::broker::{Broker, Error, Tap};
 use crate::config::{Codec, Config, ExchangeKind};
 use crate::event::{ExchangeName, QueueName, RoutingKey};
+use frames::{Frame, Frames};
 use pump::{Pump, Seen, Source};
 
 /// Streams at once.
@@ -37,6 +39,8 @@ const WAITING_MAX: u32 = 50_000;
 const PATTERNS_MAX: usize = 32;
 /// Frames between the broker and the connection; all else waits in the broker.
 const FRAMES_MAX: usize = 16;
+/// What they may take, or one of them.
+const FRAMES_BYTES: usize = 256 << 10;
 /// What an older connection of the same stream gets to end.
 const HANDOVER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -99,7 +103,7 @@ impl Streams {
         // For one that is there this changes nothing, unless its other queue was lost.
         broker.open_tap(&tap).await.map_err(problem)?;
         let codec = config.topology.exchanges.get(&tap.exchange).map_or(Codec::Raw, |exchange| exchange.codec);
-        let (frames, items) = mpsc::channel(FRAMES_MAX);
+        let (frames, items) = Frames::new(FRAMES_MAX, FRAMES_BYTES);
         let open = Open { number: Uuid::now_v7(), leave: self.stop.child_token(), left: CancellationToken::new() };
         let source = Source { broker: broker.clone(), tap, codec, token: token.clone() };
         let work = Pump::begin(source, frames, open.leave.clone()).run(seen, resumed);
@@ -115,7 +119,8 @@ impl Streams {
         while pumps.try_join_next().is_some() {}
         pumps.spawn(task);
         drop(pumps);
-        Ok(futures_util::stream::unfold(items, async |mut items| items.recv().await.map(|item| (item, items))).boxed())
+        let next = async |mut items: mpsc::Receiver<Frame>| items.recv().await.map(|Frame { item, .. }| (item, items));
+        Ok(futures_util::stream::unfold(items, next).boxed())
     }
 
     /// Ends every stream and takes no new ones: their clients go to another daemon.

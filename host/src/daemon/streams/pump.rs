@@ -7,31 +7,34 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::event;
-use super::window::{Marked, Step, Window, empty};
+use super::frames::{Frames, Handed};
+use super::window::{BEGIN, BEGIN_MARK, Marked, Step, Window, empty, is_begin};
 use crate::admin::{StreamGap, StreamItem, StreamReady};
 use crate::broker::{Broker, Delivery, Next, Publication, Receipt, Settlement, Subscription, Tap};
 use crate::config::Codec;
 use crate::event::Properties;
 use crate::telemetry;
 
-/// Deliveries that may be unacknowledged; widened when they are too few for the lag of small events.
-const PREFETCH_MIN: u16 = 256;
-/// Enough for events of the least size.
-const PREFETCH_MAX: u16 = u16::MAX;
-/// The prefetch is widened when no more than so many are left of it.
-const PREFETCH_LEFT: usize = 32;
+/// RabbitMQ hands out so many deliveries ahead, at the least; all of them are in our memory.
+const AHEAD_MIN: u16 = 32;
+const AHEAD_MAX: u16 = 1024;
+/// What they may take, by the mean of what was sent lately.
+const AHEAD_BYTES: usize = 8 << 20;
+/// It is asked for more when no more than so many are left.
+const AHEAD_LEFT: usize = 16;
 /// A comment goes out after so long without an event.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A client that takes nothing for so long is let go.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// How often is looked for what has been unacknowledged for long enough; RabbitMQ closes a channel after 30 minutes.
 const LOOK: Duration = Duration::from_secs(5);
+/// What the broker gets to confirm the mark of a stream's begin.
+const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 /// Pause before a lost subscription is made again.
 const AGAIN: Duration = Duration::from_millis(300);
 /// Between two reports of what did not fit.
@@ -75,20 +78,24 @@ pub(super) struct Pump {
     tap: Tap,
     codec: Codec,
     token: String,
-    frames: mpsc::Sender<StreamItem>,
+    frames: Frames,
     /// Cancelled when the client is elsewhere, or the daemon stops.
     told: CancellationToken,
     last_frame: Instant,
     window: Window,
     prefetch: u16,
+    /// Deliveries since the prefetch was set.
+    taken: usize,
     /// Our own sign in the queue, and whether we have come to it: who came later stands behind it.
     sign: Option<(String, bool)>,
     last_gap: Option<Instant>,
 }
 
 impl Pump {
-    pub(super) fn begin(source: Source, frames: mpsc::Sender<StreamItem>, told: CancellationToken) -> Self {
+    pub(super) fn begin(source: Source, frames: Frames, told: CancellationToken) -> Self {
         let Source { broker, tap, codec, token } = source;
+        // The embedded broker hands nothing out before it is asked.
+        let prefetch = if broker.is_atomic() { u16::MAX } else { AHEAD_MIN };
         Self {
             window: Window::new(&tap),
             broker,
@@ -98,7 +105,8 @@ impl Pump {
             frames,
             told,
             last_frame: Instant::now(),
-            prefetch: PREFETCH_MIN,
+            prefetch,
+            taken: 0,
             sign: None,
             last_gap: None,
         }
@@ -116,6 +124,16 @@ impl Pump {
     }
 
     async fn work(&mut self, seen: Seen, resumed: bool) -> End {
+        if !resumed {
+            // Without it a client that comes back without an event is told of a gap, which it may not be.
+            let begun = self.leave_sign(BEGIN, Uuid::now_v7().to_string());
+            tokio::select! {
+                () = self.told.cancelled() => return End::Told,
+                begun = tokio::time::timeout(BEGIN_WITHIN, begun) => if !matches!(begun, Ok(Ok(()))) {
+                    tracing::debug!(stream = self.token, "a stream's queue has no mark of its begin");
+                }
+            }
+        }
         let ready = StreamReady {
             stream: self.token.clone(),
             resumed,
@@ -125,7 +143,7 @@ impl Pump {
         };
         let id = match (&seen, resumed) {
             (Seen::UpTo(mark), true) => format!("{}.{mark}", self.token),
-            (Seen::UpTo(_) | Seen::Everything | Seen::Nothing, _) => format!("{}.0", self.token),
+            (Seen::UpTo(_) | Seen::Everything | Seen::Nothing, _) => format!("{}.{BEGIN_MARK}", self.token),
         };
         if let Err(end) = self.send(StreamItem::Ready(id, ready)).await {
             return end;
@@ -136,8 +154,10 @@ impl Pump {
                 return end;
             }
         }
-        if let (Seen::UpTo(mark), true) = (seen, resumed) {
-            self.window.seen(mark);
+        match seen {
+            Seen::UpTo(mark) if resumed => self.window.seen(mark),
+            Seen::Nothing if resumed => self.window.seen(BEGIN_MARK.to_owned()),
+            Seen::UpTo(_) | Seen::Nothing | Seen::Everything => {}
         }
         if resumed && let Err(why) = self.announce().await {
             return End::Broker(why);
@@ -173,13 +193,17 @@ impl Pump {
             return Ok(());
         }
         let sign = Uuid::now_v7().to_string();
-        let properties =
-            Properties { message_id: Some(sign.clone()), kind: Some(TAKEOVER.to_owned()), ..Properties::default() };
-        let sign_of_us = Publication::now(empty(&self.tap, properties), false);
-        let published = self.broker.publish(vec![sign_of_us]).await;
-        let _receipt = published.map_err(|error| error.to_string())?;
+        self.leave_sign(TAKEOVER, sign.clone()).await?;
         self.sign = Some((sign, false));
         Ok(())
+    }
+
+    /// Puts a message of ours into the queue.
+    async fn leave_sign(&self, kind: &str, id: String) -> Result<(), String> {
+        let properties = Properties { message_id: Some(id), kind: Some(kind.to_owned()), ..Properties::default() };
+        let sign = Publication::now(empty(&self.tap, properties), false);
+        let published = self.broker.publish(vec![sign]).await;
+        published.map(drop).map_err(|error| error.to_string())
     }
 
     /// Reads the queue until the subscription is lost.
@@ -202,13 +226,14 @@ impl Pump {
     }
 
     /// The queue, when the broker has noticed that the connection before has gone.
-    async fn alone(&self) -> Result<Subscription, String> {
+    async fn alone(&mut self) -> Result<Subscription, String> {
         match self.broker.tap_consumers(&self.tap).await {
             Ok(Some(0)) => {}
             Ok(Some(_)) => return Err("another connection still reads this stream".to_owned()),
             Ok(None) => return Err("the queue is gone".to_owned()),
             Err(error) => return Err(error.to_string()),
         }
+        self.taken = 0;
         let subscribed = self.broker.subscribe(&self.tap.queue, self.prefetch, &self.token).await;
         subscribed.map_err(|error| error.to_string())
     }
@@ -236,8 +261,9 @@ impl Pump {
             match happened {
                 Happened::Came(Next::Ended(why)) | Happened::Lost(Next::Ended(why)) => return Ok(why),
                 Happened::Came(Next::Delivery(delivery)) => {
+                    self.taken += 1;
                     self.take(delivery).await?;
-                    self.widen(queue).await;
+                    self.ask_for_more(queue).await;
                 }
                 Happened::Lost(Next::Delivery(delivery)) => {
                     self.last_gap = Some(Instant::now());
@@ -257,7 +283,12 @@ impl Pump {
             return self.take_sign(delivery);
         }
         match self.window.take(delivery) {
-            Step::Show(marked) => self.show(marked).await,
+            Step::Show(all) => {
+                for marked in all {
+                    self.show(marked).await?;
+                }
+                Ok(())
+            }
             Step::Kept => Ok(()),
             Step::GiveUp => self.give_up_seeking().await,
         }
@@ -288,9 +319,11 @@ impl Pump {
     }
 
     async fn show(&mut self, (delivery, mark): Marked) -> Result<(), End> {
-        if let Some(event) = event::event(self.codec, &delivery.message) {
+        if !is_begin(&delivery.message)
+            && let Some(event) = event::event(self.codec, &delivery.message)
+        {
             let id = format!("{}.{mark}", self.token);
-            self.send(StreamItem::Event(id, Box::new(event))).await?;
+            self.hand_over(StreamItem::Event(id, Box::new(event)), delivery.message.body.len()).await?;
             telemetry::stream_sent();
         }
         self.window.sent(delivery, mark);
@@ -298,26 +331,35 @@ impl Pump {
         Ok(())
     }
 
-    /// Makes room for more unacknowledged events while they do not make up the lag.
-    async fn widen(&mut self, queue: &mut Subscription) {
-        if self.window.held() + PREFETCH_LEFT >= usize::from(self.prefetch) && self.prefetch < PREFETCH_MAX {
-            let wider = self.prefetch.saturating_mul(2);
-            if queue.resize(wider).await.is_ok() {
-                self.prefetch = wider;
-            }
+    /// What is sent stays unacknowledged, and so uses up the prefetch: before it is, more is asked for, but never more at a
+    /// time than may be in our memory when the client stops taking anything.
+    async fn ask_for_more(&mut self, queue: &mut Subscription) {
+        // The prefetch counts what came since it was set, and the oldest are acknowledged first.
+        let open = self.taken.min(self.window.held());
+        if self.broker.is_atomic() || open + AHEAD_LEFT < usize::from(self.prefetch) {
+            return;
+        }
+        let fit = u16::try_from(AHEAD_BYTES / self.window.mean_bytes().max(1)).unwrap_or(u16::MAX);
+        let ahead = fit.clamp(AHEAD_MIN, AHEAD_MAX);
+        if queue.resize(ahead).await.is_ok() {
+            (self.prefetch, self.taken) = (ahead, 0);
         }
     }
 
     async fn send(&mut self, item: StreamItem) -> Result<(), End> {
-        let sent = tokio::select! {
+        self.hand_over(item, 0).await
+    }
+
+    async fn hand_over(&mut self, item: StreamItem, bytes: usize) -> Result<(), End> {
+        let handed = tokio::select! {
             () = self.told.cancelled() => return Err(End::Told),
-            sent = self.frames.send_timeout(item, STALLED_AFTER) => sent,
+            handed = self.frames.send(item, bytes, STALLED_AFTER) => handed,
         };
         self.last_frame = Instant::now();
-        match sent {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(End::Client("the client takes nothing")),
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(End::Client("the client has gone")),
+        match handed {
+            Handed::Over => Ok(()),
+            Handed::Stalled => Err(End::Client("the client takes nothing")),
+            Handed::Closed => Err(End::Client("the client has gone")),
         }
     }
 }

@@ -10,14 +10,22 @@ use super::event;
 use crate::broker::{Delivery, Receipt, Settlement, Tap};
 use crate::event::{ExchangeName, Message, Properties};
 
-/// Linux lets a socket grow to 4 MiB for what is sent and 6 MiB for what is received.
-const LAG_BYTES: usize = 12 << 20;
+/// Linux lets a socket grow to 4 MiB for what is sent and 32 MiB (since 6.16) for what is received.
+const LAG_BYTES: usize = 40 << 20;
+/// However large they are: the one that the client saw last, one on the way, two in the connection, one in the channel to it.
+const KEPT_MIN: usize = 5;
 /// What every event takes at least beside its data.
 const FRAME_BYTES: usize = 160;
 /// Events that may be sent and unacknowledged, however small they are: a little less than a prefetch can be.
 const SENT_MAX: usize = u16::MAX as usize - 64;
 /// Nothing more comes again when nothing came for so long.
 pub(super) const CAME_AGAIN_WITHIN: Duration = Duration::from_secs(2);
+
+/// The type of the message that is put into a stream's queue when it is made. It is sent to nobody, and stands for "nothing
+/// seen yet": who comes back without having seen an event has lost some when it is gone.
+pub(super) const BEGIN: &str = "trunkline.stream.begin";
+/// The mark of that message; those of events are longer.
+pub(super) const BEGIN_MARK: &str = "0";
 
 /// A delivery with what tells it from others.
 pub(super) type Marked = (Delivery, String);
@@ -38,8 +46,8 @@ struct Seek {
 
 /// What becomes of a delivery.
 pub(super) enum Step {
-    /// It is for the client.
-    Show(Marked),
+    /// These are for the client.
+    Show(Vec<Marked>),
     /// It was sent before, or may have been: it is kept here.
     Kept,
     /// What was sought does not come: all that is kept is for the client.
@@ -48,7 +56,7 @@ pub(super) enum Step {
 
 /// The unacknowledged part of a stream.
 pub(super) struct Window {
-    /// In order; the last is always kept, since that is where the client may come back.
+    /// In order; the last ones are always kept, since that is where the client may come back.
     sent: VecDeque<Sent>,
     sent_bytes: usize,
     seek: Option<Seek>,
@@ -87,18 +95,29 @@ impl Window {
         self.sent.len() + self.passed.len()
     }
 
+    /// What an event took lately.
+    pub(super) fn mean_bytes(&self) -> usize {
+        (self.sent_bytes + self.passed_bytes) / self.held().max(1)
+    }
+
     /// Until when what is sought may still come, once something came.
     pub(super) fn sought_until(&self) -> Option<Instant> {
         (!self.passed.is_empty()).then(|| self.passed_at + CAME_AGAIN_WITHIN)
     }
 
     pub(super) fn take(&mut self, delivery: Delivery) -> Step {
-        let mark = event::mark(&delivery.message);
+        let mark = if is_begin(&delivery.message) { BEGIN_MARK.to_owned() } else { event::mark(&delivery.message) };
         let Some(seek) = &self.seek else {
-            return Step::Show((delivery, mark));
+            return Step::Show(vec![(delivery, mark)]);
         };
         if mark == seek.mark {
             let is_seen = seek.is_seen;
+            if is_seen && mark == BEGIN_MARK {
+                // An event may have come between the binding and the mark.
+                let mut all = self.give_up();
+                all.push((delivery, mark));
+                return Step::Show(all);
+            }
             for (passed, mark) in self.give_up() {
                 if is_seen { passed.settle(Settlement::Ack(Receipt::of_nothing())) } else { self.sent(passed, mark) }
             }
@@ -132,7 +151,7 @@ impl Window {
 
     /// Acknowledges what has certainly been seen, or was sent so long ago that it would be gone for an absent client too.
     pub(super) fn release(&mut self) {
-        while self.sent.len() > 1
+        while self.sent.len() > KEPT_MIN
             && let Some(first) = self.sent.front()
             && (self.sent_bytes - first.bytes > LAG_BYTES
                 || first.at.elapsed() >= self.expires
@@ -154,6 +173,11 @@ impl Window {
         self.passed.clear();
         self.passed_bytes = 0;
     }
+}
+
+/// Whether it is ours: no exchange of routes.toml is the default one, which reaches a stream's queue only by its name.
+pub(super) fn is_begin(message: &Message) -> bool {
+    message.exchange.is_default() && message.properties.kind.as_deref() == Some(BEGIN)
 }
 
 /// A message to the stream's queue that says nothing by its body.
