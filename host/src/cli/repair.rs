@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use trunkline::broker::embedded;
+use trunkline::daemon;
 
 use super::{Paths, exit};
 
@@ -15,7 +15,7 @@ pub(crate) struct Repair {
 
 /// 0 when nothing is missing, 1 when something is, 65 when nothing can be read or a daemon runs.
 pub(crate) fn run(state_dir: &Path) -> u8 {
-    let repaired = match embedded::repair(&embedded::directory(state_dir)) {
+    let repaired = match daemon::repair(state_dir) {
         Ok(repaired) => repaired,
         Err(error) => {
             eprintln!("error: {error}");

@@ -229,8 +229,8 @@ fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) 
     let native_delay = matches!(broker.broker, Broker::Embedded);
     let routes = derive::routes(cx, &exchanges, &mut derived, raw, native_delay);
     cycles::warn(cx, &routes, &derived.bindings, &exchanges.by_name, &places);
-    check_grants::check_emit(cx, &routes, &plugins, &places);
     check_grants::check_shadows(cx, &routes, &plugins, &places);
+    check_grants::check_emit(cx, &routes, &plugins, &places);
     lock::apply(&lock::locked(&sources.file, top.boolean(cx, "locked")), &mut plugins);
     let topology = Topology {
         mode: broker.mode,

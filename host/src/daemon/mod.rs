@@ -27,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::admin;
 pub use crate::broker::amqp::is_fit_to_log;
+pub use crate::broker::embedded::{Repaired, repair};
 pub use lock::lock_plugins;
 pub use threads::room_for_threads;
 

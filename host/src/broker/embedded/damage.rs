@@ -188,12 +188,16 @@ pub struct Repaired {
     pub left_out: Vec<String>,
 }
 
-/// Makes a new store of what is whole in the one of a state directory, which no daemon may have open. The damaged file stays
-/// beside it.
+/// Makes a new store of what is whole in the one of a daemon's state directory, which no daemon may have open. The
+/// damaged file stays beside it.
 ///
 /// # Errors
 /// [`Error::Unusable`]: a daemon runs, or nothing of the store can be read.
-pub fn repair(dir: &Path) -> Result<Repaired, Error> {
+pub fn repair(state_dir: &Path) -> Result<Repaired, Error> {
+    repair_in(&super::directory(state_dir))
+}
+
+fn repair_in(dir: &Path) -> Result<Repaired, Error> {
     let _lock = Lock::take(dir)?;
     let file = dir.join(FILE);
     let unusable = |problem: &dyn std::fmt::Display| Error::Unusable(format!("{}: {problem}", file.display()));

@@ -42,7 +42,7 @@ use shared::{Command, Shared, Work};
 
 /// Where the store of a daemon is.
 #[must_use]
-pub fn directory(state_dir: &Path) -> PathBuf {
+pub(super) fn directory(state_dir: &Path) -> PathBuf {
     state_dir.join("broker")
 }
 

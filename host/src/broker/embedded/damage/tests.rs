@@ -92,7 +92,7 @@ fn no_flipped_bit_goes_unnoticed_and_repair_keeps_what_is_whole() {
         if refused % 10 > 0 {
             continue;
         }
-        match repair(dir.path()) {
+        match repair_in(dir.path()) {
             Err(_) => hopeless += 1,
             Ok(repaired) => {
                 let damaged = repaired.damaged.clone().expect("it was damaged");
@@ -135,8 +135,8 @@ fn a_file_that_is_cut_short_is_refused() {
 #[test]
 fn a_whole_store_needs_no_repair() {
     let dir = tempfile::tempdir().expect("a directory");
-    assert!(repair(dir.path()).is_err(), "there is none");
+    assert!(repair_in(dir.path()).is_err(), "there is none");
     let content = make(&dir.path().join(FILE));
-    assert_eq!(repair(dir.path()).expect("looked at"), Repaired::default());
+    assert_eq!(repair_in(dir.path()).expect("looked at"), Repaired::default());
     assert_eq!(read(&open(&dir.path().join(FILE)).expect("whole")), Ok(content));
 }
