@@ -81,6 +81,30 @@ pub(crate) fn median(mut all: Vec<Duration>) -> Duration {
     all[all.len() / 2]
 }
 
+/// Time of all processors, in ticks since the machine was started.
+pub(crate) struct Processors {
+    all: u64,
+    /// What its host gave to other machines (proc(5), "steal").
+    taken: u64,
+}
+
+impl Processors {
+    pub(crate) fn now() -> Self {
+        const STEAL: usize = 7;
+        let text = std::fs::read_to_string("/proc/stat").expect("Linux");
+        let line = text.lines().next().unwrap_or_default();
+        let ticks: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).take(STEAL + 1).collect();
+        Self { all: ticks.iter().sum(), taken: ticks.get(STEAL).copied().unwrap_or_default() }
+    }
+
+    /// The share that was taken since.
+    #[expect(clippy::cast_precision_loss, reason = "a share of some thousands")]
+    pub(crate) fn taken_since(&self) -> f64 {
+        let now = Self::now();
+        (now.taken - self.taken) as f64 / (now.all - self.all).max(1) as f64
+    }
+}
+
 /// Two that measure at the same time would measure each other: held by whoever does.
 pub(crate) async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
     static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
