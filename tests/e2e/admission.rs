@@ -131,8 +131,9 @@ async fn a_flood_of_one_tenant_delays_no_other(bench: Bench) {
     let times = times(&daemon);
     let mut loud: Vec<_> = times.iter().filter(|(id, _)| id.starts_with("loud-")).map(|(_, at)| *at).collect();
     loud.sort();
-    let busiest = loud.windows(41).filter(|all| all[40].duration_since(all[0]).as_millis() < 1000).count();
-    assert_eq!(busiest, 0, "twice the rate within a second is never reached");
+    // A second's worth at once, and the rate; two seconds, because the log tells when they end and not when they began.
+    let busiest = loud.windows(61).filter(|all| all[60].duration_since(all[0]).as_millis() < 2000).count();
+    assert_eq!(busiest, 0, "what the rate allows within two seconds is never passed");
     assert!(daemon.metric(&settled(&bench, "shared", "dead_letter")) < 0.5);
     assert!(daemon.terminate().await.success());
 }
