@@ -14,6 +14,9 @@ use trunkline::{admin, config, daemon, scaffold, telemetry};
 
 use cli::{Cli, Command, LogFormat, Paths, exit};
 
+/// How long tasks get to end once everything is drained; only what blocks a thread needs any of it.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -63,8 +66,13 @@ fn run(arguments: &cli::Run) -> u8 {
     let start =
         daemon::Start { sources: arguments.paths.sources(), config: loaded.config, exposition, grace: arguments.grace };
     let ended = runtime.block_on(daemon::run(start));
-    // What still runs is of no use: a hard stop does not wait for a compiler or a guest.
-    runtime.shutdown_background();
+    if matches!(ended, Ok(daemon::End::Drained)) {
+        // The last of those who share the store goes with its task, and closes the file.
+        runtime.shutdown_timeout(TASKS_END_WITHIN);
+    } else {
+        // What still runs is of no use: a hard stop does not wait for a compiler or a guest.
+        runtime.shutdown_background();
+    }
     match ended {
         Ok(daemon::End::Drained) => exit::OK,
         Ok(daemon::End::Overdue | daemon::End::Hard) => exit::FAILED,
