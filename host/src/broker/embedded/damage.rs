@@ -1,8 +1,8 @@
 //! What a disk may have done to the store: looked for before the store is opened, and taken out by [`repair`].
 //!
-//! redb looks at its checksums only when it is asked to, and then mends what it finds by going back to an older state. So
-//! the store is looked at through a layer that keeps every write in memory: one that is not whole is refused, and the file stays
-//! as it is until somebody decides.
+//! redb looks at its checksums only when it is asked to, and then mends what it finds by going back to an older state.
+//! So the store is looked at through a layer that keeps every write in memory: one that is not whole is refused, and
+//! the file stays as it is until somebody decides.
 
 mod salvage;
 
@@ -132,14 +132,20 @@ impl StorageBackend for Layer {
     }
 }
 
-/// Opens a store without touching its file. A damaged one may make redb panic.
+/// Work on a database that may be damaged, which can make redb panic.
+fn guarded<T, E: std::fmt::Display>(work: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_panic) => Err("its pages contradict each other".to_owned()),
+    }
+}
+
+/// Opens a store without touching its file.
 fn look_at(file: &Path) -> Result<Database, String> {
     let layer = Layer::over(file).map_err(|error| error.to_string())?;
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    let open = AssertUnwindSafe(|| builder.create_with_backend(layer));
-    let opened = catch_unwind(open).map_err(|_panic| "its pages contradict each other".to_owned())?;
-    opened.map_err(|error| error.to_string())
+    guarded(|| builder.create_with_backend(layer))
 }
 
 /// Looks at every page of a store that is not open; its file stays as it is.
@@ -155,11 +161,9 @@ fn check(file: &Path) -> Result<(), String> {
         Err(error) => return Err(error.to_string()),
     }
     let mut database = look_at(file)?;
-    match catch_unwind(AssertUnwindSafe(|| database.check_integrity())) {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err("pages do not have their checksums".to_owned()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_panic) => Err("its pages contradict each other".to_owned()),
+    match guarded(|| database.check_integrity())? {
+        true => Ok(()),
+        false => Err("pages do not have their checksums".to_owned()),
     }
 }
 
@@ -212,7 +216,10 @@ fn repair_in(dir: &Path) -> Result<Repaired, Error> {
     let Salvage { kept, left_out } = store.salvage(&database).map_err(|error| unusable(&error))?;
     drop(store);
     // A damaged database may panic once more when it is closed; the file is untouched either way.
-    let _closed = catch_unwind(AssertUnwindSafe(|| drop(database)));
+    let _closed = guarded(|| {
+        drop(database);
+        Ok::<_, Error>(())
+    });
     let renamed = std::fs::rename(&file, &damaged).and_then(|()| std::fs::rename(&new, &file));
     renamed.and_then(|()| File::open(dir)?.sync_all()).map_err(|error| unusable(&error))?;
     Ok(Repaired { damaged: Some(damaged), problem, kept, left_out })

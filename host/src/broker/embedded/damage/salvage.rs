@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{Database, Key, ReadOnlyTable, ReadableDatabase, TableDefinition, Value};
 
+use super::guarded;
 use crate::broker::embedded::delayed::Delayed;
 use crate::broker::embedded::store::{Batch, DELAYED, MESSAGES, META, QUEUES, Record, Store, TAPS, unseal};
 use crate::broker::marks;
@@ -166,31 +166,21 @@ impl Salvage {
     }
 
     fn copy_marks(&mut self, store: &Store, database: &Database) -> Result<(), String> {
-        let mut copied = Ok(());
-        let read = catch_unwind(AssertUnwindSafe(|| {
-            let read = database.begin_read().map_err(|error| error.to_string())?;
-            let all = marks::all(&read).map_err(|error| error.to_string())?;
-            copied = marks::restore(store.database(), &all).map_err(|error| error.to_string());
-            Ok::<_, String>(())
-        }));
-        match read {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.left_out.push(format!("dedupe windows: {error}")),
-            Err(_panic) => self.left_out.push("dedupe windows: their pages contradict each other".to_owned()),
+        match guarded(|| marks::all(&database.begin_read()?)) {
+            Ok(all) => marks::restore(store.database(), &all).map_err(|error| error.to_string()),
+            Err(error) => {
+                self.left_out.push(format!("dedupe windows: {error}"));
+                Ok(())
+            }
         }
-        copied
     }
 }
 
-/// Reads a table of a database that may make redb panic.
+/// Reads a table of a damaged database.
 fn read<K: Key + 'static, V: Value + 'static, T>(
     database: &Database,
     table: TableDefinition<'_, K, V>,
     work: impl FnOnce(ReadOnlyTable<K, V>) -> Result<T, redb::Error>,
 ) -> Result<T, String> {
-    let work = AssertUnwindSafe(|| work(database.begin_read()?.open_table(table)?));
-    match catch_unwind(work) {
-        Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_panic) => Err("its pages contradict each other".to_owned()),
-    }
+    guarded(|| work(database.begin_read()?.open_table(table)?))
 }
