@@ -2,7 +2,8 @@
 //!
 //! Promises: [`Archive::keep`] answers when the event is where it stays (synced, or stored by the other side), and not
 //! before. A store that fails is tried again for as long as the route runs, since an event that is given up is not
-//! archived; a route that ends lets go of what waits for that, and the broker has it again. What was written before a crash and never answered is there twice, under the same id. Knows no broker.
+//! archived; a route that ends lets go of what waits for that, and the broker has it again. What was written before a
+//! crash and never answered is there twice, under the same id. Knows no broker.
 
 mod entry;
 mod folder;

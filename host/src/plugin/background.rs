@@ -1,5 +1,5 @@
-//! Where guests run that compute: on threads of low priority, on all processors but one, so that whoever only looks at an event and answers does
-//! not wait for them.
+//! Where guests run that compute: on threads of low priority, on all processors but one, so that whoever only looks at
+//! an event and answers does not wait for them.
 //!
 //! A call begins on the thread that asks for it. A guest gives its thread back at every tick; one that has computed for
 //! longer than [`QUICK_MAX`] goes on in the background, and the next calls of its plugin begin there, until one of them
