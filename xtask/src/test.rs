@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use xtask::rabbitmq::{self, Node};
 use xtask::{root, wasm};
 
-/// Tests that measure latencies: they run one by one, after all the others.
-const ALONE: [&str; 2] = ["limits::neighbours", "faults::isolation"];
+/// Tests that measure latencies or rates: they run one by one, after all the others.
+const ALONE: [&str; 3] = ["limits::neighbours", "faults::isolation", "reload::swaps"];
 
 /// With arguments, `cargo test` of the workspace with them; without, everything.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
@@ -22,11 +22,13 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         Ok(cargo.env("TRUNKLINE_TEST_RABBITMQ_URL", &url).env_remove("RABBITMQ_URL").status()?.success())
     };
     let passed = if arguments.is_empty() {
-        let [first, second] = ALONE;
+        let skipped = ALONE.iter().flat_map(|name| ["--skip", name]);
         // Of all targets both times: another choice has other features, and builds half the world anew.
         // Both run, whatever the first says: who reads the log wants every failure.
-        let most = cargo(&["--workspace", "--no-fail-fast", "--", "--skip", first, "--skip", second])?;
-        cargo(&["--workspace", "--no-fail-fast", "--", "--test-threads=1", first, second])? && most
+        let most = ["--workspace", "--no-fail-fast", "--"].into_iter().chain(skipped).collect::<Vec<_>>();
+        let alone = [&["--workspace", "--no-fail-fast", "--", "--test-threads=1"], ALONE.as_slice()].concat();
+        let passed = cargo(&most)?;
+        cargo(&alone)? && passed
     } else {
         cargo(&[&["--workspace"], arguments].concat())?
     };
