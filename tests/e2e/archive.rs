@@ -143,10 +143,43 @@ async fn a_reload_with_another_folder_mends_a_route_at_once(bench: Bench) {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
+/// Neither the end of the daemon nor its next life with another place waits for an answer that never comes.
+async fn an_object_store_that_never_answers_holds_the_route_and_no_end(bench: Bench) {
+    // The kernel takes the connections, and nobody reads from them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    silent.set_nonblocking(true).expect("it can be told");
+    std::fs::write(bench.path("key"), "k\n").expect("a file");
+    let place = format!(
+        "{{ url = \"s3://history/trunkline\", endpoint = \"http://{}\", region = \"us-east-1\", wait = \"200ms\", \
+         access-key = {{ file = \"key\" }}, secret-key = {{ file = \"key\" }} }}",
+        silent.local_addr().expect("bound")
+    );
+    let daemon = bench.start(&ROUTES.replace("{ dir = \"archive\", max-file = \"64KiB\" }", &place)).await;
+    post(&daemon, 0..20);
+    metric(&daemon, &settled(&bench, "echo", "ack"), |count| count >= 20.0).await;
+    let (connection, _) = eventually("that it is asked", || {
+        let taken = silent.accept().ok();
+        async move { taken }
+    })
+    .await;
+    assert!(daemon.metric(&settled(&bench, "history", "ack")) < 0.5);
+    let began = Instant::now();
+    assert_eq!(daemon.terminate().await.code(), Some(0), "nothing is overdue");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    drop(connection);
+
+    let daemon = bench.start(ROUTES).await;
+    metric(&daemon, &settled(&bench, "history", "ack"), |count| count >= 40.0).await;
+    let (code, done) = replay(&bench, &daemon, &["--dry-run"]);
+    assert_eq!((code, &done["published"]), (Some(0), &json!(40)), "{done}");
+    assert!(daemon.terminate().await.success());
+}
+
 on_both_brokers! {
     what_is_confirmed_is_kept_and_published_again,
     a_folder_that_is_in_the_way_holds_the_route,
     a_reload_with_another_folder_mends_a_route_at_once,
+    an_object_store_that_never_answers_holds_the_route_and_no_end,
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {

@@ -24,6 +24,8 @@ const BATCH_MAX_BYTES: usize = 8 << 20;
 /// Pause before a batch that failed is written again; doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long what is being written is waited for when the route ends. Let go of, it may be there twice.
+const LAST_WRITE_MAX: Duration = Duration::from_secs(5);
 
 /// A line, and who waits for it.
 pub(super) struct Line {
@@ -79,12 +81,20 @@ impl Writer {
         let draining = self.draining.clone();
         let mut pause = PAUSE_MIN;
         loop {
-            // One that hangs is not waited for either, when the one before has failed.
-            let is_failing = self.is_failing;
+            // One that hangs is not waited for either, and not at all when the one before has failed.
+            let patience = if self.is_failing { Duration::ZERO } else { LAST_WRITE_MAX };
+            let over = async {
+                draining.cancelled().await;
+                tokio::time::sleep(patience).await;
+            };
             let written = tokio::select! {
                 biased;
-                () = draining.cancelled(), if is_failing => return Kept::LetGo,
-                written = self.write(&packed) => written,
+                () = over => None,
+                written = self.write(&packed) => Some(written),
+            };
+            let Some(written) = written else {
+                self.is_failing = true;
+                return Kept::LetGo;
             };
             self.is_failing = written.is_err();
             let Err(error) = written else { break };

@@ -29,6 +29,24 @@ impl Group {
         group
     }
 
+    /// Processes whose share of the processors can be limited, and is not yet.
+    pub(super) fn processors() -> Self {
+        Self::new("cpu")
+    }
+
+    /// From now on they share so much of one processor, handed out every tenth of a second.
+    pub(super) fn starve(&self, percent: u32) {
+        self.set("cpu.cfs_period_us", "100000");
+        self.set("cpu.cfs_quota_us", &(percent * 1_000).to_string());
+    }
+
+    /// How often they had used up their share before the next was handed out.
+    pub(super) fn starved(&self) -> usize {
+        let text = self.get("cpu.stat");
+        let count = text.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.trim().parse().ok());
+        count.unwrap_or_else(|| panic!("this kernel does not count: {text}"))
+    }
+
     fn new(controller: &str) -> Self {
         let name = format!("trunkline-{}", uuid::Uuid::now_v7().simple());
         let at = Path::new(MOUNTED).join(controller).join(name);

@@ -39,7 +39,7 @@ const DEATHS_MAX: usize = 3;
 const SIGKILL: i32 = 9;
 
 /// Inside the group. None: it was killed before it could say that it has started.
-async fn start_in(group: &Group, bench: &Bench, routes: &str) -> Result<Daemon, Ended> {
+pub(super) async fn start_in(group: &Group, bench: &Bench, routes: &str) -> Result<Daemon, Ended> {
     let file = bench.write_routes(routes);
     Daemon::start(&group.program(bench), &file, &bench.state(), &bench.broker).await
 }
@@ -206,6 +206,8 @@ async fn a_daemon_whose_threads_run_out_goes_on_and_recovers_by_itself() {
     assert!(daemon.terminate().await.success());
     let out = drain(&broker, &bench.queue("$P-out"), 23).await;
     assert_eq!(causes(&out).len(), 23);
-    assert_eq!(drain(&broker, &bench.queue("$P-trapper.dlq"), 2).await.len(), 2);
+    // The acknowledgement of the first may have been cut off.
+    let dead = drain(&broker, &bench.queue("$P-trapper.dlq"), 2).await;
+    assert_eq!(dead.iter().map(id).collect::<BTreeSet<_>>().len(), 2);
     println!("{threads} threads when no more were given; {} emissions", out.len());
 }

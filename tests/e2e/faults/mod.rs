@@ -16,6 +16,7 @@ pub(crate) mod isolation;
 mod kernel;
 mod pipes;
 mod poison;
+mod starved;
 mod store;
 mod timeouts;
 
