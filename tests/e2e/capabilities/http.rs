@@ -72,7 +72,7 @@ async fn a_granted_origin_answers_and_no_other_is_asked() {
     assert!(tunnel["error"].is_string(), "{tunnel}");
     assert_eq!(calls(&daemon, "ok"), 1.0);
     assert!(calls(&daemon, "refused") >= 10.0, "{}", daemon.get("/metrics").1);
-    assert!(daemon.log().contains("a request of a plugin was refused"), "{}", daemon.log());
+    daemon.logged("a request of a plugin was refused").await;
     assert!(!daemon.log().contains("q=1"), "paths and queries are nobody's business");
 }
 
@@ -88,7 +88,7 @@ async fn a_name_that_leads_inside_is_refused_unless_its_network_is_listed() {
     let fetched = fetch(&daemon, url.clone()).await;
     assert!(fetched["error"].as_str().is_some_and(|error| error.contains("not public")), "{fetched}");
     assert!(server.heads().is_empty(), "it was not even connected to");
-    assert!(daemon.log().contains("not among `allow.private-networks`"), "{}", daemon.log());
+    daemon.logged("not among `allow.private-networks`").await;
     assert!(daemon.terminate().await.success());
 
     let daemon = Bench::embedded().start(&routes(&origins, &["127.0.0.0/8", "::1"])).await;

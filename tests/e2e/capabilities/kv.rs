@@ -168,8 +168,8 @@ async fn quotas_and_sizes_hold_and_a_trap_takes_nothing_back() {
     keep(&daemon, Some("u"), json!([{ "op": "fill", "key": "big", "bytes": 4000 }])).await;
     keep(&daemon, Some("t"), json!([{ "op": "delete", "key": "a" }, { "op": "set", "key": "c", "value": "" }])).await;
     assert_eq!(keep(&daemon, Some("t"), get).await, json!(["before the trap"]));
-    let log = daemon.log();
-    assert!(log.contains("over the quota of 4096 bytes") && log.contains("over the quota of 3 keys"), "{log}");
+    daemon.logged("over the quota of 4096 bytes").await;
+    daemon.logged("over the quota of 3 keys").await;
     let limited = "trunkline_plugin_host_calls_total{plugin=\"keeper\",interface=\"kv\",outcome=\"limited\"}";
     assert_eq!(daemon.metric(limited), 2.0);
 }

@@ -61,8 +61,7 @@ async fn shows_nowhere(bench: Bench) {
         let (_, text) = daemon.get(path);
         assert_eq!(canary_in(&text), None, "{path}: {text}");
     }
-    let log = daemon.log();
-    assert!(log.contains("the token is ***"), "the plugin's lines are there: {log}");
+    let log = daemon.logged("the token is ***").await;
     for line in log.lines() {
         assert_eq!(canary_in(line), None, "{line}");
     }
@@ -99,7 +98,7 @@ async fn a_missing_secret_holds_only_its_plugin_down() {
     let daemon = bench.start_with(&text, &[("TELLER_TOKEN", SECRET)]).await;
     let error = refusal(&daemon, &format!("{}-tell", bench.prefix));
     assert!(error.contains("the secret KEY: cannot read") && error.contains("key.pem"), "{error}");
-    assert!(daemon.log().contains("the secret KEY: cannot read"), "{}", daemon.log());
+    daemon.logged("the secret KEY: cannot read").await;
     let id = publish(&daemon, "echo", None, &json!("x"));
     assert_eq!(daemon.settled(&id).await["outcome"], "ack", "the others run");
     assert!(daemon.terminate().await.success());

@@ -11,7 +11,7 @@ use serde_json::Value;
 use trunkline::event::Message;
 use trunkline_support::eventually;
 
-use super::{Breaker, causes, handled, header, id, is_up, logged, of_route, post, settled};
+use super::{Breaker, causes, handled, header, id, is_up, of_route, post, settled};
 use crate::bench::{Bench, drain, message, metric};
 
 const TWO: &str = r#"
@@ -40,7 +40,7 @@ async fn an_input_queue_that_is_deleted_is_declared_and_consumed_again() {
     breaker.channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("it is deleted");
     handled(&daemon, "other", 1).await;
     assert_eq!(daemon.settled(&in_work).await["outcome"], "ack", "what was in work is finished");
-    logged(&daemon, "the queue was deleted, or the broker cancelled the consumer").await;
+    daemon.logged("the queue was deleted, or the broker cancelled the consumer").await;
     let again = eventually("an event is routed to the queue", || {
         let (status, accepted) = daemon.post("/api/v1/events", r#"{"type":"first","data":2}"#);
         assert_eq!(status, 202, "{accepted}");
@@ -164,8 +164,8 @@ async fn a_queue_with_other_arguments_holds_only_its_own_route_down_and_says_why
     for part in [name.as_str(), "inequivalent arg", "received", "but current is"] {
         assert!(refused.contains(part), "ours and the broker's: {refused}");
     }
-    logged(&daemon, "route does not consume; trying again").await;
-    assert!(daemon.log().contains("PRECONDITION_FAILED"), "{}", daemon.log());
+    daemon.logged("route does not consume; trying again").await;
+    daemon.logged("PRECONDITION_FAILED").await;
 
     breaker.channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("it is deleted");
     is_up(&bench, &daemon, "first", true).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use lapin::options::QueueDeleteOptions;
 use trunkline_support::{Daemon, eventually};
 
-use super::{Breaker, causes, fill, handled, header, id, logged, post, settled, taken};
+use super::{Breaker, causes, fill, handled, header, id, post, settled, taken};
 use crate::bench::{Bench, drain, metric};
 
 /// How long nothing must happen; the pause between tries is shorter than this at first.
@@ -51,7 +51,7 @@ async fn a_full_target_queue_holds_its_route_until_there_is_room() {
     fill(&bench, &broker, "first", EVENTS, "x").await;
     let acked = settled(&bench, "first", "ack");
     metric(&daemon, &acked, |count| count == 10.0).await;
-    logged(&daemon, STUCK).await;
+    daemon.logged(STUCK).await;
     stays(&daemon, &acked, 10.0).await;
     assert_eq!(breaker.ready(&bench, "$P-out").await, 10);
     handled(&daemon, "other", 1).await;
@@ -65,7 +65,7 @@ async fn a_full_target_queue_holds_its_route_until_there_is_room() {
     })
     .await;
     let daemon = bench.start(FULL_TARGET).await;
-    logged(&daemon, STUCK).await;
+    daemon.logged(STUCK).await;
 
     let cause = |message: &trunkline::event::Message| header(message, "trunkline-cause");
     let out = taken(&bench, &broker, "$P-out", EVENTS, cause).await;
@@ -105,7 +105,7 @@ async fn a_full_dead_letter_queue_holds_its_route_until_there_is_room() {
     let published: BTreeSet<String> = (0..5).map(|n| post(&daemon, "first", n)).collect();
     let dead = settled(&bench, "first", "dead_letter");
     metric(&daemon, &dead, |count| count == 1.0).await;
-    logged(&daemon, STUCK).await;
+    daemon.logged(STUCK).await;
     stays(&daemon, &dead, 1.0).await;
     handled(&daemon, "other", 1).await;
 
@@ -117,7 +117,7 @@ async fn a_full_dead_letter_queue_holds_its_route_until_there_is_room() {
     })
     .await;
     let daemon = bench.start(FULL_DEAD_LETTERS).await;
-    logged(&daemon, STUCK).await;
+    daemon.logged(STUCK).await;
 
     let letters = taken(&bench, &broker, "$P-first.dlq", 5, id).await;
     assert_eq!(letters.iter().map(id).collect::<BTreeSet<_>>(), published);
@@ -138,7 +138,7 @@ async fn a_deleted_dead_letter_queue_holds_its_route_until_it_is_there_again() {
     breaker.channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("it is deleted");
     let published = post(&daemon, "first", 1);
     let dead = settled(&bench, "first", "dead_letter");
-    logged(&daemon, STUCK).await;
+    daemon.logged(STUCK).await;
     stays(&daemon, &dead, 0.0).await;
     handled(&daemon, "other", 1).await;
 

@@ -90,7 +90,7 @@ async fn sighup_does_not_end_it() {
     let daemon = bench.start(ROUTES).await;
     for n in 0..3 {
         daemon.signal("HUP");
-        super::logged(&daemon, "reload: nothing changed").await;
+        daemon.logged("reload: nothing changed").await;
         handled(&daemon, "echo", n).await;
     }
     assert!(daemon.terminate().await.success());

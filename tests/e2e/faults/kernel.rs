@@ -9,7 +9,7 @@ use trunkline_support::{Daemon, Ended, eventually};
 
 use super::cgroup::Group;
 use super::frames::{Mode, Proxy};
-use super::{causes, fill, handled, header, id, is_up, logged, post, settled, taken};
+use super::{causes, fill, handled, header, id, is_up, post, settled, taken};
 use crate::bench::{Bench, drain, message, metric, on_both_brokers};
 
 const HOG: &str = r#"
@@ -188,7 +188,7 @@ async fn a_daemon_whose_threads_run_out_goes_on_and_recovers_by_itself() {
     let trap = post(&daemon, "trap", 1);
     assert_eq!(daemon.settled(&trap).await["outcome"], "dead_letter", "a trap is told all the same");
     proxy.cut();
-    logged(&daemon, "no broker; trying again").await;
+    daemon.logged("no broker; trying again").await;
     metric(&daemon, "trunkline_broker_connected", |connected| connected == 0.0).await;
     assert_eq!((daemon.get("/livez").0, daemon.get("/readyz").0), (200, 503));
     daemon.signal("HUP");
@@ -198,7 +198,7 @@ async fn a_daemon_whose_threads_run_out_goes_on_and_recovers_by_itself() {
     group.set("pids.max", "max");
     assert_eq!(daemon.settled("meanwhile").await["outcome"], "ack");
     handled(&daemon, "echo", "after").await;
-    logged(&daemon, "reload: nothing changed").await;
+    daemon.logged("reload: nothing changed").await;
     let trap = post(&daemon, "trap", 2);
     assert_eq!(daemon.settled(&trap).await["outcome"], "dead_letter");
     // Those of plugins stand in log lines.

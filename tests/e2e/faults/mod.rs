@@ -31,7 +31,7 @@ use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::Value;
 use trunkline::broker::{Broker, Next, Receipt, Settlement};
 use trunkline::event::Message;
-use trunkline_support::{Daemon, eventually};
+use trunkline_support::Daemon;
 
 use crate::bench::{Bench, message, metric, settled};
 
@@ -73,14 +73,6 @@ fn of_route(bench: &Bench, series: &str, route: &str) -> String {
 async fn is_up(bench: &Bench, daemon: &Daemon, route: &str, wanted: bool) {
     let wanted = if wanted { 1.0 } else { 0.0 };
     metric(daemon, &of_route(bench, "trunkline_route_up", route), |up| up == wanted).await;
-}
-
-async fn logged(daemon: &Daemon, text: &str) {
-    eventually(text, || {
-        let found = daemon.log().contains(text);
-        async move { found.then_some(()) }
-    })
-    .await;
 }
 
 fn id(message: &Message) -> String {

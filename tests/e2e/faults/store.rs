@@ -47,7 +47,7 @@ async fn refuses(daemon: &Daemon, reason: &str) {
     assert_eq!((status, &health["broker"]["connected"]), (503, &Value::Bool(false)), "{text}");
     assert!(health["broker"]["error"].as_str().is_some_and(|error| error.contains(reason)), "{text}");
     assert_eq!(daemon.get("/livez").0, 200);
-    assert!(daemon.log().contains(reason), "{}", daemon.log());
+    daemon.logged(reason).await;
 }
 
 /// Everything that was confirmed is in the store, which is whole and takes more.

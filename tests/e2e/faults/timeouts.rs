@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use trunkline_support::eventually;
 use trunkline_support::rabbitmq::Node;
 
-use super::{Breaker, fill, header, id, logged, settled, taken};
+use super::{Breaker, fill, header, id, settled, taken};
 use crate::bench::{Bench, drain, metric};
 
 const ROUTES: &str = r#"
@@ -59,7 +59,7 @@ async fn a_channel_that_the_broker_closes_during_an_alarm_costs_one_redelivery()
     node.ctl(&["set_vm_memory_high_watermark", "absolute", "4GiB"]).expect("the limit is set");
 
     let out = taken(&bench, &broker, "$P-out", EVENTS, |message| header(message, "trunkline-cause")).await;
-    logged(&daemon, "delivery acknowledgement on channel").await;
+    daemon.logged("delivery acknowledgement on channel").await;
     let mut causes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for message in &out {
         causes.entry(header(message, "trunkline-cause")).or_default().push(id(message));

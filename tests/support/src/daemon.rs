@@ -161,6 +161,15 @@ impl Daemon {
         self.lines.lock().expect("no panic while reading").join("\n")
     }
 
+    /// Waits until its log has a text, and gives the log so far: lines come by a pipe.
+    pub async fn logged(&self, text: &str) -> String {
+        eventually(text, || {
+            let log = self.log();
+            async move { log.contains(text).then_some(log) }
+        })
+        .await
+    }
+
     /// Sends a signal, by its name without `SIG`.
     ///
     /// # Panics

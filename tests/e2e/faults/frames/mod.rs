@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use trunkline::event::Message;
 use trunkline_support::eventually;
 
-use super::{causes, fill, header, id, logged, settled, taken};
+use super::{causes, fill, header, id, settled, taken};
 use crate::bench::{Bench, drain, message, metric};
 
 const ROUTES: &str = r#"
@@ -66,7 +66,7 @@ async fn confirms_that_never_come_cost_a_session_and_no_event() {
     })
     .await;
     let lost = proxy.seen().swallowed;
-    logged(&daemon, "a confirm did not come in time").await;
+    daemon.logged("a confirm did not come in time").await;
     let given_up = silent.elapsed();
 
     let out = taken(&bench, &broker, "$P-out", EVENTS, |message| header(message, "trunkline-cause")).await;
