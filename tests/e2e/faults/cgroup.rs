@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use trunkline_support::{Daemon, Ended};
+
 use crate::bench::{BINARY, Bench};
 
 const MOUNTED: &str = "/sys/fs/cgroup";
@@ -42,9 +44,7 @@ impl Group {
 
     /// How often they had used up their share before the next was handed out.
     pub(super) fn starved(&self) -> usize {
-        let text = self.get("cpu.stat");
-        let count = text.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.trim().parse().ok());
-        count.unwrap_or_else(|| panic!("this kernel does not count: {text}"))
+        self.counted("cpu.stat", "nr_throttled ")
     }
 
     fn new(controller: &str) -> Self {
@@ -75,13 +75,23 @@ impl Group {
 
     /// How often the kernel killed for want of memory.
     pub(super) fn kills(&self) -> usize {
-        let text = self.get("memory.oom_control");
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+        self.counted("memory.oom_control", "oom_kill ")
+    }
+
+    fn counted(&self, file: &str, name: &str) -> usize {
+        let text = self.get(file);
+        let count = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         count.unwrap_or_else(|| panic!("this kernel does not count: {text}"))
     }
 
+    /// A daemon inside the group; the error is its end, when it was killed before it could say that it has started.
+    pub(super) async fn start(&self, bench: &Bench, routes: &str) -> Result<Daemon, Ended> {
+        let file = bench.write_routes(routes);
+        Daemon::start(&self.program(bench), &file, &bench.state(), &bench.broker).await
+    }
+
     /// A program that becomes the daemon, inside the group from its first moment.
-    pub(super) fn program(&self, bench: &Bench) -> String {
+    fn program(&self, bench: &Bench) -> String {
         let file = bench.path("grouped");
         let members = self.0.join("cgroup.procs");
         let script = format!("#!/bin/sh\necho $$ > '{}' && exec '{BINARY}' \"$@\"\n", members.display());

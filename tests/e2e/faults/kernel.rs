@@ -38,12 +38,6 @@ const EVENTS: usize = 1_000;
 const DEATHS_MAX: usize = 3;
 const SIGKILL: i32 = 9;
 
-/// Inside the group. None: it was killed before it could say that it has started.
-pub(super) async fn start_in(group: &Group, bench: &Bench, routes: &str) -> Result<Daemon, Ended> {
-    let file = bench.write_routes(routes);
-    Daemon::start(&group.program(bench), &file, &bench.state(), &bench.broker).await
-}
-
 /// Messages ready in a queue; none when the daemon is gone.
 fn ready(daemon: &Daemon, queue: &str) -> Option<u64> {
     let mut answer = ureq::get(daemon.url("/api/v1/events/queues")).call().ok()?;
@@ -71,7 +65,7 @@ async fn the_oom_killer_loses_nothing_and_the_hog_is_given_up(bench: Bench) {
     let group = Group::memory(MEMORY_MAX_BYTES);
     let (mut deaths, dead_letters) = (0, bench.queue("$P-hog.dlq"));
     let daemon = loop {
-        let status = match start_in(&group, &bench, HOG).await {
+        let status = match group.start(&bench, HOG).await {
             Ok(daemon) => {
                 let lives = eventually("the hog ends the daemon, or is given up", || {
                     let is_given_up = ready(&daemon, dead_letters.as_str()) == Some(1);
@@ -145,7 +139,7 @@ async fn too_few_threads_to_start_are_told_before_anything_begins() {
     let (mut refused, mut started) = (Vec::new(), Vec::new());
     for threads in [1, 2, 3, 5, 8, 13, 21, 34, enough] {
         let group = Group::threads(threads);
-        match start_in(&group, &bench, ROUTES).await {
+        match group.start(&bench, ROUTES).await {
             Ok(daemon) => {
                 handled(&daemon, "echo", 1).await;
                 assert!(daemon.terminate().await.success());
@@ -173,7 +167,7 @@ async fn a_daemon_whose_threads_run_out_goes_on_and_recovers_by_itself() {
     // By name, because that takes a thread to be looked up.
     bench.broker = url.replace("127.0.0.1", "localhost");
     let group = Group::threads(1_000);
-    let daemon = start_in(&group, &bench, ROUTES).await.unwrap_or_else(|ended| panic!("{ended:?}"));
+    let daemon = group.start(&bench, ROUTES).await.unwrap_or_else(|ended| panic!("{ended:?}"));
     handled(&daemon, "echo", "before").await;
     is_up(&bench, &daemon, "echo", true).await;
 

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use trunkline_support::patience;
 
 use super::cgroup::Group;
-use super::kernel::start_in;
 use super::{causes, handled, settled};
 use crate::bench::{Bench, drain, on_both_brokers};
 
@@ -34,7 +33,7 @@ async fn hardly_any_processor_time_makes_late_and_nothing_else(mut bench: Bench)
         bench.broker = format!("{}?heartbeat={HEARTBEAT_S}", bench.broker);
     }
     let group = Group::processors();
-    let daemon = start_in(&group, &bench, ROUTES).await.unwrap_or_else(|ended| panic!("{ended:?}"));
+    let daemon = group.start(&bench, ROUTES).await.unwrap_or_else(|ended| panic!("{ended:?}"));
     handled(&daemon, "in", "before").await;
     group.starve(PERCENT);
 
