@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use super::grants::Grants;
 use super::http;
 use super::redact::Redactor;
-use super::stdio::Tail;
+use super::stdio::Stdio;
 use super::tape::Outside;
 use crate::config::Limits;
 use crate::event::{Emission, PluginName};
@@ -67,16 +67,15 @@ pub struct Host {
     space: Option<Box<Space>>,
     /// Made on first use: its random generators cost more than the whole call of a plugin that needs none.
     wasi: Option<WasiCtx>,
-    stderr: Tail,
-    stdout: Tail,
+    /// Made on first use.
+    stdio: Option<Stdio>,
 }
 
 impl Host {
     pub(super) fn new(
         plugin: &PluginName,
-        event: &str,
-        tenant: Option<&str>,
-        limits: &Limits,
+        (event, tenant): (&str, Option<&str>),
+        (limits, ends): (&Limits, Instant),
         (grants, outside): (Arc<Grants>, Outside),
     ) -> Self {
         let mut table = ResourceTable::new();
@@ -98,19 +97,24 @@ impl Host {
             outside,
             tenant: tenant.filter(|_| grants.kv.is_some()).map(str::to_owned),
             limit: limits.timeout,
-            ends: Instant::now() + limits.timeout,
+            ends,
             http: None,
             space: None,
             grants,
             wasi: None,
-            stderr: Tail::default(),
-            stdout: Tail::default(),
+            stdio: None,
         }
     }
 
     /// The end of what the guest wrote to stderr: a panic's text.
     pub(super) fn stderr_text(&self) -> String {
-        self.grants.redactor.clean_end(&self.stderr.text()).into_owned()
+        let text = self.stdio.as_ref().map(|stdio| stdio.err.text()).unwrap_or_default();
+        self.grants.redactor.clean_end(&text).into_owned()
+    }
+
+    /// Where it prints to.
+    pub(super) fn stdio(&mut self) -> &mut Stdio {
+        self.stdio.get_or_insert_default()
     }
 
     /// The state of the event's tenant; none where it is not granted.
@@ -130,7 +134,8 @@ impl Host {
 
     /// Passes stdout and stderr on to the log and says how many lines were over the budget.
     pub(super) fn finish_log(&mut self) {
-        for (level, tail) in [("info", &self.stdout), ("warn", &self.stderr)] {
+        let stdio = self.stdio.iter().flat_map(|stdio| [("info", &stdio.out), ("warn", &stdio.err)]);
+        for (level, tail) in stdio {
             for line in self.grants.redactor.clean_end(&tail.text()).lines() {
                 self.log.write(level, "stdio", line);
             }
@@ -153,7 +158,8 @@ impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {
             let mut wasi = WasiCtx::builder();
-            wasi.stdout(self.stdout.clone()).stderr(self.stderr.clone()).max_random_size(RANDOM_MAX_BYTES);
+            let Stdio { out, err } = self.stdio.get_or_insert_default();
+            wasi.stdout(out.clone()).stderr(err.clone()).max_random_size(RANDOM_MAX_BYTES);
             self.outside.furnish(&mut wasi);
             wasi.build()
         });

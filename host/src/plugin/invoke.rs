@@ -85,9 +85,10 @@ impl Ready {
     }
 
     async fn call(&self, event: &Event, outside: Outside) -> Ended {
-        let mut store = self.store(&event.id, event.tenant.as_deref(), (self.grants.clone(), outside));
+        let ends = Instant::now() + self.limits.timeout;
+        let mut store = self.store(&event.id, event.tenant.as_deref(), ends, (self.grants.clone(), outside));
         let call = AssertUnwindSafe(self.pre.handle(&mut store, event)).catch_unwind();
-        let answer = tokio::time::timeout(self.limits.timeout, call).await;
+        let answer = tokio::time::timeout_at(ends.into(), call).await;
         let mut frames = Vec::new();
         let outcome = match answer {
             Err(_elapsed) => Outcome::Failed(Failure::Timeout(self.limits.timeout)),
@@ -112,8 +113,9 @@ impl Ready {
         let ready = self.clone();
         let limit = self.limits.timeout;
         let call = Box::pin(async move {
-            let mut store = ready.store("describe", None, (Arc::new(Grants::none(&ready.name)), Outside::Real));
-            match tokio::time::timeout(limit, ready.pre.describe(&mut store)).await {
+            let (ends, grants) = (Instant::now() + limit, Arc::new(Grants::none(&ready.name)));
+            let mut store = ready.store("describe", None, ends, (grants, Outside::Real));
+            match tokio::time::timeout_at(ends.into(), ready.pre.describe(&mut store)).await {
                 Err(_elapsed) => Err(Failure::Timeout(limit).text()),
                 Ok(Err(error)) => {
                     let text = explain(&error, &store, &ready.limits).text();
@@ -148,8 +150,8 @@ impl Ready {
         }
     }
 
-    fn store(&self, event: &str, tenant: Option<&str>, behind: (Arc<Grants>, Outside)) -> Store<Host> {
-        let host = Host::new(&self.name, event, tenant, &self.limits, behind);
+    fn store(&self, event: &str, tenant: Option<&str>, ends: Instant, behind: (Arc<Grants>, Outside)) -> Store<Host> {
+        let host = Host::new(&self.name, (event, tenant), (&self.limits, ends), behind);
         let mut store = Store::new(&self.engine.engine, host);
         store.limiter(|host| &mut host.memory);
         // The guest gives its thread back at every tick; the timeout around the call then ends it.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -152,9 +153,13 @@ pub struct Linked {
     cached: bool,
 }
 
-/// A plugin that can be called. Cheap to clone.
+/// A plugin that can be called. Cheap to clone: every call keeps one.
 #[derive(Clone)]
-pub struct Ready {
+pub struct Ready(Arc<Parts>);
+
+/// What a [`Ready`] plugin is made of.
+#[derive(Clone)]
+pub struct Parts {
     pub(super) engine: Engine,
     pub(super) pre: abi::Pre,
     pub(super) limits: config::Limits,
@@ -172,6 +177,14 @@ pub struct Ready {
     pub cached: bool,
     /// How long it took to load.
     pub took: Duration,
+}
+
+impl Deref for Ready {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 /// A file that may be a plugin, and its code if the cache has it.
@@ -302,7 +315,7 @@ impl Linked {
             let making = tokio::task::spawn_blocking(move || Grants::new(&name, &plugin, &services));
             making.await.map_err(|error| Error::Engine(format!("what is granted cannot be made: {error}")))??
         };
-        let mut ready = Ready {
+        let mut ready = Ready(Arc::new(Parts {
             engine: engine.clone(),
             pre: self.pre,
             limits: plugin.limits,
@@ -314,8 +327,9 @@ impl Linked {
             descriptor: None,
             cached: self.cached,
             took: Duration::ZERO,
-        };
-        ready.descriptor = ready.describe().await.map_err(Error::Describe)?.map(Arc::new);
+        }));
+        let descriptor = ready.describe().await.map_err(Error::Describe)?;
+        Arc::make_mut(&mut ready.0).descriptor = descriptor.map(Arc::new);
         Ok(ready)
     }
 }
@@ -348,7 +362,7 @@ pub async fn load_one(engine: &Engine, name: &PluginName, plugin: &config::Plugi
         blocking(move || compiled.link(&engine, &allow)).await?
     };
     let mut ready = linked.ready(engine, name, plugin).await?;
-    ready.took = started.elapsed();
+    Arc::make_mut(&mut ready.0).took = started.elapsed();
     Ok(ready)
 }
 

@@ -13,6 +13,13 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 /// What is kept of each stream.
 const TAIL_MAX_BYTES: usize = 4096;
 
+/// Both streams of a guest.
+#[derive(Default)]
+pub(super) struct Stdio {
+    pub(super) out: Tail,
+    pub(super) err: Tail,
+}
+
 /// The end of a stream.
 #[derive(Clone, Default)]
 pub(super) struct Tail(Arc<Mutex<VecDeque<u8>>>);
@@ -24,7 +31,7 @@ impl Tail {
         String::from_utf8_lossy(kept.make_contiguous()).trim().to_owned()
     }
 
-    fn push(&self, bytes: &[u8]) {
+    pub(super) fn push(&self, bytes: &[u8]) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = &bytes[bytes.len().saturating_sub(TAIL_MAX_BYTES)..];
         let over = (kept.len() + bytes.len()).saturating_sub(TAIL_MAX_BYTES);

@@ -15,9 +15,15 @@ macro_rules! files {
 
 files! {
     /// The interface, from the folder `wit` of any language that reads it.
-    WIT:
+    INTERFACE:
+    "stdio.wit" <- "wit/plugin-v0.1/stdio.wit",
     "types.wit" <- "wit/plugin-v0.1/types.wit",
     "world.wit" <- "wit/plugin-v0.1/world.wit",
+}
+
+files! {
+    /// What it uses of others, a package each, in the same folder.
+    DEPENDENCIES:
     "deps/config/store.wit" <- "wit/plugin-v0.1/deps/config/store.wit",
     "deps/keyvalue/keyvalue.wit" <- "wit/plugin-v0.1/deps/keyvalue/keyvalue.wit",
     "deps/logging/logging.wit" <- "wit/plugin-v0.1/deps/logging/logging.wit",
@@ -29,6 +35,7 @@ files! {
     "Cargo.toml" <- "plugins/templates/rust/sdk.toml",
     "macros/Cargo.toml" <- "plugins/templates/rust/macros.toml",
     "macros/src/lib.rs" <- "plugins/sdk/macros/src/lib.rs",
+    "src/arena.rs" <- "plugins/sdk/src/arena.rs",
     "src/config.rs" <- "plugins/sdk/src/config.rs",
     "src/emission.rs" <- "plugins/sdk/src/emission.rs",
     "src/event.rs" <- "plugins/sdk/src/event.rs",
@@ -36,6 +43,7 @@ files! {
     "src/failure.rs" <- "plugins/sdk/src/failure.rs",
     "src/lib.rs" <- "plugins/sdk/src/lib.rs",
     "src/log.rs" <- "plugins/sdk/src/log.rs",
+    "src/stdio.rs" <- "plugins/sdk/src/stdio.rs",
     "src/testing.rs" <- "plugins/sdk/src/testing.rs",
     "src/time.rs" <- "plugins/sdk/src/time.rs",
 }
@@ -89,7 +97,7 @@ files! {
 
 /// The WIT of the interface, packages after what they use, each as its files.
 pub(super) fn wit_packages() -> [&'static [File]; 4] {
-    [&WIT[2..3], &WIT[3..4], &WIT[4..5], &WIT[..2]]
+    [&DEPENDENCIES[..1], &DEPENDENCIES[1..2], &DEPENDENCIES[2..3], INTERFACE]
 }
 
 /// All files of a new plugin. `sdk` is a folder to depend on instead of the copy.
@@ -108,11 +116,12 @@ pub(super) fn files(language: Language, name: &str, sdk: Option<&str>) -> Vec<(S
     match (language, sdk) {
         (Language::Rust, None) => {
             add(VENDOR, SDK);
-            add("vendor/trunkline/wit/plugin-v0.1", WIT);
+            add("vendor/trunkline/wit/plugin-v0.1", INTERFACE);
+            add("vendor/trunkline/wit/plugin-v0.1", DEPENDENCIES);
         }
         (Language::Js | Language::Python, _) => {
-            add("wit/deps/plugin", &WIT[..2]);
-            add("wit", &WIT[2..]);
+            add("wit/deps/plugin", INTERFACE);
+            add("wit", DEPENDENCIES);
         }
         (Language::Rust, Some(_)) | (Language::C, _) => {}
     }

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 
+/// Room that most payloads fit into, so that they are not moved while they are written.
+const JSON_BYTES: usize = 1024;
+
 /// One new event. The host gives it an id that is the same when the input is delivered again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Emission {
@@ -35,7 +38,9 @@ impl Emission {
     /// # Errors
     /// A rejection when the value has no JSON form, such as a map whose keys are no strings.
     pub fn json<T: Serialize>(kind: &str, data: &T) -> Result<Self, Failure> {
-        let data = serde_json::to_vec(data).map_err(|error| Failure::reject(format!("{kind}: {error}")))?;
+        let mut bytes = Vec::with_capacity(JSON_BYTES);
+        serde_json::to_writer(&mut bytes, data).map_err(|error| Failure::reject(format!("{kind}: {error}")))?;
+        let data = bytes;
         Ok(Self { kind: kind.to_owned(), data, ..Self::default() })
     }
 

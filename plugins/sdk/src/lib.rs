@@ -16,6 +16,8 @@
 //! A plugin is a `cdylib` built for `wasm32-wasip2`. It runs in a fresh instance for every event, so statics never carry
 //! anything over. Natively it is an ordinary function, tested with [`testing`].
 
+#[cfg(target_os = "wasi")]
+mod arena;
 pub mod config;
 #[cfg(feature = "kv")]
 pub mod document;
@@ -27,6 +29,8 @@ pub mod http;
 #[cfg(feature = "kv")]
 pub mod kv;
 pub mod log;
+#[cfg(target_os = "wasi")]
+mod stdio;
 pub mod testing;
 pub mod time;
 
@@ -64,7 +68,7 @@ pub mod export;
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit/plugin-v0.1",
-        world: "described-plugin",
+        world: "rust-plugin",
         pub_export_macro: true,
         default_bindings_module: "trunkline_plugin::export::bindings",
         generate_all,

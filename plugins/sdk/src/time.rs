@@ -107,7 +107,15 @@ impl Timestamp {
     #[must_use]
     pub fn date(self, offset: Offset) -> String {
         let (year, month, day) = civil(self.day(offset));
-        format!("{year:04}-{month:02}-{day:02}")
+        if !(0..=9999).contains(&year) {
+            return format!("{year:04}-{month:02}-{day:02}");
+        }
+        let mut text = String::with_capacity(10);
+        for (before, number, digits) in [("", year, 4), ("-", month, 2), ("-", day, 2)] {
+            text.push_str(before);
+            push_number(&mut text, number, digits);
+        }
+        text
     }
 
     /// RFC 3339 with that offset.
@@ -185,10 +193,19 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     count.checked_mul(unit_ms).map(Duration::from_millis)
 }
 
+/// Exactly so many digits, and at most four.
 fn number(text: &str, digits: usize) -> Option<i64> {
     // `parse` alone would take a sign.
     let is_number = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().ok())?
+    is_number.then(|| text.bytes().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
+}
+
+/// Appends a number with leading zeros. Without the machinery of `format!`, which is most of the cost of a small call.
+fn push_number(text: &mut String, number: i64, digits: u32) {
+    for place in (0..digits).rev() {
+        let digit = number / 10_i64.pow(place) % 10;
+        text.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+    }
 }
 
 fn fraction(text: &str) -> Option<(i64, &str)> {
@@ -201,9 +218,17 @@ fn fraction(text: &str) -> Option<(i64, &str)> {
 fn parse_date(text: &str) -> Option<i64> {
     let mut parts = text.split('-');
     let (year, month, day) = (number(parts.next()?, 4)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
-    let days = days(year, month, day);
-    // A day that does not exist comes back as another one.
-    (parts.next().is_none() && (1..=12).contains(&month) && civil(days) == (year, month, day)).then_some(days)
+    let exists = (1..=12).contains(&month) && (1..=month_days(year, month)).contains(&day);
+    (parts.next().is_none() && exists).then(|| days(year, month, day))
+}
+
+fn month_days(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
 }
 
 /// Days since 1970-01-01. Years begin in March here, so that the leap day is the last one.
@@ -214,18 +239,18 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + leap_days + (month * 153 + 2) / 5 + day - 719_469
 }
 
-/// Year, month and day of a number of days since 1970-01-01.
+/// Year, month and day of a number of days since 1970-01-01: the way of Howard Hinnant's "chrono-compatible low-level
+/// date algorithms", which searches nothing.
 fn civil(number: i64) -> (i64, i64, i64) {
-    // Never too early: 400 years have 146 097 days, and no run of years is a whole year ahead of that.
-    let mut year = 1971 + (number * 400).div_euclid(146_097);
-    while days(year, 1, 1) > number {
-        year -= 1;
-    }
-    let mut month = 12;
-    while days(year, month, 1) > number {
-        month -= 1;
-    }
-    (year, month, number - days(year, month, 1) + 1)
+    let from_march_of_0 = number + 719_468;
+    let (era, day) = (from_march_of_0.div_euclid(146_097), from_march_of_0.rem_euclid(146_097));
+    // The last day of 4, of 100 and of 400 years is one more than 365 go into.
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (year * 365 + year / 4 - year / 100);
+    let month = (day_of_year * 5 + 2) / 153;
+    let day_of_month = day_of_year - (month * 153 + 2) / 5 + 1;
+    let year = year + era * 400;
+    if month < 10 { (year, month + 3, day_of_month) } else { (year + 1, month - 9, day_of_month) }
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl Interface {
     fn granted(self) -> &'static [&'static str] {
         match self {
             // Types shared with our own interface are imports as well.
-            Self::V0_1 => &["trunkline:plugin/types@"],
+            Self::V0_1 => &["trunkline:plugin/stdio@", "trunkline:plugin/types@"],
             Self::Messaging => &messaging::GRANTED,
         }
     }
@@ -139,7 +139,7 @@ impl Grant {
 pub(super) fn link_host(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi_config::add_to_linker(linker, |host: &mut Host| (&host.grants.config).into())?;
-    v0_1::link_logging(linker)?;
+    v0_1::link(linker)?;
     messaging::link(linker)
 }
 

@@ -8,11 +8,14 @@ mod bindings {
             // Only what the host itself implements: config and WASI have implementations of their own.
             world handles {
                 import wasi:logging/logging@0.1.0-draft;
+                import trunkline:plugin/stdio@0.1.0;
                 export trunkline:plugin/handler@0.1.0;
             }
         ",
         world: "trunkline:host/handles",
         exports: { default: async },
+        // An event is lent to the guest's memory, not copied on the way.
+        ownership: Borrowing { duplicate_if_necessary: false },
     });
 }
 
@@ -30,12 +33,15 @@ mod described {
     });
 }
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bindings::exports::trunkline::plugin::handler as wit;
+use bindings::trunkline::plugin::stdio::{self, Output};
 use bindings::wasi::logging::logging::{self, Level};
 use wasmtime::Store;
-use wasmtime::component::{HasSelf, InstancePre, Linker};
+use wasmtime::component::{ComponentExportIndex, HasSelf, Instance, InstancePre, Linker, TypedFunc};
 
 use crate::event::{Emission, Event, Failure};
 use crate::plugin::Descriptor;
@@ -45,8 +51,21 @@ use crate::plugin::host::Host;
 pub(in crate::plugin) const HANDLER: &str = "trunkline:plugin/handler@0.1.0";
 const METADATA: &str = "trunkline:plugin/metadata@0.1.0";
 
-pub(super) fn link_logging(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    stdio::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)?;
     logging::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)
+}
+
+impl stdio::Host for Host {
+    fn print(&mut self, to: Output, count: u8, bytes: (u64, u64, u64, u64, u64, u64, u64, u64)) {
+        let bytes = <[u64; 8]>::from(bytes).map(u64::to_le_bytes);
+        let bytes = bytes.as_flattened();
+        let bytes = &bytes[..bytes.len().min(count.into())];
+        match to {
+            Output::Stdout => self.stdio().out.push(bytes),
+            Output::Stderr => self.stdio().err.push(bytes),
+        }
+    }
 }
 
 impl logging::Host for Host {
@@ -63,19 +82,29 @@ impl logging::Host for Host {
     }
 }
 
+/// `handle`, with what it takes and gives.
+type Handle<'event> = TypedFunc<(wit::Event<'event>,), (Result<Vec<wit::Emission>, wit::Failure>,)>;
+
 /// A component of this version, linked, with its exports looked up.
 #[derive(Clone)]
 pub(in crate::plugin) struct Pre {
-    handler: bindings::HandlesPre<Host>,
+    pre: InstancePre<Host>,
+    handle: ComponentExportIndex,
+    /// Set once an instance had a `handle` of that type.
+    fits: Arc<AtomicBool>,
     describes: Option<described::DescribesPre<Host>>,
 }
 
 impl Pre {
     pub(in crate::plugin) fn new(pre: InstancePre<Host>) -> wasmtime::Result<Self> {
-        let engine = pre.engine().clone();
-        let has_metadata = pre.component().component_type().exports(&engine).any(|(name, _)| name == METADATA);
+        let component = pre.component();
+        let has_metadata = component.component_type().exports(pre.engine()).any(|(name, _)| name == METADATA);
         let describes = has_metadata.then(|| described::DescribesPre::new(pre.clone())).transpose()?;
-        Ok(Self { handler: bindings::HandlesPre::new(pre)?, describes })
+        let handle = component
+            .get_export_index(None, HANDLER)
+            .and_then(|handler| component.get_export_index(Some(&handler), "handle"))
+            .ok_or_else(|| wasmtime::format_err!("{HANDLER} has no `handle`"))?;
+        Ok(Self { pre, handle, fits: Arc::default(), describes })
     }
 
     /// One call in a fresh instance. The outer error is a trap or a broken rule, the inner one the plugin's word.
@@ -84,9 +113,26 @@ impl Pre {
         store: &mut Store<Host>,
         event: &Event,
     ) -> wasmtime::Result<Result<Vec<Emission>, Failure>> {
-        let instance = self.handler.instantiate_async(&mut *store).await?;
-        let answer = instance.trunkline_plugin_handler().call_handle(&mut *store, &lower(event)).await?;
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        let handle = self.typed(&mut *store, &instance)?;
+        let attributes = event.attributes.iter().map(|(name, value)| (&**name, &**value)).collect::<Vec<_>>();
+        let (answer,) = handle.call_async(&mut *store, (lower(event, &attributes),)).await?;
         Ok(answer.map(|emissions| emissions.into_iter().map(lift).collect()).map_err(lift_failure))
+    }
+
+    /// `handle` of an instance. Comparing the types of all fields is a fortieth of a small call, so only the first
+    /// instance is asked for them.
+    fn typed<'event>(&self, store: &mut Store<Host>, instance: &Instance) -> wasmtime::Result<Handle<'event>> {
+        if !self.fits.load(Ordering::Relaxed) {
+            let handle = instance.get_typed_func(&mut *store, self.handle)?;
+            self.fits.store(true, Ordering::Relaxed);
+            return Ok(handle);
+        }
+        let handle = instance.get_func(&mut *store, self.handle);
+        let handle = handle.ok_or_else(|| wasmtime::format_err!("{HANDLER} has no `handle`"))?;
+        #[expect(unsafe_code, reason = "types belong to the component, and another instance of it was checked")]
+        // SAFETY: `fits` is only set when `get_typed_func` found this very type on the same component.
+        Ok(unsafe { TypedFunc::new_unchecked(handle) })
     }
 
     /// What the plugin says of itself, if it does.
@@ -106,21 +152,21 @@ impl Pre {
     }
 }
 
-fn lower(event: &Event) -> wit::Event {
+fn lower<'event>(event: &'event Event, attributes: &'event [(&'event str, &'event str)]) -> wit::Event<'event> {
     wit::Event {
-        id: event.id.clone(),
-        source: event.source.clone(),
-        type_: event.kind.clone(),
-        subject: event.subject.clone(),
-        time: event.time.clone(),
-        content_type: event.content_type.clone(),
-        data: event.data.to_vec(),
-        routing_key: event.routing_key.clone(),
-        exchange: event.exchange.clone(),
-        tenant: event.tenant.clone(),
-        user: event.user.clone(),
+        id: &event.id,
+        source: &event.source,
+        type_: &event.kind,
+        subject: event.subject.as_deref(),
+        time: event.time.as_deref(),
+        content_type: &event.content_type,
+        data: &event.data,
+        routing_key: &event.routing_key,
+        exchange: &event.exchange,
+        tenant: event.tenant.as_deref(),
+        user: event.user.as_deref(),
         attempt: event.attempt,
-        attributes: event.attributes.clone(),
+        attributes,
     }
 }
 
