@@ -39,8 +39,7 @@ unsafe extern "C" fn write(descriptor: c_int, from: *const u8, length: usize) ->
         let mut padded = [0; CHUNK_BYTES];
         padded[..chunk.len()].copy_from_slice(chunk);
         let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| padded[at * 8 + byte]));
-        let numbers =
-            (number(0), number(1), number(2), number(3), number(4), number(5), number(6), number(7));
+        let numbers = (number(0), number(1), number(2), number(3), number(4), number(5), number(6), number(7));
         print(to, u8::try_from(chunk.len()).unwrap_or(u8::MAX), numbers);
     }
     isize::try_from(length).unwrap_or(isize::MAX)
