@@ -12,7 +12,7 @@ use super::descriptor::Descriptor;
 use super::engine::WASM_STACK_MAX_BYTES;
 use super::grants::Grants;
 use super::host::{Denied, Host, OverBudget, TABLE_ELEMENTS_MAX, budget_bytes};
-use super::load::Ready;
+use super::ready::Ready;
 use super::tape::Outside;
 use crate::config::Limits;
 use crate::event::{Emission, Event, Failure, Outcome};

@@ -1,12 +1,9 @@
 //! From a file to a plugin that can run, in stages that cannot be skipped: `Compiled`, `Linked`, `Ready`. Only `Ready`
 //! can be called.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -17,11 +14,11 @@ use super::abi::{self, Interface, Mismatch};
 use super::cache;
 use super::compile;
 use super::debug::Debug;
-use super::descriptor::Descriptor;
 use super::engine::Engine;
 use super::expect::Expected;
 use super::grants::Grants;
-use crate::config::{self, EmitGrant};
+use super::ready::{Parts, Ready};
+use crate::config;
 use crate::event::PluginName;
 
 /// The largest component that is read: C takes some 10 KiB, Rust 100, JavaScript with its interpreter 12 MiB, Python 18.
@@ -153,40 +150,6 @@ pub struct Linked {
     cached: bool,
 }
 
-/// A plugin that can be called. Cheap to clone: every call keeps one.
-#[derive(Clone)]
-pub struct Ready(Arc<Parts>);
-
-/// What a [`Ready`] plugin is made of.
-#[derive(Clone)]
-pub struct Parts {
-    pub(super) engine: Engine,
-    pub(super) pre: abi::Pre,
-    pub(super) limits: config::Limits,
-    pub(super) grants: Arc<Grants>,
-    /// Whether its calls begin in the background.
-    pub(super) computes: Arc<AtomicBool>,
-    pub(super) debug: Arc<Debug>,
-    /// Its name in routes.toml.
-    pub name: PluginName,
-    /// sha-256 of the file, lower-case hexadecimal.
-    pub digest: Arc<str>,
-    /// What it says of itself.
-    pub descriptor: Option<Arc<Descriptor>>,
-    /// Whether compiled code was found.
-    pub cached: bool,
-    /// How long it took to load.
-    pub took: Duration,
-}
-
-impl Deref for Ready {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
-}
-
 /// A file that may be a plugin, and its code if the cache has it.
 struct Found {
     bytes: Vec<u8>,
@@ -289,20 +252,6 @@ impl Compiled {
     }
 }
 
-impl Ready {
-    /// The patterns that its emissions have to fit; none when the route alone decides.
-    #[must_use]
-    pub fn emit(&self) -> Option<&[EmitGrant]> {
-        self.grants.emit.as_deref()
-    }
-
-    /// A text without the plugin's secrets.
-    #[must_use]
-    pub fn clean<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.grants.redactor.clean(text)
-    }
-}
-
 impl Linked {
     /// Asks the plugin to describe itself, if it can, and makes it callable.
     ///
@@ -315,7 +264,7 @@ impl Linked {
             let making = tokio::task::spawn_blocking(move || Grants::new(&name, &plugin, &services));
             making.await.map_err(|error| Error::Engine(format!("what is granted cannot be made: {error}")))??
         };
-        let mut ready = Ready(Arc::new(Parts {
+        let mut ready = Ready::new(Parts {
             engine: engine.clone(),
             pre: self.pre,
             limits: plugin.limits,
@@ -327,9 +276,9 @@ impl Linked {
             descriptor: None,
             cached: self.cached,
             took: Duration::ZERO,
-        }));
+        });
         let descriptor = ready.describe().await.map_err(Error::Describe)?;
-        Arc::make_mut(&mut ready.0).descriptor = descriptor.map(Arc::new);
+        ready.change().descriptor = descriptor.map(Arc::new);
         Ok(ready)
     }
 }
@@ -362,7 +311,7 @@ pub async fn load_one(engine: &Engine, name: &PluginName, plugin: &config::Plugi
         blocking(move || compiled.link(&engine, &allow)).await?
     };
     let mut ready = linked.ready(engine, name, plugin).await?;
-    Arc::make_mut(&mut ready.0).took = started.elapsed();
+    ready.change().took = started.elapsed();
     Ok(ready)
 }
 

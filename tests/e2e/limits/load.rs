@@ -12,7 +12,8 @@ use trunkline_support::handmade;
 use super::publish;
 use crate::bench::{BINARY, Bench};
 
-const HEAD: &str = "[defaults]\nexchange = { name = \"$P-events\", type = \"topic\" }\n";
+/// What traps is given up at once.
+const HEAD: &str = "[defaults]\nexchange = { name = \"$P-events\", type = \"topic\" }\nretry = { max = 0 }\n";
 
 /// Routes for plugins whose files lie in the test's folder.
 fn routes(names: &[String]) -> String {

@@ -28,7 +28,7 @@ pub fn plugin(fields: &str, handle: &str) -> Vec<u8> {
     )
 }
 
-/// The interfaces that a component imports functions of, in their order.
+/// The interfaces that a component imports functions of, in the order of their names.
 ///
 /// # Panics
 /// When it is none.
@@ -41,7 +41,9 @@ pub fn imports(component: &[u8]) -> Vec<String> {
         WorldKey::Interface(id) if resolve.interfaces[*id].functions.is_empty() => None,
         WorldKey::Interface(_) | WorldKey::Name(_) => Some(resolve.name_world_key(key)),
     };
-    resolve.worlds[world].imports.keys().filter_map(named).collect()
+    let mut names: Vec<String> = resolve.worlds[world].imports.keys().filter_map(named).collect();
+    names.sort();
+    names
 }
 
 /// A plugin that emits nothing, and this body of `describe`.
