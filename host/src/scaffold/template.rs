@@ -96,8 +96,8 @@ files! {
 }
 
 /// The WIT of the interface, packages after what they use, each as its files.
-pub(super) fn wit_packages() -> [&'static [File]; 4] {
-    [&DEPENDENCIES[..1], &DEPENDENCIES[1..2], &DEPENDENCIES[2..3], INTERFACE]
+pub(super) fn wit_packages() -> impl Iterator<Item = &'static [File]> {
+    DEPENDENCIES.chunks(1).chain([INTERFACE])
 }
 
 /// All files of a new plugin. `sdk` is a folder to depend on instead of the copy.

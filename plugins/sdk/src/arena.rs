@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Arena {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let place = self.used.get().next_multiple_of(layout.align());
-        if layout.align() <= ALIGN_MAX && place <= ARENA_BYTES && layout.size() <= ARENA_BYTES - place {
+        if layout.align() <= ALIGN_MAX && place + layout.size() <= ARENA_BYTES {
             self.used.set(place + layout.size());
             // SAFETY: `place` is in the arena, or at its end.
             return unsafe { self.bytes.get().cast::<u8>().add(place) };
@@ -61,8 +61,11 @@ unsafe impl GlobalAlloc for Arena {
             // SAFETY: the caller's promise, and it is not ours.
             return unsafe { System.realloc(piece, layout, size) };
         };
-        if place + layout.size() == self.used.get() && size <= ARENA_BYTES - place {
+        if place + layout.size() == self.used.get() && place + size <= ARENA_BYTES {
             self.used.set(place + size);
+            return piece;
+        }
+        if size <= layout.size() {
             return piece;
         }
         // SAFETY: the caller promises a size that fits a layout with this alignment.
@@ -70,7 +73,7 @@ unsafe impl GlobalAlloc for Arena {
         if !other.is_null() {
             // SAFETY: both are that long, and the new piece overlaps none that is still handed out.
             unsafe {
-                std::ptr::copy_nonoverlapping(piece, other, layout.size().min(size));
+                std::ptr::copy_nonoverlapping(piece, other, layout.size());
                 self.dealloc(piece, layout);
             }
         }

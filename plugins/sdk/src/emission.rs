@@ -40,8 +40,7 @@ impl Emission {
     pub fn json<T: Serialize>(kind: &str, data: &T) -> Result<Self, Failure> {
         let mut bytes = Vec::with_capacity(JSON_BYTES);
         serde_json::to_writer(&mut bytes, data).map_err(|error| Failure::reject(format!("{kind}: {error}")))?;
-        let data = bytes;
-        Ok(Self { kind: kind.to_owned(), data, ..Self::default() })
+        Ok(Self { kind: kind.to_owned(), data: bytes, ..Self::default() })
     }
 
     /// An event with any payload.

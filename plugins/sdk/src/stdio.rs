@@ -1,7 +1,7 @@
 //! What the standard library wants of the system when a plugin prints or panics, without WASI.
 //!
-//! Every panic can print, so the library's panic handler alone brings a dozen WASI imports into a component that uses
-//! none: 20 of the 22 functions that `callback-task` imported. The handler asks the C library for two things, `write` and
+//! Every panic can print, so the library's panic handler alone brought all 19 functions of WASI that `callback-task`
+//! imported, which calls none. The handler asks the C library for two things, `write` and
 //! `getenv`. Both are defined here, the linker takes these before it looks into the C library, and the rest is gone with
 //! them. What else of the C library a plugin uses (clocks, random numbers) comes as before.
 
@@ -36,11 +36,11 @@ unsafe extern "C" fn write(descriptor: c_int, from: *const u8, length: usize) ->
     // SAFETY: POSIX asks callers for `length` readable bytes.
     let bytes = unsafe { std::slice::from_raw_parts(from, length) };
     for chunk in bytes.chunks(CHUNK_BYTES) {
-        let mut padded = [0; CHUNK_BYTES];
-        padded[..chunk.len()].copy_from_slice(chunk);
-        let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| padded[at * 8 + byte]));
-        let numbers = (number(0), number(1), number(2), number(3), number(4), number(5), number(6), number(7));
-        print(to, u8::try_from(chunk.len()).unwrap_or(u8::MAX), numbers);
+        let mut numbers = [0; CHUNK_BYTES / 8];
+        for (at, byte) in chunk.iter().enumerate() {
+            numbers[at / 8] |= u64::from(*byte) << (at % 8 * 8);
+        }
+        print(to, u8::try_from(chunk.len()).unwrap_or(u8::MAX), numbers.into());
     }
     isize::try_from(length).unwrap_or(isize::MAX)
 }

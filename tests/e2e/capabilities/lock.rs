@@ -45,6 +45,38 @@ fn lock(bench: &Bench, check: bool) -> (Option<i32>, String) {
     (output.status.code(), printed)
 }
 
+/// Imports that need the plugin's memory make every instance dearer, and the standard library brings a dozen of them
+/// for the text of a panic.
+#[test]
+fn a_rust_plugin_imports_what_it_calls_and_no_more() {
+    const OURS: [&str; 2] = ["trunkline:plugin/stdio@0.1.0", "trunkline:plugin/types@0.1.0"];
+    const CONFIG: &str = "wasi:config/store@0.2.0-rc.1";
+    let (plugins, guests) = (trunkline_support::plugins(), trunkline_support::guests());
+    let cases: [(&Path, &str, &[&str]); 3] = [
+        (plugins, "callback-task", &[]),
+        (plugins, "sentiment-alert", &[CONFIG]),
+        (guests, "teller", &[CONFIG, "wasi:logging/logging@0.1.0-draft"]),
+    ];
+    let bench = Bench::embedded();
+    let entry = |(folder, name, _): &(&Path, &str, _)| {
+        let file = folder.join(name).with_extension("wasm");
+        format!(
+            "[plugins.{name}]\nfile = \"{}\"\n[routes.{name}]\nfrom = \"{name}\"\nplugin = \"{name}\"\n",
+            file.display()
+        )
+    };
+    let head = "[defaults]\nexchange = { name = \"$P-events\", type = \"topic\" }\n";
+    bench.write_routes(&(head.to_owned() + &cases.iter().map(entry).collect::<String>()));
+    let (code, text) = lock(&bench, false);
+    assert_eq!(code, Some(0), "{text}");
+    let written = std::fs::read_to_string(bench.path("plugins.lock")).expect("written");
+    for (_, name, imports) in cases {
+        let line = format!("imports = {:?}", [&OURS, imports].concat());
+        let of_plugin = written.split_once(&format!("name = \"{name}\"")).and_then(|(_, rest)| rest.split("[[").next());
+        assert!(of_plugin.is_some_and(|lines| lines.lines().any(|found| found == line)), "{name}: {line}\n{written}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_names_what_may_run() {
     let bench = bench();

@@ -182,22 +182,6 @@ fn check(case: &Case, answer: &Answer) {
     }
 }
 
-/// Imports that need the plugin's memory make every instance dearer, and the standard library brings a dozen of them
-/// for the text of a panic.
-#[test]
-fn a_rust_plugin_imports_what_it_calls_and_no_more() {
-    let imports = |folder: &Path, plugin: &str| {
-        let component = std::fs::read(folder.join(plugin).with_extension("wasm")).expect("a plugin");
-        trunkline_support::handmade::imports(&component)
-    };
-    let (plugins, guests) = (trunkline_support::plugins(), trunkline_support::guests());
-    const PRINTS: &str = "trunkline:plugin/stdio@0.1.0";
-    const CONFIG: &str = "wasi:config/store@0.2.0-rc.1";
-    assert_eq!(imports(plugins, "callback-task"), [PRINTS]);
-    assert_eq!(imports(plugins, "sentiment-alert"), [PRINTS, CONFIG]);
-    assert_eq!(imports(guests, "teller"), [PRINTS, CONFIG, "wasi:logging/logging@0.1.0-draft"]);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn one_plugin_in_four_languages_answers_the_same() {
     let (bench, cases, routes) = (Bench::embedded(), cases::all(), routes());

@@ -5,8 +5,8 @@
 
 use std::fmt::Write;
 
-use wit_component::{ComponentEncoder, DecodedWasm, StringEncoding, embed_component_metadata};
-use wit_parser::{Resolve, WorldKey};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 /// Offsets of the answer that [`emissions`] gives, as the canonical form of the interface lays it out.
 const ANSWER: u32 = 16;
@@ -26,24 +26,6 @@ pub fn plugin(fields: &str, handle: &str) -> Vec<u8> {
         fields,
         &format!(r#"(func (export "trunkline:plugin/handler@0.1.0#handle") (param i32) (result i32) {handle})"#),
     )
-}
-
-/// The interfaces that a component imports functions of, in the order of their names.
-///
-/// # Panics
-/// When it is none.
-#[must_use]
-pub fn imports(component: &[u8]) -> Vec<String> {
-    let decoded = wit_component::decode(component).expect("a component");
-    let resolve = decoded.resolve();
-    let DecodedWasm::Component(_, world) = decoded else { panic!("a package of WIT") };
-    let named = |key: &WorldKey| match key {
-        WorldKey::Interface(id) if resolve.interfaces[*id].functions.is_empty() => None,
-        WorldKey::Interface(_) | WorldKey::Name(_) => Some(resolve.name_world_key(key)),
-    };
-    let mut names: Vec<String> = resolve.worlds[world].imports.keys().filter_map(named).collect();
-    names.sort();
-    names
 }
 
 /// A plugin that emits nothing, and this body of `describe`.

@@ -36,7 +36,7 @@ impl Interface {
     fn granted(self) -> &'static [&'static str] {
         match self {
             // Types shared with our own interface are imports as well.
-            Self::V0_1 => &["trunkline:plugin/stdio@", "trunkline:plugin/types@"],
+            Self::V0_1 => &["trunkline:plugin/types@"],
             Self::Messaging => &messaging::GRANTED,
         }
     }
@@ -100,9 +100,18 @@ impl Pre {
 
 /// Interfaces that every plugin gets, by the part of the name before the version. WASI's own parts are what each
 /// language's library imports by itself; behind them are no files, sockets, arguments or environment. Sockets are among
-/// them because Python's runtime imports them in every component: whoever opens one is told `access-denied`.
-const GRANTED: [&str; 7] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:config/store", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+/// them because Python's runtime imports them in every component: whoever opens one is told `access-denied`. Printing of
+/// ours is what the Rust SDK has for `wasi:cli/stdout`, whatever interface the component is called through.
+const GRANTED: [&str; 8] = [
+    "trunkline:plugin/stdio@",
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:config/store",
+    "wasi:filesystem/",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 
 /// Interfaces that a key grants, with that key and how it is written.
 const GRANTABLE: [(&str, Grant); 5] = [
@@ -202,7 +211,9 @@ mod tests {
         for granted in ["wasi:cli/stderr@0.2.6", "wasi:logging/logging@0.1.0-draft", "trunkline:plugin/types@0.1.0"] {
             assert_eq!(refusal(granted, Interface::V0_1, &Allow::default()), None, "{granted}");
         }
-        assert_eq!(refusal("wasi:messaging/producer@0.2.0-draft", Interface::Messaging, &Allow::default()), None);
+        for granted in ["wasi:messaging/producer@0.2.0-draft", "trunkline:plugin/stdio@0.1.0"] {
+            assert_eq!(refusal(granted, Interface::Messaging, &Allow::default()), None, "{granted}");
+        }
         let http = Allow { http: vec![Origin::parse("https://a.example").expect("an origin")], ..Allow::default() };
         assert_eq!(refusal("wasi:http/outgoing-handler@0.2.4", Interface::V0_1, &http), None);
         assert!(refusal("wasi:keyvalue/store@0.2.0-draft2", Interface::V0_1, &http).is_some(), "one is not the other");
