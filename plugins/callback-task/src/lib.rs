@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use trunkline_plugin::time::Timestamp;
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
+const ASKED: &str = "The caller asked to be called back.";
+
 #[derive(Deserialize)]
 struct CallEnded<'a> {
     // Borrowed where it can be: a text with escapes has to be a new one.
@@ -47,9 +49,9 @@ struct Source<'a> {
 )]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let reject = |why: &str| Failure::reject(format!("{}: {why}", event.kind));
-    // Serde would take a list of the fields for an object, and look at no text that it skips.
-    if std::str::from_utf8(&event.data).is_err() || !event.data.trim_ascii_start().starts_with(b"{") {
-        return Err(reject("the data is no JSON object in UTF-8"));
+    // Serde would take a list of the fields for an object.
+    if !event.data.trim_ascii_start().starts_with(b"{") {
+        return Err(reject("the data is no JSON object"));
     }
     let call: CallEnded<'_> = event.json()?;
     if call.duration < 0.0 {
@@ -63,15 +65,12 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     // The event's own time and not the clock: a retry tomorrow must give the same task.
     let due_date =
         day_after(event.time.as_deref()).ok_or_else(|| reject("the event has no time, or one that is not RFC 3339"))?;
-    let mut description = String::from("The caller asked to be called back.");
-    if let Some(transcript) = &call.transcript {
-        description.push_str("\n\nTranscript:\n");
-        description.push_str(transcript);
-    }
-    let mut title = String::from("Call back: ");
-    title.push_str(&call.call_id);
+    let description = match &call.transcript {
+        None => ASKED.to_owned(),
+        Some(transcript) => [ASKED, "\n\nTranscript:\n", transcript].concat(),
+    };
     let task = Task {
-        title,
+        title: ["Call back: ", &call.call_id].concat(),
         description,
         priority: "high",
         due_date,

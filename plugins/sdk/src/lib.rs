@@ -70,6 +70,8 @@ pub mod bindings {
         path: "../../wit/plugin-v0.1",
         world: "rust-plugin",
         pub_export_macro: true,
+        // `#[handler]` exports the functions under their own names, and only these.
+        export_prefix: "unused ",
         default_bindings_module: "trunkline_plugin::export::bindings",
         generate_all,
     });

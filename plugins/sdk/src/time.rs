@@ -29,13 +29,12 @@ impl Timestamp {
         let rest = rest.strip_prefix(['T', 't', ' '])?;
         let days = parse_date(date)?;
         let (time, rest) = rest.split_at_checked(8)?;
-        let mut parts = time.split(':');
-        let (hour, minute) = (number(parts.next()?, 2)?, number(parts.next()?, 2)?);
-        // A leap second is the last one of its minute here.
-        let second = number(parts.next()?, 2).filter(|second| *second <= 60)?.min(59);
-        if hour > 23 || minute > 59 || parts.next().is_some() {
+        let [hour, minute, second] = numbers(time, b':', [2, 2, 2])?;
+        if hour > 23 || minute > 59 || second > 60 {
             return None;
         }
+        // A leap second is the last one of its minute here.
+        let second = second.min(59);
         let (fraction_ms, zone) = match rest.strip_prefix('.') {
             Some(rest) => fraction(rest)?,
             None => (0, rest),
@@ -110,12 +109,9 @@ impl Timestamp {
         if !(0..=9999).contains(&year) {
             return format!("{year:04}-{month:02}-{day:02}");
         }
-        let mut text = String::with_capacity(10);
-        for (before, number, digits) in [("", year, 4), ("-", month, 2), ("-", day, 2)] {
-            text.push_str(before);
-            push_number(&mut text, number, digits);
-        }
-        text
+        // Without `format!`, which calls through tables that every fresh instance has to fill anew.
+        let (year, month, day) = (digits::<4>(year), digits::<2>(month), digits::<2>(day));
+        [year.as_slice(), b"-", &month, b"-", &day].concat().into_iter().map(char::from).collect()
     }
 
     /// RFC 3339 with that offset.
@@ -170,8 +166,7 @@ impl fmt::Display for Offset {
 /// Minutes of `HH:MM`, from `00:00` to `24:00`.
 #[must_use]
 pub fn parse_clock(text: &str) -> Option<i64> {
-    let (hour, minute) = text.split_once(':')?;
-    let (hour, minute) = (number(hour, 2)?, number(minute, 2)?);
+    let [hour, minute] = numbers(text, b':', [2, 2])?;
     let minutes = hour * 60 + minute;
     (minute < 60 && minutes <= 24 * 60).then_some(minutes)
 }
@@ -193,19 +188,33 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     count.checked_mul(unit_ms).map(Duration::from_millis)
 }
 
-/// Exactly so many digits, and at most four.
-fn number(text: &str, digits: usize) -> Option<i64> {
-    // `parse` alone would take a sign.
-    let is_number = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.bytes().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
+/// Numbers of exactly so many digits, at most four, with one byte between any two, and nothing else.
+fn numbers<const N: usize>(text: &str, between: u8, digits: [usize; N]) -> Option<[i64; N]> {
+    let mut found = [0; N];
+    let mut rest = text.as_bytes();
+    for (at, (found, digits)) in found.iter_mut().zip(digits).enumerate() {
+        if at > 0 {
+            rest = rest.strip_prefix(&[between])?;
+        }
+        let (number, behind) = rest.split_at_checked(digits)?;
+        // `parse` would take a sign.
+        if !number.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        *found = number.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+        rest = behind;
+    }
+    rest.is_empty().then_some(found)
 }
 
-/// Appends a number with leading zeros. Without the machinery of `format!`, which is most of the cost of a small call.
-fn push_number(text: &mut String, number: i64, digits: u32) {
-    for place in (0..digits).rev() {
-        let digit = number / 10_i64.pow(place) % 10;
-        text.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+/// The last digits of a number that is not negative.
+fn digits<const N: usize>(mut number: i64) -> [u8; N] {
+    let mut text = [b'0'; N];
+    for place in text.iter_mut().rev() {
+        *place += u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
     }
+    text
 }
 
 fn fraction(text: &str) -> Option<(i64, &str)> {
@@ -216,10 +225,9 @@ fn fraction(text: &str) -> Option<(i64, &str)> {
 }
 
 fn parse_date(text: &str) -> Option<i64> {
-    let mut parts = text.split('-');
-    let (year, month, day) = (number(parts.next()?, 4)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+    let [year, month, day] = numbers(text, b'-', [4, 2, 2])?;
     let exists = (1..=12).contains(&month) && (1..=month_days(year, month)).contains(&day);
-    (parts.next().is_none() && exists).then(|| days(year, month, day))
+    exists.then(|| days(year, month, day))
 }
 
 fn month_days(year: i64, month: i64) -> i64 {

@@ -94,7 +94,22 @@ fn expand(about: &About, function: &ItemFn) -> syn::Result<proc_macro2::TokenStr
                 }
             }
 
+            // For its section, which says what the component is. The functions that it exports have names that nobody
+            // looks for (`export_prefix`): with their own ones there would be `cabi_post_...` too, which frees an answer.
+            // An instance answers once and is gone, and to look that up and call it is a twenty-fifth of a small call.
             bindings::export!(Plugin with_types_in bindings);
+
+            #[unsafe(export_name = "trunkline:plugin/handler@0.1.0#handle")]
+            unsafe extern "C" fn export_handle(event: *mut u8) -> *mut u8 {
+                // SAFETY: the canonical ABI of this name hands over what it reads, a record that nobody else has.
+                unsafe { handler::_export_handle_cabi::<Plugin>(event) }
+            }
+
+            #[unsafe(export_name = "trunkline:plugin/metadata@0.1.0#describe")]
+            unsafe extern "C" fn export_describe() -> *mut u8 {
+                // SAFETY: it takes nothing.
+                unsafe { metadata::_export_describe_cabi::<Plugin>() }
+            }
         };
     })
 }
