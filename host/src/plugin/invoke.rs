@@ -1,7 +1,9 @@
 //! One call of a plugin: a fresh instance, its limits, and what came of it.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -71,10 +73,10 @@ impl Ready {
         let limit = self.limits.timeout;
         let kept = if self.grants.kv.is_some() { KEEP_WITHIN } else { Duration::ZERO };
         let overdue = limit + (limit / OVERDUE_PART).max(OVERDUE_MIN) + kept;
-        let running = self.engine.background.run(&self.computes, call);
-        let ended = match tokio::time::timeout(overdue, running).await {
-            Ok(ended) => ended.unwrap_or_else(|| Ended::without_a_word(Failure::Trap(HOST_PANIC.to_owned()))),
-            Err(_elapsed) => Ended::without_a_word(Failure::Timeout(limit)),
+        let running = pin!(self.engine.background.run(&self.computes, call));
+        let ended = match within(|| Instant::now() + overdue, running).await {
+            Some(ended) => ended.unwrap_or_else(|| Ended::without_a_word(Failure::Trap(HOST_PANIC.to_owned()))),
+            None => Ended::without_a_word(Failure::Timeout(limit)),
         };
         let Ended { mut outcome, frames, memory_bytes, log } = ended;
         // After the deadline's end: the first time this reads files.
@@ -87,19 +89,21 @@ impl Ready {
     async fn call(&self, event: &Event, outside: Outside) -> Ended {
         let ends = Instant::now() + self.limits.timeout;
         let mut store = self.store(&event.id, event.tenant.as_deref(), ends, (self.grants.clone(), outside));
-        let call = AssertUnwindSafe(self.pre.handle(&mut store, event)).catch_unwind();
-        let answer = tokio::time::timeout_at(ends.into(), call).await;
+        let answer = {
+            let call = pin!(AssertUnwindSafe(self.pre.handle(&mut store, event)).catch_unwind());
+            within(|| ends, call).await
+        };
         let mut frames = Vec::new();
         let outcome = match answer {
-            Err(_elapsed) => Outcome::Failed(Failure::Timeout(self.limits.timeout)),
+            None => Outcome::Failed(Failure::Timeout(self.limits.timeout)),
             // A panic of the host inside a host call is ours, but it must not take the route with it.
-            Ok(Err(_panic)) => Outcome::Failed(Failure::Trap(HOST_PANIC.to_owned())),
-            Ok(Ok(Err(error))) => {
+            Some(Err(_panic)) => Outcome::Failed(Failure::Trap(HOST_PANIC.to_owned())),
+            Some(Ok(Err(error))) => {
                 frames = backtrace::frames(&error);
                 Outcome::Failed(explain(&error, &store, &self.limits))
             }
-            Ok(Ok(Ok(Err(failure)))) => Outcome::Failed(clip_failure(self.redact(failure))),
-            Ok(Ok(Ok(Ok(emissions)))) => check_output(emissions, &self.limits),
+            Some(Ok(Ok(Err(failure)))) => Outcome::Failed(clip_failure(self.redact(failure))),
+            Some(Ok(Ok(Ok(emissions)))) => check_output(emissions, &self.limits),
         };
         let outcome = keep(&mut store, outcome).await;
         let outcome = self.redacted(outcome);
@@ -160,6 +164,15 @@ impl Ready {
         store.set_hostcall_fuel(budget_bytes(&self.limits));
         store
     }
+}
+
+/// A future up to a time, like [`tokio::time::timeout_at`], but most calls are done at once and then cost no timer. None:
+/// it was not done by then.
+async fn within<F: Future>(ends: impl FnOnce() -> Instant, mut future: Pin<&mut F>) -> Option<F::Output> {
+    if let Poll::Ready(value) = futures_util::poll!(future.as_mut()) {
+        return Some(value);
+    }
+    tokio::time::timeout_at(ends().into(), future).await.ok()
 }
 
 /// What the call wrote to its state, or saw there, is on disk before its outcome leaves; else it is tried again.
