@@ -1,5 +1,5 @@
-//! Mistakes that the simulator plants to see that its checker catches them. Without the feature `planted-bugs` none can
-//! be planted, and every question is answered by a constant.
+//! Mistakes that the simulator plants to see that its checker catches them. Only unit tests can plant one: in the daemon
+//! every question is answered by a constant.
 
 /// One mistake. Each is a way in which systems like this one have lost or repeated messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(crate) enum Bug {
 
 impl Bug {
     /// All of them.
-    #[cfg(all(test, feature = "planted-bugs"))]
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 15] = [
         Self::AckBeforeConfirm,
         Self::LostCountsAsConfirmed,
@@ -60,20 +60,20 @@ impl Bug {
     ];
 
     /// Whether it is planted in this thread.
-    #[cfg(all(test, feature = "planted-bugs"))]
+    #[cfg(test)]
     pub(crate) fn is_planted(self) -> bool {
         PLANTED.with(|planted| planted.get() == Some(self))
     }
 
     /// Never.
-    #[cfg(not(all(test, feature = "planted-bugs")))]
-    #[expect(clippy::unused_self, reason = "the same call as with the feature")]
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "the same call as in the tests")]
     pub(crate) const fn is_planted(self) -> bool {
         false
     }
 }
 
-#[cfg(all(test, feature = "planted-bugs"))]
+#[cfg(test)]
 std::thread_local! {
     pub(crate) static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
 }
