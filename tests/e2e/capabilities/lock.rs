@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use wasmparser::{CanonicalFunction, CanonicalOption, Parser, Payload};
+
 use super::refusal;
 use crate::bench::{BINARY, Bench};
 
@@ -75,6 +77,22 @@ fn a_rust_plugin_imports_what_it_calls_and_no_more() {
         let of_plugin = written.split_once(&format!("name = \"{name}\"")).and_then(|(_, rest)| rest.split("[[").next());
         assert!(of_plugin.is_some_and(|lines| lines.lines().any(|found| found == line)), "{name}: {line}\n{written}");
     }
+}
+
+/// An instance answers once: what would free its answer makes every instance dearer.
+#[test]
+fn a_rust_plugin_does_not_free_what_it_answers() {
+    let component = std::fs::read(trunkline_support::plugins().join("callback-task.wasm")).expect("a plugin");
+    let (mut lifted, mut freed) = (0, 0);
+    for payload in Parser::new(0).parse_all(&component) {
+        let Payload::ComponentCanonicalSection(section) = payload.expect("a component") else { continue };
+        for function in section {
+            let CanonicalFunction::Lift { options, .. } = function.expect("a function") else { continue };
+            lifted += 1;
+            freed += options.iter().filter(|option| matches!(option, CanonicalOption::PostReturn(_))).count();
+        }
+    }
+    assert_eq!((lifted, freed), (2, 0), "`handle` and `describe`");
 }
 
 #[tokio::test(flavor = "multi_thread")]
