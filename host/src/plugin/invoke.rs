@@ -166,8 +166,8 @@ impl Ready {
     }
 }
 
-/// A future up to a time, like [`tokio::time::timeout_at`], but most calls are done at once and then cost no timer. None:
-/// it was not done by then.
+/// A future up to a time, like [`tokio::time::timeout_at`], but most calls are done at once and then cost no timer; `ends`
+/// is asked only of the others. None: it was not done by then.
 async fn within<F: Future>(ends: impl FnOnce() -> Instant, mut future: Pin<&mut F>) -> Option<F::Output> {
     if let Poll::Ready(value) = futures_util::poll!(future.as_mut()) {
         return Some(value);
