@@ -96,14 +96,21 @@ impl Bench {
         let config = self.config(routes, environment);
         let topology = std::sync::Arc::new(config.topology);
         let broker = Broker::open(&config.broker, topology, &config.state_dir).await.expect("the broker opens");
-        let mut status = broker.status();
-        status.wait_for(|status| status.connected).await.expect("the broker is there");
+        connected(&broker).await;
         broker
     }
 
     pub fn queue(&self, name: &str) -> QueueName {
         QueueName::new(name.replace("$P", &self.prefix)).expect("a name")
     }
+}
+
+/// Waits until a broker is there.
+pub async fn connected(broker: &Broker) {
+    let mut status = broker.status();
+    let connected = status.wait_for(|status| status.connected);
+    let in_time = tokio::time::timeout(trunkline_support::patience(), connected).await.expect("a connection");
+    drop(in_time.expect("the broker is there"));
 }
 
 /// A plain message.

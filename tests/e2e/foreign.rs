@@ -55,6 +55,7 @@ async fn aio_pika_publishes_a_call_and_receives_the_task() {
     let bench = Bench::amqp();
     let routes = ROUTES.replace("$PLUGINS", &trunkline_support::plugins().display().to_string());
     let daemon = bench.start(&routes).await;
+    daemon.runs().await;
     let script = bench.path("client.py");
     std::fs::write(&script, CLIENT).expect("a file");
     let exchange = format!("{}.ocelot.events", bench.prefix);

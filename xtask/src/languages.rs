@@ -26,8 +26,8 @@ fn home() -> PathBuf {
 /// When a tool is missing and cannot be installed, or a command fails; its output is in the text.
 pub fn plugin(trunkline: &Path, language: &str, name: &str, overlay: Option<&Path>) -> Result<PathBuf> {
     std::fs::create_dir_all(home())?;
-    // One process at a time: tests run side by side, and so may several cargos.
-    let lock = std::fs::File::create(home().join("lock"))?;
+    // One process at a time for a language: tests run side by side, and so may several cargos.
+    let lock = std::fs::File::create(home().join(format!("{language}.lock")))?;
     lock.lock()?;
     let folder = home().join(language).join(name);
     remove(&folder)?;

@@ -17,6 +17,8 @@ const BIN: &str = "/usr/lib/rabbitmq/bin";
 /// Starting takes 5 s on an idle machine, and twice as long under a build.
 const START_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// For one answer of a node; it waits for ever for one that hangs. In seconds, as `timeout` has it.
+const CTL_WITHIN: &str = "120";
 
 /// Makes sure that there is a RabbitMQ to use: given by URL, installed, or installed now.
 ///
@@ -183,15 +185,18 @@ impl Node {
     /// `rabbitmqctl` against this node; gives what it printed.
     ///
     /// # Errors
-    /// When it fails, with what it said.
+    /// When it fails, with what it said, or when the node does not answer.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(Path::new(BIN).join("rabbitmqctl"))
+        let output = Command::new("timeout")
+            .args(["--kill-after=5", CTL_WITHIN])
+            .arg(Path::new(BIN).join("rabbitmqctl"))
             .arg("-q")
             .args(arguments)
             .envs(self.environment.iter().cloned())
             .output()?;
         if !output.status.success() {
-            bail!("rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            let (status, said) = (output.status, String::from_utf8_lossy(&output.stderr));
+            bail!("rabbitmqctl {arguments:?} ({status}): {said}\n{}", self.log());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     };
     let passed = if arguments.is_empty() {
         // Half of what a test does is to wait for others.
-        let threads = format!("--test-threads={}", std::thread::available_parallelism().map_or(2, usize::from) + 1);
+        let threads = format!("--test-threads={}", std::thread::available_parallelism().map_or(2, usize::from) * 2);
         let skipped = ALONE.iter().flat_map(|name| ["--skip", name]);
         // Of all targets both times: another choice has other features, and builds half the world anew.
         // Both run, whatever the first says: who reads the log wants every failure.

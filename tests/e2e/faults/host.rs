@@ -67,6 +67,8 @@ async fn a_second_daemon_on_the_same_state_is_refused_and_told_by_whom() {
 }
 
 async fn a_read_only_state_is_told_precisely(bench: Bench) {
+    // Its own: where the others keep it, it could be written.
+    std::fs::create_dir_all(bench.state().join("compiled")).expect("a directory for compiled code");
     let daemon = bench.start(ROUTES).await;
     handled(&daemon, "echo", 1).await;
     assert!(daemon.terminate().await.success());

@@ -57,18 +57,16 @@ fn callback_task(language: &str) -> PathBuf {
     built.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Compiles what the routes name, in a state directory that all these tests share: interpreters take half a minute each,
-/// which is longer than a daemon's start is waited for. Then gives the compiled code to the test's own directory.
+/// Compiles what the routes name, before a daemon does: interpreters take half a minute each, which is longer than a
+/// daemon's start is waited for.
 fn compile(bench: &Bench, routes: &str) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let shared = xtask::root().join("target/languages/state");
     let file = bench.write_routes(routes);
-    let check = Command::new(BINARY).args(["check", "--config"]).arg(file).arg("--state").arg(&shared).output();
+    trunkline_support::share_compiled(&bench.state());
+    let check = Command::new(BINARY).args(["check", "--config"]).arg(file).arg("--state").arg(bench.state()).output();
     let check = check.expect("runs");
     assert!(check.status.success(), "nothing is to be granted: {}", String::from_utf8_lossy(&check.stderr));
-    let copied = Command::new("cp").arg("-a").arg(&shared).arg(bench.state()).status();
-    assert!(copied.expect("cp runs").success());
 }
 
 async fn publish(bench: &Bench, routes: &str, cases: &[Case]) {

@@ -54,7 +54,7 @@ async fn open(bench: &Bench) -> trunkline::broker::Broker {
     assert_eq!((queue.prefetch, queue.max_priority), (10, Some(10)));
     let topology = std::sync::Arc::new(config.topology);
     let broker = trunkline::broker::Broker::open(&config.broker, topology, &config.state_dir).await.expect("it opens");
-    broker.status().wait_for(|status| status.connected).await.expect("the broker is there");
+    crate::bench::connected(&broker).await;
     broker
 }
 

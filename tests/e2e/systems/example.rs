@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use trunkline::broker::Broker;
 use trunkline::config::{self, Config, Sources};
 use trunkline::event::{Message, QueueName};
-use trunkline_support::{Daemon, eventually};
+use trunkline_support::Daemon;
 use xtask::rabbitmq::Node;
 
-use crate::bench::{BINARY, drain};
+use crate::bench::{BINARY, connected, drain};
 
 /// Which broker a story is played on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +48,7 @@ impl Example {
         let environment = environment.collect::<Vec<_>>();
         let started = Daemon::start_with(BINARY, &self.routes, self.state.path(), &self.broker, &environment).await;
         let daemon = started.unwrap_or_else(|ended| panic!("{ended:?}"));
-        // Its routes may begin before it is connected.
-        eventually("every route to run", || {
-            let found = (daemon.get("/health").0 == 200).then_some(());
-            async move { found }
-        })
-        .await;
+        daemon.runs().await;
         daemon
     }
 
@@ -62,8 +57,7 @@ impl Example {
         let config = self.config();
         let topology = std::sync::Arc::new(config.topology);
         let broker = Broker::open(&config.broker, topology, &config.state_dir).await.expect("the broker opens");
-        let mut status = broker.status();
-        status.wait_for(|status| status.connected).await.expect("the broker is there");
+        connected(&broker).await;
         let messages = drain(&broker, &QueueName::new(queue).expect("a name"), at_least).await;
         broker.close(trunkline_support::patience()).await;
         messages

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use serde_json::Value;
 
-use crate::eventually;
+use crate::{eventually, patience};
 
 /// A running daemon, killed when it is dropped.
 pub struct Daemon {
@@ -53,6 +53,7 @@ impl Daemon {
         broker: &str,
         environment: &[(&str, &str)],
     ) -> Result<Self, Ended> {
+        crate::share_compiled(state);
         let mut child = Command::new(binary)
             .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--broker", broker, "--config"])
             .arg(routes)
@@ -100,14 +101,23 @@ impl Daemon {
         format!("http://{}{path}", self.address)
     }
 
+    /// Waits until every route runs: who publishes to the broker itself does not find the queues before.
+    pub async fn runs(&self) {
+        eventually("every route to run", || {
+            let is_well = self.get("/health").0 == 200;
+            async move { is_well.then_some(()) }
+        })
+        .await;
+    }
+
     /// `GET`, whatever the status.
     ///
     /// # Panics
     /// When there is no answer.
     #[must_use]
     pub fn get(&self, path: &str) -> (u16, String) {
-        let call = ureq::get(self.url(path)).config().http_status_as_error(false).build().call();
-        let mut response = call.expect("an answer");
+        let request = ureq::get(self.url(path)).config().timeout_global(Some(patience()));
+        let mut response = request.http_status_as_error(false).build().call().expect("an answer");
         (response.status().as_u16(), response.body_mut().read_to_string().expect("a text"))
     }
 
@@ -117,7 +127,8 @@ impl Daemon {
     /// When there is no answer.
     #[must_use]
     pub fn post(&self, path: &str, body: &str) -> (u16, Value) {
-        let request = ureq::post(self.url(path)).config().http_status_as_error(false).build();
+        let request = ureq::post(self.url(path)).config().timeout_global(Some(patience()));
+        let request = request.http_status_as_error(false).build();
         let mut response = request.header("content-type", "application/json").send(body).expect("an answer");
         let text = response.body_mut().read_to_string().expect("a text");
         (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))

@@ -7,7 +7,9 @@ pub mod rabbitmq;
 
 pub use daemon::{Daemon, Ended};
 
+use std::fs::DirBuilder;
 use std::future::Future;
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,16 @@ pub fn plugins() -> &'static Path {
 #[must_use]
 pub fn guests() -> &'static Path {
     Path::new(env!("GUESTS_DIR"))
+}
+
+/// Lets a daemon with this state directory find what others of the tests have compiled, and leave what it compiles: they
+/// run the same plugins, and compiling them took most of the tests' time. What was compiled is kept between runs.
+pub fn share_compiled(state: &Path) {
+    let shared = xtask::root().join("target/compiled");
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&shared);
+    made.expect("a directory below target");
+    // A directory of another kind, or one that takes no files, is the test's own matter.
+    let _made = std::fs::create_dir_all(state).and_then(|()| symlink(shared, state.join("compiled")));
 }
 
 /// How patient the tests are.

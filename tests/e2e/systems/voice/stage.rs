@@ -105,7 +105,9 @@ impl Stage {
         ];
         let started = Daemon::start_with(BINARY, &file, &self.bench.state(), &self.bench.broker, &environment).await;
         self.expected.clear();
-        self.daemon = Some(started.unwrap_or_else(|ended| panic!("{ended:?}")));
+        let daemon = started.unwrap_or_else(|ended| panic!("{ended:?}"));
+        daemon.runs().await;
+        self.daemon = Some(daemon);
     }
 
     /// The file with paths that hold anywhere.
