@@ -21,6 +21,8 @@ use crate::event::{Emission, Event, Failure, Outcome};
 
 /// What the disk gets for the state of a call.
 const KEEP_WITHIN: Duration = Duration::from_secs(10);
+/// How far below the end of a plugin's own stack the next function may reach, for its end to be told from a stray pointer.
+const OWN_FRAME_MAX_BYTES: u64 = 1 << 20;
 /// What is kept of an error text.
 const ERROR_TEXT_MAX_BYTES: usize = 1024;
 
@@ -216,11 +218,23 @@ fn explain(error: &wasmtime::Error, store: &Store<Host>, limits: &Limits) -> Fai
         Some(Trap::StackOverflow) => {
             format!("{}; a plugin's has {} KiB", Trap::StackOverflow, WASM_STACK_MAX_BYTES >> 10)
         }
+        Some(trap @ Trap::MemoryOutOfBounds) if is_below_memory(&text) => {
+            format!("{}: the one in the plugin's memory is full ({trap})", Trap::StackOverflow)
+        }
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
     tracing::debug!(target: "trunkline::plugin", "trap: {text}");
     Failure::Trap(clip(if said.is_empty() { cause } else { format!("{said} ({cause})") }))
+}
+
+/// Whether a fault lies where compiled languages' own stack ends, for variables that have an address: they put it at the
+/// beginning of the memory, so that it runs out below address 0. wasmtime has no type for the place.
+fn is_below_memory(text: &str) -> bool {
+    let (_, rest) = text.split_once("memory fault at wasm address 0x").unwrap_or_default();
+    let digits = rest.split(|letter: char| !letter.is_ascii_hexdigit()).next().unwrap_or_default();
+    let zero = 1_u64 << 32;
+    u64::from_str_radix(digits, 16).is_ok_and(|address| address.abs_diff(zero) <= OWN_FRAME_MAX_BYTES)
 }
 
 /// What the guest wrote to stderr, without the advice of Rust's library, which nobody can follow here.

@@ -50,6 +50,7 @@ files! {
 
 files! {
     RUST:
+    ".cargo/config.toml" <- "plugins/templates/rust/config.toml",
     "Cargo.toml" <- "plugins/templates/rust/Cargo.toml",
     "README.md" <- "plugins/templates/rust/README.md",
     "routes.toml" <- "plugins/templates/routes.toml",

@@ -104,7 +104,16 @@ async fn other_traps_tell_where_too(bench: Bench) {
         ("overflow", vec!["a number that is large enough", "at deep::cellar (", "at deep::second_floor ("]),
         ("index", vec!["index out of bounds: the len is 3", "at deep::cellar (", "at deep::first_floor ("]),
         ("unreachable", vec!["unreachable", "at deep::cellar (", "at deep::second_floor ("]),
-        ("stack", vec!["call stack exhausted; a plugin's has 512 KiB", "at deep::endless_stairs (", " times"]),
+        ("ladder", vec!["call stack exhausted; a plugin's has 512 KiB", "at deep::endless_ladder (", " times"]),
+        (
+            "stack",
+            vec![
+                "call stack exhausted: the one in the plugin's memory is full (",
+                "out of bounds memory access",
+                "at deep::endless_stairs (",
+                " times",
+            ],
+        ),
     ];
     for (way, wanted) in cases {
         let daemon = bench.start(&routes).await;

@@ -32,16 +32,25 @@ fn cellar(way: &str, depth: usize) -> usize {
         #[cfg(target_arch = "wasm32")]
         "unreachable" => core::arch::wasm32::unreachable(),
         "stack" => endless_stairs(depth),
+        "ladder" => endless_ladder(depth),
         _ => depth,
     }
 }
 
+/// Fills the stack in the memory, where variables lie that have an address.
 #[inline(never)]
 #[expect(unconditional_recursion, reason = "that is what this guest is for")]
 fn endless_stairs(depth: usize) -> usize {
     let mut steps = [depth; 64];
     steps[depth % 64] = std::hint::black_box(endless_stairs(depth + 1));
     std::hint::black_box(steps).iter().sum()
+}
+
+/// Fills the engine's stack.
+#[inline(never)]
+#[expect(unconditional_recursion, reason = "that is what this guest is for")]
+fn endless_ladder(depth: usize) -> usize {
+    std::hint::black_box(endless_ladder(depth + 1)) ^ depth
 }
 
 #[inline(never)]
