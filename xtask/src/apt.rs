@@ -4,6 +4,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
+use crate::root;
+
 /// Installs packages of Debian.
 ///
 /// # Errors
@@ -14,6 +16,10 @@ pub fn install(packages: &[&str], otherwise: &str) -> Result<()> {
     if !is_root || !has_apt {
         bail!("{otherwise}");
     }
+    // apt-get does not wait for another one, and tests run side by side.
+    std::fs::create_dir_all(root().join("target"))?;
+    let lock = std::fs::File::create(root().join("target/apt.lock"))?;
+    lock.lock()?;
     println!("installing {} ...", packages.join(" "));
     let install = [&["install", "-y", "-qq", "--no-install-recommends"], packages].concat();
     for arguments in [&["update", "-qq"][..], &install] {
