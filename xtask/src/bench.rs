@@ -1,16 +1,12 @@
 //! Benchmarks, in the release profile.
 
-use std::process::Command;
-
 use anyhow::{Result, bail};
-use xtask::root;
 
 use crate::demo::build_plugins;
 
 pub(crate) fn run() -> Result<()> {
     let plugins = build_plugins()?;
-    let status = Command::new("cargo")
-        .current_dir(root())
+    let status = xtask::cargo()
         .args(["bench", "--package", "trunkline", "--bench", "invoke"])
         .env("TRUNKLINE_BENCH_PLUGINS", plugins)
         .status()?;

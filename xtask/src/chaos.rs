@@ -10,8 +10,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     wasm::ensure_target()?;
     let is_release = arguments.contains(&"--release");
     // With the features that the whole workspace has: after the tests nothing is compiled again.
-    let mut build = Command::new("cargo");
-    build.current_dir(root()).args(["build", "--quiet", "--workspace", "--bin", "trunkline", "--bin", "chaos"]);
+    let mut build = xtask::cargo();
+    build.args(["build", "--quiet", "--workspace", "--bin", "trunkline", "--bin", "chaos"]);
     build.args(is_release.then_some("--release"));
     let built = build.status()?;
     if !built.success() {

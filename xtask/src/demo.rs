@@ -27,7 +27,7 @@ pub(crate) fn run(once: bool) -> Result<()> {
     build_plugins()?;
     // With the features that the whole workspace has: after the tests nothing is compiled again.
     let build = ["build", "--quiet", "--workspace", "--bin", "trunkline"];
-    let built = Command::new("cargo").current_dir(root()).args(build).status()?;
+    let built = xtask::cargo().args(build).status()?;
     if !built.success() {
         bail!("the daemon does not build ({built})");
     }

@@ -1,10 +1,8 @@
 //! Every test. One RabbitMQ serves all test binaries that do not need to break theirs.
 
-use std::process::Command;
-
 use anyhow::{Result, bail};
 use xtask::rabbitmq::{self, Node};
-use xtask::{root, wasm};
+use xtask::wasm;
 
 /// Tests that measure latencies or rates: they run one by one, after all the others.
 const ALONE: [&str; 4] = ["limits::neighbours", "faults::isolation", "limits::compile::a_bomb_ends", "reload::swaps"];
@@ -17,8 +15,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let node = if given.is_none() { Some(Node::start()?) } else { None };
     let url = given.or_else(|| node.as_ref().map(Node::url)).unwrap_or_default();
     let cargo = |arguments: &[&str]| -> Result<bool> {
-        let mut cargo = Command::new("cargo");
-        cargo.current_dir(root()).arg("test").args(arguments);
+        let mut cargo = xtask::cargo();
+        cargo.arg("test").args(arguments);
         Ok(cargo.env("TRUNKLINE_TEST_RABBITMQ_URL", &url).env_remove("RABBITMQ_URL").status()?.success())
     };
     let passed = if arguments.is_empty() {
