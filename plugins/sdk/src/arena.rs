@@ -8,24 +8,28 @@ use std::cell::{Cell, UnsafeCell};
 const ARENA_BYTES: usize = 64 << 10;
 const ALIGN_MAX: usize = 16;
 
-#[repr(align(16))]
+/// On pages of its own, and what every call writes at the beginning: each page that is written costs a copy afterwards.
+#[repr(C, align(4096))]
 struct Arena {
-    bytes: UnsafeCell<[u8; ARENA_BYTES]>,
     /// Bytes that are handed out.
     used: Cell<usize>,
+    bytes: Bytes,
 }
+
+#[repr(align(16))]
+struct Bytes(UnsafeCell<[u8; ARENA_BYTES]>);
 
 // SAFETY: `wasm32-wasip2` has one thread.
 unsafe impl Sync for Arena {}
 
 #[global_allocator]
-static ARENA: Arena = Arena { bytes: UnsafeCell::new([0; ARENA_BYTES]), used: Cell::new(0) };
+static ARENA: Arena = Arena { used: Cell::new(0), bytes: Bytes(UnsafeCell::new([0; ARENA_BYTES])) };
 
 impl Arena {
     /// Where a piece begins, counted from the arena's beginning; none for one of the C library.
     #[inline]
     fn place(&self, piece: *mut u8) -> Option<usize> {
-        let place = piece.addr().wrapping_sub(self.bytes.get().addr());
+        let place = piece.addr().wrapping_sub(self.bytes.0.get().addr());
         (place < ARENA_BYTES).then_some(place)
     }
 }
@@ -39,7 +43,7 @@ unsafe impl GlobalAlloc for Arena {
         if layout.align() <= ALIGN_MAX && place + layout.size() <= ARENA_BYTES {
             self.used.set(place + layout.size());
             // SAFETY: `place` is in the arena, or at its end.
-            return unsafe { self.bytes.get().cast::<u8>().add(place) };
+            return unsafe { self.bytes.0.get().cast::<u8>().add(place) };
         }
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
