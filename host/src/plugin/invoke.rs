@@ -21,7 +21,8 @@ use crate::event::{Emission, Event, Failure, Outcome};
 
 /// What the disk gets for the state of a call.
 const KEEP_WITHIN: Duration = Duration::from_secs(10);
-/// How far below the end of a plugin's own stack the next function may reach, for its end to be told from a stray pointer.
+/// How far from address 0 a function's variables may lie when a plugin's own stack is full; a pointer that is wrong by less
+/// is taken for one of them.
 const OWN_FRAME_MAX_BYTES: u64 = 1 << 20;
 /// What is kept of an error text.
 const ERROR_TEXT_MAX_BYTES: usize = 1024;
@@ -228,8 +229,8 @@ fn explain(error: &wasmtime::Error, store: &Store<Host>, limits: &Limits) -> Fai
     Failure::Trap(clip(if said.is_empty() { cause } else { format!("{said} ({cause})") }))
 }
 
-/// Whether a fault lies where compiled languages' own stack ends, for variables that have an address: they put it at the
-/// beginning of the memory, so that it runs out below address 0. wasmtime has no type for the place.
+/// Whether a fault lies where a plugin's own stack ends, for variables that have an address: Rust puts it at the beginning
+/// of the memory, so that it runs out below address 0. wasmtime has no type for the place.
 fn is_below_memory(text: &str) -> bool {
     let (_, rest) = text.split_once("memory fault at wasm address 0x").unwrap_or_default();
     let digits = rest.split(|letter: char| !letter.is_ascii_hexdigit()).next().unwrap_or_default();
