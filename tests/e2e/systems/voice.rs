@@ -46,14 +46,14 @@ async fn the_whole_story(mut stage: Stage) {
         }
     }
     stage.settled().await;
-    let before = Claims::new(stage.seen());
+    let before = Claims::new(stage.seen().await);
     first_organization(&before);
     second_organization(&before);
     the_reminder_came_at_its_time(&before);
 
     // Once more, by whatever way, and to a daemon that knows only what is on disk.
     stage.restart_with(&|organization, event| plays(organization, event)).await;
-    let after = Claims::new(stage.seen());
+    let after = Claims::new(stage.seen().await);
     before.are_the_same_as(&after);
     if stage.drops_repetitions() {
         assert_eq!(before.messages(), after.messages(), "what was dropped is not even repeated");
@@ -67,7 +67,7 @@ async fn the_whole_story(mut stage: Stage) {
         }
     }
     stage.settled().await;
-    let last = Claims::new(stage.seen());
+    let last = Claims::new(stage.seen().await);
     for organization in [FIRST, SECOND] {
         let metrics = last.find(organization, "analytics.calls.updated", |data| data["call_id"] == "c-104");
         let total = json!({

@@ -1,19 +1,17 @@
 //! The daemon as a process: the real binary, its log, its listener.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use serde_json::Value;
 
+use crate::log::Log;
 use crate::{eventually, patience};
 
 /// A running daemon, killed when it is dropped.
 pub struct Daemon {
     child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
+    log: Log,
     address: String,
 }
 
@@ -54,6 +52,7 @@ impl Daemon {
         environment: &[(&str, &str)],
     ) -> Result<Self, Ended> {
         crate::share_compiled(state);
+        let log = Log::new();
         let mut child = Command::new(binary)
             .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--broker", broker, "--config"])
             .arg(routes)
@@ -62,14 +61,13 @@ impl Daemon {
             .env("LOG_LEVEL", "info,trunkline::trace=debug")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(log.writer())
             .spawn()
             .expect("the daemon's binary runs");
-        let (lines, reader) = read(&mut child);
         let started = eventually("the daemon's start", || {
             let ended = child.try_wait().expect("the process can be asked");
             let address =
-                find(&lines, "started").and_then(|_| find(&lines, "listening")?["address"].as_str().map(str::to_owned));
+                find(&log, "started").and_then(|_| find(&log, "listening")?["address"].as_str().map(str::to_owned));
             let answer = match (ended, address) {
                 (Some(status), _) => Some(Err(status)),
                 (None, Some(address)) => Some(Ok(address)),
@@ -79,13 +77,8 @@ impl Daemon {
         })
         .await;
         match started {
-            Ok(address) => Ok(Self { child, lines, address }),
-            Err(status) => {
-                // What it wrote last may still be on its way.
-                reader.join().expect("no panic while reading");
-                let stderr = lines.lock().expect("no panic while reading").join("\n");
-                Err(Ended { status, stderr })
-            }
+            Ok(address) => Ok(Self { child, log, address }),
+            Err(status) => Err(Ended { status, stderr: log.text().clone() }),
         }
     }
 
@@ -154,10 +147,10 @@ impl Daemon {
     /// The log line that tells the end of an event.
     pub async fn settled(&self, id: &str) -> Value {
         eventually(&format!("the end of event {id}"), || {
-            let lines = self.lines.lock().expect("no panic while reading");
-            let mut parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let log = self.log.text();
+            let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             let found =
-                parsed.rfind(|line| line["message"] == "settled" && line["event"] == id && line["outcome"] != "retry");
+                lines.rfind(|line| line["message"] == "settled" && line["event"] == id && line["outcome"] != "retry");
             async move { found }
         })
         .await
@@ -166,13 +159,13 @@ impl Daemon {
     /// Everything it logged so far.
     ///
     /// # Panics
-    /// Never, unless reading panicked.
+    /// When what it logged is no text.
     #[must_use]
     pub fn log(&self) -> String {
-        self.lines.lock().expect("no panic while reading").join("\n")
+        self.log.text().clone()
     }
 
-    /// Waits until its log has a text, and gives the log so far: lines come by a pipe.
+    /// Waits until its log has a text, and gives the log so far.
     pub async fn logged(&self, text: &str) -> String {
         eventually(text, || {
             let log = self.log();
@@ -217,18 +210,9 @@ impl Drop for Daemon {
     }
 }
 
-fn read(child: &mut Child) -> (Arc<Mutex<Vec<String>>>, JoinHandle<()>) {
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let (stderr, kept) = (child.stderr.take().expect("stderr is piped"), lines.clone());
-    let reader = std::thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            kept.lock().expect("no panic while reading").push(line);
-        }
-    });
-    (lines, reader)
-}
-
-fn find(lines: &Mutex<Vec<String>>, message: &str) -> Option<Value> {
-    let lines = lines.lock().expect("no panic while reading");
-    lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(|line| line["message"] == message)
+fn find(log: &Log, message: &str) -> Option<Value> {
+    log.text()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|line| line["message"] == message)
 }

@@ -3,6 +3,7 @@
 pub mod certificates;
 mod daemon;
 pub mod handmade;
+mod log;
 pub mod rabbitmq;
 
 pub use daemon::{Daemon, Ended};

@@ -12,6 +12,7 @@ use crate::bench::{BINARY, Bench, message};
 use crate::systems::clients::{Client, Library};
 
 const EXCHANGE: &str = "ocelot.events";
+const MARK: &str = "mark";
 const DEDUPE: &str = "dedupe = \"24h\"\n";
 /// From the task to the call-back, which is rounded up to the second.
 pub const AFTER_MS: i128 = 3000;
@@ -224,12 +225,23 @@ impl Stage {
     }
 
     /// All envelopes that plugins emitted so far, repetitions too.
-    pub fn seen(&self) -> Vec<Value> {
-        match &self.witness {
-            Witness::Logs(lines) => [lines.clone(), emitted(&self.daemon().log())].concat(),
-            Witness::Clients { consumer, .. } => {
+    pub async fn seen(&mut self) -> Vec<Value> {
+        match &mut self.witness {
+            Witness::Logs(lines) => {
+                let running = self.daemon.as_ref().expect("it runs").log();
+                [lines.clone(), emitted(&running)].concat()
+            }
+            Witness::Clients { producer, consumer } => {
+                // What was confirmed before lies before it in the consumer's queue, and no route takes it.
+                let mark = json!({ "source": MARK, "id": consumer.received().len() });
+                producer.publish(MARK, &mark).await;
+                eventually("the consumer has come as far as the mark", || {
+                    let came = consumer.received().iter().any(|line| line["body"] == mark);
+                    async move { came.then_some(()) }
+                })
+                .await;
                 let received = consumer.received().into_iter().map(|line| line["body"].clone());
-                received.filter(|body| body["source"] != "communications").collect()
+                received.filter(|body| body["source"] != "communications" && body["source"] != MARK).collect()
             }
         }
     }
