@@ -85,7 +85,7 @@ async fn what_is_confirmed_is_kept_and_published_again(bench: Bench) {
     // Any tool reads them.
     let text = Command::new("zcat").args(&files).output().expect("zcat runs");
     let lines = String::from_utf8_lossy(&text.stdout).into_owned();
-    let first = lines.lines().find(|line| line.contains("\"e-7\"")).expect("it is there");
+    let first = lines.lines().find(|line| line.contains("\"id\":\"e-7\"")).expect("it is there");
     let line: Value = serde_json::from_str(first).expect("JSON");
     assert_eq!(line["data"], json!({ "number": 7, "text": "ä \u{1f600}" }));
     assert_eq!((&line["routing_key"], &line["organizationId"]), (&json!("in.odd"), &json!("org-1")));
@@ -205,7 +205,7 @@ impl Drop for Server {
 /// s3rver from npm.
 async fn s3(bench: &Bench) -> (Server, u16) {
     let program = modules_with("s3rver", "3.7.1").join("s3rver/bin/s3rver.js");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let port = trunkline_support::rabbitmq::free_port().expect("a port");
     let mut server = Command::new("node");
     server.arg(program).args(["--address", "127.0.0.1", "--port", &port.to_string(), "--silent"]);
     server.arg("--directory").arg(bench.path("s3")).args(["--configure-bucket", "history"]);

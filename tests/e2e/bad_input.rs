@@ -153,7 +153,8 @@ async fn the_api_says_what_is_wrong() {
         assert_eq!(problem["code"], format!("TL{status}"), "{problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(text)), "{body}: {problem}");
     }
-    let plain = ureq::post(daemon.url("/api/v1/events")).config().http_status_as_error(false).build();
+    let plain = ureq::post(daemon.url("/api/v1/events")).config().timeout_global(Some(trunkline_support::patience()));
+    let plain = plain.http_status_as_error(false).build();
     let answer = plain.header("content-type", "text/plain").send(r#"{"type":"t","data":1}"#).expect("an answer");
     assert_eq!(answer.status().as_u16(), 415, "a web page must not publish through a visitor's browser");
     let (status, accepted) = daemon.post("/api/v1/events", r#"{"type":"nobody","data":1}"#);

@@ -63,14 +63,26 @@ impl Bench {
 
     pub async fn try_start(&self, routes: &str) -> Result<Daemon, Ended> {
         let file = self.write_routes(routes);
-        Daemon::start(BINARY, &file, &self.state(), &self.broker).await
+        let daemon = Daemon::start(BINARY, &file, &self.state(), &self.broker).await?;
+        self.settles(&daemon).await;
+        Ok(daemon)
+    }
+
+    /// Waits for the session of a daemon that has just started, where the broker is there whatever the test does: a request
+    /// waits for it some seconds only.
+    async fn settles(&self, daemon: &Daemon) {
+        if self.broker == trunkline_support::rabbitmq::url() {
+            becomes_ready(daemon, true).await;
+        }
     }
 
     /// With further environment variables.
     pub async fn start_with(&self, routes: &str, environment: &[(&str, &str)]) -> Daemon {
         let file = self.write_routes(routes);
         let started = Daemon::start_with(BINARY, &file, &self.state(), &self.broker, environment).await;
-        started.unwrap_or_else(|ended| panic!("{ended:?}"))
+        let daemon = started.unwrap_or_else(|ended| panic!("{ended:?}"));
+        self.settles(&daemon).await;
+        daemon
     }
 
     fn config(&self, routes: &str, environment: &[(&str, &str)]) -> Config {
@@ -103,6 +115,15 @@ impl Bench {
     pub fn queue(&self, name: &str) -> QueueName {
         QueueName::new(name.replace("$P", &self.prefix)).expect("a name")
     }
+}
+
+/// Waits until a daemon has its broker, or has lost it.
+pub async fn becomes_ready(daemon: &Daemon, wanted: bool) {
+    eventually(if wanted { "readiness" } else { "the loss" }, || {
+        let is_ready = daemon.get("/readyz").0 == 200;
+        async move { (is_ready == wanted).then_some(()) }
+    })
+    .await;
 }
 
 /// Waits until a broker is there.

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use trunkline::broker::{Broker, Error, Publication};
+use trunkline_support::eventually;
 use trunkline_support::rabbitmq::Node;
-use trunkline_support::{Daemon, eventually};
 
-use crate::bench::{Bench, drain, message, metric};
+use crate::bench::{Bench, becomes_ready, drain, message, metric};
 
 const EVENTS: usize = 3_000;
 
@@ -47,14 +47,6 @@ async fn produce(bench: &Bench, broker: &Broker) {
     }
 }
 
-async fn becomes_ready(daemon: &Daemon, wanted: bool) {
-    eventually(if wanted { "readiness" } else { "the loss" }, || {
-        let is_ready = daemon.get("/readyz").0 == 200;
-        async move { (is_ready == wanted).then_some(()) }
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_comes_late_and_is_killed_under_load_loses_nothing() {
     let node = Node::start().expect("a node of its own");
@@ -80,6 +72,8 @@ async fn a_broker_that_comes_late_and_is_killed_under_load_loses_nothing() {
         becomes_ready(&daemon, true).await;
     };
     tokio::join!(produce(&bench, &broker), killer);
+    // Its own connection was closed with the others.
+    let broker = bench.open(ROUTES).await;
 
     let mut causes = BTreeSet::new();
     eventually("an outcome for every event", || {

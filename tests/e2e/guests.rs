@@ -8,6 +8,7 @@ use crate::bench::{Bench, on_both_brokers};
 const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 retry = { max = 1, delay = "100ms" }
 
 [routes.$P-echo]
@@ -113,7 +114,7 @@ async fn a_slow_event_is_finished_on_sigterm_and_left_at_the_deadline() {
     let bench = Bench::embedded();
     let series = format!("trunkline_messages_in_flight{{route=\"{}-sleeper\"}}", bench.prefix);
     let daemon = bench.start(routes).await;
-    publish(&daemon, "sleeper", &Value::from(700));
+    publish(&daemon, "sleeper", &Value::from(5_000));
     crate::bench::metric(&daemon, &series, |count| count == 1.0).await;
     assert_eq!(daemon.terminate().await.code(), Some(0), "what is in work is finished");
 

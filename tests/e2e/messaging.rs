@@ -10,6 +10,7 @@ use crate::bench::{Bench, drain, message, on_both_brokers, settled};
 const ROUTES: &str = r#"
     [defaults]
     exchange = { name = "$P-events", type = "topic" }
+    limits = { timeout = "20s" }
     retry = { max = 1, delay = "100ms" }
     [queues.$P-sent]
     bind = "messages.*"

@@ -1,7 +1,7 @@
 //! Shadows: compared with the stable plugin, and without any effect of their own.
 
 use serde_json::{Value, json};
-use trunkline_support::Daemon;
+use trunkline_support::{Daemon, eventually};
 
 use crate::bench::{Bench, drain, metric, on_both_brokers, settled};
 use crate::capabilities::server::Server;
@@ -11,6 +11,7 @@ use crate::capabilities::{answer, publish};
 const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 retry = { max = 0 }
 [queues.$P-out]
 bind = ["echoed"]
@@ -91,6 +92,11 @@ async fn requests_are_made_once_and_the_shadow_hears_the_same() {
         let _told = shadowed(&bench, &daemon, wish, "same", all).await;
     }
     // One each, two for the redirect that was followed, and none for the origin that is not granted.
+    eventually("all heads", || {
+        let all = server.heads().len() >= 6;
+        async move { all.then_some(()) }
+    })
+    .await;
     assert_eq!(server.heads().len(), 6, "{:?}", server.heads());
     let counted = "trunkline_plugin_host_calls_total{plugin=\"stable\",interface=\"http\",outcome=\"ok\"}";
     assert_eq!(daemon.metric(counted), 4.0, "{}", daemon.get("/metrics").1);

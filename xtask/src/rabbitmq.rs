@@ -7,12 +7,15 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::apt;
 
+/// Below those that Linux gives on its own, from 32768.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
 const BIN: &str = "/usr/lib/rabbitmq/bin";
 /// Starting takes 5 s on an idle machine, and twice as long under a build.
 const START_WITHIN: Duration = Duration::from_secs(90);
@@ -325,10 +328,21 @@ fn environment(dir: &Path, port: u16, distribution: u16, mapper: u16) -> Vec<(St
     .to_vec()
 }
 
-/// A port of loopback that nobody listens on now.
+/// A port of loopback that nobody listens on now, and that this process gives to nobody else: a node takes it seconds
+/// later only. The system gives those of [`PORTS`] to nobody who asks for any.
 ///
 /// # Errors
 /// When there is none.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Processes begin at places of their own.
+    let first = std::process::id().wrapping_mul(211);
+    for _ in PORTS {
+        let turn = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + u16::try_from(turn % u32::from(PORTS.end - PORTS.start))?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port from {} to {} is free", PORTS.start, PORTS.end)
 }

@@ -5,7 +5,8 @@ use xtask::rabbitmq::{self, Node};
 use xtask::wasm;
 
 /// Tests that measure latencies or rates: they run one by one, after all the others.
-const ALONE: [&str; 4] = ["limits::neighbours", "faults::isolation", "limits::compile::a_bomb_ends", "reload::swaps"];
+const ALONE: [&str; 5] =
+    ["limits::neighbours", "faults::isolation", "limits::compile::a_bomb_ends", "reload::swaps", "lateness"];
 
 /// With arguments, `cargo test` of the workspace with them; without, everything.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {

@@ -10,7 +10,7 @@ use super::Problem;
 
 /// What is taken of a body that is too large, so that its sender gets to read the answer.
 const THROWN_AWAY_MAX_BYTES: usize = 16 << 20;
-const THROW_AWAY_FOR: Duration = Duration::from_secs(1);
+const THROW_AWAY_FOR: Duration = Duration::from_secs(5);
 /// How long a body may take: who sends it byte by byte holds a connection no longer.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 

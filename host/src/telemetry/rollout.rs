@@ -28,11 +28,12 @@ pub fn rollout_ended(route: &RouteName, promoted: bool, reason: &str) {
 
 /// A shadow's answer was compared; `fields` are those that differ.
 pub fn shadow_compared(route: &RouteName, event: &str, fields: &[&'static str]) {
-    let result = if fields.is_empty() { "same" } else { "different" };
-    counter!("trunkline_shadow_compared_total", "route" => route.to_string(), "result" => result).increment(1);
+    // Who sees that it was compared sees what differs too.
     for field in fields {
         counter!("trunkline_shadow_mismatches_total", "route" => route.to_string(), "field" => *field).increment(1);
     }
+    let result = if fields.is_empty() { "same" } else { "different" };
+    counter!("trunkline_shadow_compared_total", "route" => route.to_string(), "result" => result).increment(1);
     if !fields.is_empty() {
         tracing::debug!(%route, event, ?fields, "the shadow's answer differs");
     }

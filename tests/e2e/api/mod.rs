@@ -7,11 +7,12 @@ mod settings;
 mod types;
 
 use serde_json::{Value, json};
-use trunkline_support::{Daemon, eventually};
+use trunkline_support::{Daemon, eventually, patience};
 
 /// `POST` with further headers, whatever the status.
 fn send(daemon: &Daemon, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
-    let mut request = ureq::post(daemon.url(path)).config().http_status_as_error(false).build();
+    let request = ureq::post(daemon.url(path)).config().timeout_global(Some(patience()));
+    let mut request = request.http_status_as_error(false).build();
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -37,9 +38,9 @@ fn get(daemon: &Daemon, path: &str) -> Value {
 /// One queue of `GET /api/v1/events/queues`, once it is as wanted.
 async fn queue(daemon: &Daemon, name: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
     eventually(&format!("queue {name}"), || {
-        let all = get(daemon, "/api/v1/events/queues");
-        let found = all["queues"].as_array().expect("a list").iter().find(|queue| queue["name"] == name).cloned();
-        let found = found.filter(&is_wanted);
+        let all: Value = serde_json::from_str(&daemon.get("/api/v1/events/queues").1).expect("JSON");
+        let queues = all["queues"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let found = queues.iter().find(|queue| queue["name"] == name).filter(|queue| is_wanted(queue)).cloned();
         async move { found }
     })
     .await

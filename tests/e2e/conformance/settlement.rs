@@ -28,7 +28,8 @@ async fn delayed_messages_come_in_time_and_survive_a_reopened_broker(bench: Benc
         put(&broker, publication).await;
     }
     let early = drain(&broker, &bench.queue("$P-one"), 2).await;
-    assert!(early.iter().all(|message| message.properties.message_id.as_deref() != Some("4000")));
+    let has_last = early.iter().any(|message| message.properties.message_id.as_deref() == Some("4000"));
+    assert!(!has_last || sent[0].1.elapsed() >= Duration::from_secs(4), "what is to survive is not yet there");
     broker.close(trunkline_support::patience()).await;
     drop(broker);
     let broker = bench.open(TOPOLOGY).await;

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
 use redb::{Database, ReadableDatabase};
 use tokio::sync::{OnceCell, oneshot};
@@ -23,8 +24,11 @@ pub(super) struct Ledger {
 
 struct Open {
     database: Arc<Database>,
-    marks: mpsc::SyncSender<(Mark, oneshot::Sender<()>)>,
+    /// Until the end, as the thread that takes them.
+    writer: Option<(mpsc::SyncSender<Marking>, JoinHandle<()>)>,
 }
+
+type Marking = (Mark, oneshot::Sender<()>);
 
 impl Ledger {
     pub(super) fn new(state_dir: &Path) -> Self {
@@ -46,7 +50,8 @@ impl Ledger {
         let lost = || Error::Lost("the dedupe window cannot be written".to_owned());
         let open = self.open().await.ok_or_else(lost)?;
         let (written, answer) = oneshot::channel();
-        let sender = open.marks.clone();
+        let (sender, _writer) = open.writer.as_ref().ok_or_else(lost)?;
+        let sender = sender.clone();
         // Full only while the disk is slower than the broker: waiting is right, but not on an async thread.
         if let Err(mpsc::TrySendError::Full(again)) = sender.try_send((mark, written)) {
             let sent = tokio::task::spawn_blocking(move || sender.send(again)).await;
@@ -83,17 +88,27 @@ impl Open {
         begun.commit().map_err(|error| failed(error.into()))?;
         let database = Arc::new(database);
         let (marks, waiting) = mpsc::sync_channel(BATCH_MAX);
-        let writer = database.clone();
-        std::thread::Builder::new()
+        let written = database.clone();
+        let writer = std::thread::Builder::new()
             .name("trunkline-dedupe".to_owned())
-            .spawn(move || write_all(&writer, counts, &waiting))
+            .spawn(move || write_all(&written, counts, &waiting))
             .map_err(|error| error.to_string())?;
-        Ok(Self { database, marks })
+        Ok(Self { database, writer: Some((marks, writer)) })
+    }
+}
+
+impl Drop for Open {
+    /// The file is closed when the ledger is gone: who opens it next finds it so.
+    fn drop(&mut self) {
+        if let Some((marks, writer)) = self.writer.take() {
+            drop(marks);
+            let _panicked = writer.join();
+        }
     }
 }
 
 /// Ends when the ledger is dropped.
-fn write_all(database: &Database, mut counts: Counts, waiting: &mpsc::Receiver<(Mark, oneshot::Sender<()>)>) {
+fn write_all(database: &Database, mut counts: Counts, waiting: &mpsc::Receiver<Marking>) {
     while let Ok((mark, answer)) = waiting.recv() {
         let (mut batch, mut answers) = (vec![mark], vec![answer]);
         while batch.len() < BATCH_MAX

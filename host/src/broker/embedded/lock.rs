@@ -9,7 +9,7 @@ use crate::broker::Error;
 /// Held as long as the broker is open; the system lets go of it with the process.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -32,6 +32,13 @@ impl Lock {
         let written =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    /// By name: a child that is just being spawned has the file too until it runs its own program.
+    fn drop(&mut self) {
+        let _gone = self.file.unlock();
     }
 }
