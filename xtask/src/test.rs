@@ -5,8 +5,14 @@ use xtask::rabbitmq::{self, Node};
 use xtask::wasm;
 
 /// Tests that measure latencies or rates: they run one by one, after all the others.
-const ALONE: [&str; 5] =
-    ["limits::neighbours", "faults::isolation", "limits::compile::a_bomb_ends", "reload::swaps", "lateness"];
+const ALONE: [&str; 6] = [
+    "limits::neighbours",
+    "faults::isolation",
+    "limits::compile::a_bomb_ends",
+    "reload::swaps",
+    "told_within_a_second",
+    "lateness",
+];
 
 /// With arguments, `cargo test` of the workspace with them; without, everything.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
