@@ -128,7 +128,7 @@ pub async fn run(start: Start) -> anyhow::Result<End> {
     tokio::select! {
         () = closing => Ok(end),
         () = signals.stop() => Ok(End::Hard),
-        () = tokio::time::sleep(CLOSE_WITHIN * 2) => Ok(End::Overdue),
+        () = tokio::time::sleep(CLOSE_WITHIN * 4) => Ok(End::Overdue),
     }
 }
 

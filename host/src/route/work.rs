@@ -86,7 +86,7 @@ impl Work {
 
     /// Waits until a task ends or time has changed something, and goes on from there.
     pub(super) async fn step(&mut self) {
-        let deadline = self.core.deadline(self.now()).map(|deadline| self.begun + deadline);
+        let deadline = self.core.deadline().map(|deadline| self.begun + deadline);
         let sleep = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline.into()).await,

@@ -236,7 +236,7 @@ impl World {
             self.act(action);
         }
         let Some(daemon) = &mut self.daemon else { return };
-        if let Some(deadline) = daemon.core.deadline(self.now)
+        if let Some(deadline) = daemon.core.deadline()
             && daemon.alarm.is_none_or(|alarm| deadline < alarm || alarm <= self.now)
         {
             daemon.alarm = Some(deadline);

@@ -39,7 +39,8 @@ fn acknowledged(daemon: &Daemon) -> BTreeSet<String> {
 
 async fn survives_a_kill(bench: Bench) {
     const EVENTS: usize = 400;
-    let routes = routes("true", 5);
+    // For some seconds, so that it is in the middle.
+    let routes = routes("true", 5).replace("plugin = \"keeper\"\n", "plugin = \"keeper\"\nrate = \"100/s\"\n");
     let append = json!([{ "op": "append", "key": "seen" }, { "op": "increment", "key": "n", "by": 1 }]).to_string();
     let published = (0..EVENTS).map(|number| format!("e-{number}")).collect::<BTreeSet<_>>();
     let exchange = format!("{}-events", bench.prefix);
@@ -179,7 +180,7 @@ async fn a_full_disk_is_a_retry_and_ends_with_the_fullness() {
     let bench = Bench::amqp();
     std::fs::create_dir_all(bench.state()).expect("a directory");
     let _mount = Mount::small(&bench.state(), 24);
-    let routes = routes("true", 20).replace("delay = \"200ms\"", "delay = \"200ms\", multiplier = 1.0");
+    let routes = routes("true", 20).replace("delay = \"200ms\"", "delay = \"1s\", multiplier = 1.0");
     let daemon = bench.start(&routes).await;
     keep(&daemon, None, json!([{ "op": "set", "key": "before", "value": "1" }])).await;
     let filler = bench.state().join("filler");

@@ -10,7 +10,7 @@ use super::{causes, fill, of_route, settled, taken};
 use crate::bench::{Bench, drain, metric};
 
 /// At 160 a second, an alarm comes in the middle of them.
-const EVENTS: usize = 2_000;
+const EVENTS: usize = 4_000;
 const BEFORE: f64 = 100.0;
 /// What the catalogue allows between the end of an alarm and the next event.
 const RESUMED_WITHIN: Duration = Duration::from_secs(2);
@@ -20,6 +20,7 @@ const QUIET: Duration = Duration::from_secs(2);
 const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 [queues.$P-out]
 bind = "slept"
 [routes.$P-sleeper]
@@ -67,7 +68,7 @@ async fn alarm(node: &Node, [raise, clear]: [&[&str]; 2]) {
     assert_eq!((&told["broker"]["blocked"], &told["broker"]["connected"]), (&true.into(), &true.into()), "{told}");
     assert_eq!(daemon.get("/livez").0, 200, "an alarm of the broker is no reason to restart the daemon");
     let (paused_at, taken_before) = (stands_still(&daemon, &done).await, stands_still(&daemon, &received).await);
-    #[expect(clippy::cast_precision_loss, reason = "two thousand")]
+    #[expect(clippy::cast_precision_loss, reason = "thousands")]
     let all = EVENTS as f64;
     assert!(paused_at < all, "all was done before the alarm: the test shows nothing");
     assert!(taken_before - paused_at <= 4.0, "{taken_before} taken, {paused_at} done: no more than may be in work");

@@ -22,6 +22,7 @@ const BATCHES: usize = 8;
 const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 [queues.$P-out]
 bind = "echoed"
 [routes.$P-echo]

@@ -17,6 +17,7 @@ use crate::bench::{Bench, drain, message, metric};
 const TWO: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 [queues.$P-out]
 bind = ["echoed", "slept"]
 [routes.$P-first]
@@ -33,8 +34,8 @@ async fn an_input_queue_that_is_deleted_is_declared_and_consumed_again() {
     let daemon = bench.start(TWO).await;
     let breaker = Breaker::on(&bench).await;
     handled(&daemon, "first", 1).await;
-    let in_work = post(&daemon, "first", 700);
-    metric(&daemon, &of_route(&bench, "trunkline_messages_in_flight", "first"), |count| count == 1.0).await;
+    let in_work = post(&daemon, "first", 3_000);
+    metric(&daemon, &of_route(&bench, "trunkline_messages_received_total", "first"), |count| count >= 2.0).await;
 
     let name = bench.queue("$P-first");
     breaker.channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("it is deleted");
@@ -62,6 +63,7 @@ async fn an_input_queue_that_is_deleted_is_declared_and_consumed_again() {
 const TWO_TARGETS: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 retry = { max = 2, delay = "200ms" }
 [exchanges]
 $P-a = { type = "topic" }
@@ -81,21 +83,21 @@ plugin = "sleeper"
 concurrency = 4
 emit = { exchange = "$P-b" }
 "#;
-/// At 400 a second.
+/// At 200 a second.
 const EVENTS: usize = 1_000;
 const BEFORE: f64 = 100.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_exchange_that_is_deleted_under_load_dead_letters_its_own_events_only() {
     let bench = Bench::amqp();
-    let daemon = bench.start(TWO_TARGETS).await;
     let (broker, breaker) = (bench.open(TWO_TARGETS).await, Breaker::on(&bench).await);
     let events = format!("{}-events", bench.prefix);
     for chunk in (0..EVENTS).collect::<Vec<_>>().chunks(100) {
         let both = chunk.iter().flat_map(|n| ["first", "other"].map(|key| (n, key)));
-        let batch = both.map(|(n, key)| message(&events, key, &format!("{key}{n}"), "10"));
+        let batch = both.map(|(n, key)| message(&events, key, &format!("{key}{n}"), "20"));
         drop(broker.publish(batch.collect()).await.expect("confirmed"));
     }
+    let daemon = bench.start(TWO_TARGETS).await;
     let [acked, dead] = ["ack", "dead_letter"].map(|outcome| settled(&bench, "first", outcome));
     metric(&daemon, &acked, |count| count >= BEFORE).await;
     let target = format!("{}-a", bench.prefix);
@@ -110,6 +112,8 @@ async fn a_target_exchange_that_is_deleted_under_load_dead_letters_its_own_event
         async move { is_done.then_some(()) }
     })
     .await;
+    let count = |series| daemon.metric(series).to_string().parse::<usize>().expect("a whole number");
+    let (through, given_up) = (count(&acked), count(&dead));
     assert!(daemon.metric(&settled(&bench, "first", "retry")) > 0.0, "it may have been a passing trouble");
     let lost = format!("{{route=\"{0}-other\",exchange=\"{0}-b\",result=\"lost\"}}", bench.prefix);
     assert_eq!(daemon.metric(&format!("trunkline_events_published_total{lost}")), 0.0);
@@ -129,9 +133,10 @@ async fn a_target_exchange_that_is_deleted_under_load_dead_letters_its_own_event
     handled(&daemon, "first", 1).await;
     assert!(daemon.terminate().await.success());
 
-    let (out, other) = (drain(&broker, &queue, 1).await, drain(&broker, &bench.queue("$P-out-b"), EVENTS).await);
+    let (out, other) =
+        (drain(&broker, &queue, through + 1).await, drain(&broker, &bench.queue("$P-out-b"), EVENTS).await);
     assert_eq!((other.len(), causes(&other).len()), (EVENTS, EVENTS), "the neighbour's, each once");
-    let dead = drain(&broker, &bench.queue("$P-first.dlq"), 1).await;
+    let dead = drain(&broker, &bench.queue("$P-first.dlq"), given_up).await;
     let reasons: BTreeSet<String> = dead.iter().map(|message| header(message, "trunkline-reason")).collect();
     assert_eq!(reasons, BTreeSet::from(["unroutable".to_owned()]));
     let is_last = |message: &Message| message.properties.headers.int("trunkline-attempt") == Some(3);

@@ -1,8 +1,8 @@
 //! Control groups (version 1) of the tests' own: a limit of the kernel's for a daemon and its children, and for nobody
 //! else. A machine that has none fails the test, because one that breaks nothing shows nothing.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use trunkline_support::{Daemon, Ended};
@@ -95,8 +95,10 @@ impl Group {
         let file = bench.path("grouped");
         let members = self.0.join("cgroup.procs");
         let script = format!("#!/bin/sh\necho $$ > '{}' && exec '{BINARY}' \"$@\"\n", members.display());
-        std::fs::write(&file, script).expect("a file");
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("it can be run");
+        // Written by another process: a child that is just being spawned would have it open for writing.
+        std::fs::write(bench.path("script"), script).expect("a file");
+        let installed = Command::new("install").arg("-m755").arg(bench.path("script")).arg(&file).status();
+        assert!(installed.expect("install can be run").success());
         file.display().to_string()
     }
 }

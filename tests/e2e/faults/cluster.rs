@@ -16,6 +16,7 @@ use crate::broker_faults::insist;
 const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 [queues.$P-out]
 bind = "echoed"
 [routes.$P-echo]

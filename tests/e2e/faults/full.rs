@@ -27,6 +27,7 @@ async fn stays(daemon: &Daemon, series: &str, value: f64) {
 const FULL_TARGET: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 [queues.$P-out]
 bind = "echoed"
 type = "classic"
@@ -83,6 +84,7 @@ async fn a_full_target_queue_holds_its_route_until_there_is_room() {
 const FULL_DEAD_LETTERS: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 [queues.$P-out]
 bind = "echoed"
 [queues."$P-first.dlq"]

@@ -24,7 +24,7 @@ plugin = "sleeper"
 timeout = "10m"
 "#;
 /// "At once" on a machine that does other things too; the event in work would take ten minutes.
-const AT_ONCE: Duration = Duration::from_secs(5);
+const AT_ONCE: Duration = Duration::from_secs(20);
 
 async fn a_second_sigterm_ends_at_once_and_the_event_comes_back(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
@@ -75,7 +75,7 @@ async fn a_read_only_state_is_told_precisely(bench: Bench) {
     let frozen = Mount::read_only(&bench.state());
     let ended = bench.try_start(ROUTES).await.err().expect("it does not start");
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-    let last = ended.stderr.lines().last().unwrap_or_default().to_owned();
+    let last = ended.stderr.lines().rfind(|line| line.starts_with("error: ")).unwrap_or_default().to_owned();
     let state = bench.state().display().to_string();
     assert!(last.starts_with("error: ") && last.contains(&state), "it names the place: {last}");
     assert!(last.contains("Read-only file system"), "and the reason: {last}");

@@ -9,11 +9,12 @@ use serde_json::Value;
 use trunkline_support::{Daemon, eventually};
 
 use super::{post, settled};
-use crate::bench::{Bench, on_both_brokers};
+use crate::bench::{Bench, metric, on_both_brokers};
 
 const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 retry = { max = 2, delay = "100ms" }
 [queues.$P-out]
 bind = "echoed"
@@ -130,7 +131,7 @@ async fn a_failing_route_leaves_its_neighbours_latency_alone(bench: Bench) {
             measured
         });
         loaded.push(measured);
-        assert!(daemon.metric(&settled(&bench, "bad", "dead_letter")) > 0.0, "it fails for good");
+        metric(&daemon, &settled(&bench, "bad", "dead_letter"), |count| count > 0.0).await;
         for outcome in ["retry", "dead_letter"] {
             assert_eq!(daemon.metric(&settled(&bench, "good", outcome)), 0.0, "{outcome}");
         }

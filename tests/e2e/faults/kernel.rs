@@ -10,11 +10,12 @@ use trunkline_support::{Daemon, Ended, eventually};
 use super::cgroup::Group;
 use super::frames::{Mode, Proxy};
 use super::{causes, fill, handled, header, id, is_up, post, settled, taken};
-use crate::bench::{Bench, drain, message, metric, on_both_brokers};
+use crate::bench::{Bench, becomes_ready, drain, message, metric, on_both_brokers};
 
 const HOG: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 [queues.$P-out]
 bind = "echoed"
 [queues.$P-hog]
@@ -114,6 +115,7 @@ on_both_brokers! {
 const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 retry = { max = 0 }
 [queues.$P-out]
 bind = "echoed"
@@ -168,6 +170,7 @@ async fn a_daemon_whose_threads_run_out_goes_on_and_recovers_by_itself() {
     bench.broker = url.replace("127.0.0.1", "localhost");
     let group = Group::threads(1_000);
     let daemon = group.start(&bench, ROUTES).await.unwrap_or_else(|ended| panic!("{ended:?}"));
+    becomes_ready(&daemon, true).await;
     handled(&daemon, "echo", "before").await;
     is_up(&bench, &daemon, "echo", true).await;
 
@@ -201,7 +204,7 @@ async fn a_daemon_whose_threads_run_out_goes_on_and_recovers_by_itself() {
     let out = drain(&broker, &bench.queue("$P-out"), 23).await;
     assert_eq!(causes(&out).len(), 23);
     // The acknowledgement of the first may have been cut off.
-    let dead = drain(&broker, &bench.queue("$P-trapper.dlq"), 2).await;
+    let dead = taken(&bench, &broker, "$P-trapper.dlq", 2, id).await;
     assert_eq!(dead.iter().map(id).collect::<BTreeSet<_>>().len(), 2);
     println!("{threads} threads when no more were given; {} emissions", out.len());
 }

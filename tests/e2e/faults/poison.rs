@@ -29,7 +29,7 @@ const INNOCENT: usize = 600;
 /// The poison's place: the first of the innocent widen the route before it comes.
 const BEFORE: usize = 20;
 /// What takes so long is the poison: the others take a millisecond each.
-const LONG: Duration = Duration::from_secs(2);
+const LONG: Duration = Duration::from_secs(5);
 /// The limit gives it up at the fourth; more would mean that something is not counted.
 const LIVES_MAX: usize = 6;
 

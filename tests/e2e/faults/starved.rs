@@ -6,11 +6,12 @@ use trunkline_support::patience;
 
 use super::cgroup::Group;
 use super::{causes, handled, settled};
-use crate::bench::{Bench, drain, on_both_brokers};
+use crate::bench::{Bench, becomes_ready, drain, on_both_brokers};
 
 const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 retry = { max = 0 }
 [queues.$P-out]
 bind = "echoed"
@@ -22,8 +23,8 @@ plugin = "echo"
 /// Of one processor, as the catalogue says.
 const PERCENT: u32 = 5;
 /// Two of these without a sign of life, and the broker hangs up; so does the daemon.
-const HEARTBEAT_S: u64 = 3;
-const FOR: Duration = Duration::from_secs(5 * HEARTBEAT_S);
+const HEARTBEAT_S: u64 = 6;
+const FOR: Duration = Duration::from_secs(3 * HEARTBEAT_S);
 const EVENTS_PER_PROBE: u32 = 10;
 /// What a probe may wait for, ten times what Kubernetes does unless it is told otherwise.
 const PROBE_WITHIN: Duration = Duration::from_secs(10);
@@ -34,6 +35,7 @@ async fn hardly_any_processor_time_makes_late_and_nothing_else(mut bench: Bench)
     }
     let group = Group::processors();
     let daemon = group.start(&bench, ROUTES).await.unwrap_or_else(|ended| panic!("{ended:?}"));
+    becomes_ready(&daemon, true).await;
     handled(&daemon, "in", "before").await;
     group.starve(PERCENT);
 

@@ -13,6 +13,7 @@ use crate::bench::{Bench, drain, metric};
 const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 [queues.$P-out]
 bind = "slept"
 [routes.$P-sleeper]
@@ -22,7 +23,7 @@ concurrency = 4
 "#;
 
 /// At 160 a second.
-const EVENTS: usize = 800;
+const EVENTS: usize = 4_000;
 const BEFORE: f64 = 100.0;
 /// The broker looks once a second rather than once a minute, and allows ten seconds rather than half an hour.
 const IMPATIENT: &str =

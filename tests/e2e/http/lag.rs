@@ -23,7 +23,7 @@ const KEPT: usize = 40;
 /// What waits for a client that is away.
 const WAITING_MAX: usize = 50_000;
 /// Events of one request.
-const BATCH: usize = 1_000;
+const BATCH: usize = 200;
 
 fn publish(daemon: &Daemon, events: std::ops::Range<usize>, data: &str) {
     let event = |n: usize| format!("{{\"type\":\"n\",\"id\":\"e{n}\",\"data\":\"{data}\"}}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use trunkline_support::eventually;
 use trunkline_support::rabbitmq::Node;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, becomes_ready};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -26,6 +26,7 @@ async fn clients_that_never_finish_their_headers_hold_nobody_for_long() {
     let bench = Bench::embedded();
     let daemon = bench.start(ROUTES).await;
     let address = daemon.url("").trim_start_matches("http://").to_owned();
+    let first = Instant::now();
     let mut slow: Vec<TcpStream> = (0..CLIENTS).map(|_| TcpStream::connect(&address).expect("a connection")).collect();
     for stream in &mut slow {
         stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ").expect("sent");
@@ -38,10 +39,10 @@ async fn clients_that_never_finish_their_headers_hold_nobody_for_long() {
         let _broken = dripping.write_all(b"x");
         let mut answer = [0; 256];
         let ended = match dripping.read(&mut answer) {
-            Ok(0) => Some(began.elapsed()),
-            Ok(_answered) => Some(began.elapsed()),
+            Ok(0) => Some(first.elapsed()),
+            Ok(_answered) => Some(first.elapsed()),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
-            Err(_reset) => Some(began.elapsed()),
+            Err(_reset) => Some(first.elapsed()),
         };
         async move { ended }
     })
@@ -58,6 +59,7 @@ async fn a_publish_during_an_alarm_is_refused_at_once_and_taken_after_it() {
     let node = Node::start().expect("a node of its own");
     let bench = Bench::on(node.url());
     let daemon = bench.start(ROUTES).await;
+    becomes_ready(&daemon, true).await;
     let body = r#"{"type":"n","id":"during","data":{}}"#;
     assert_eq!(daemon.post("/api/v1/events", r#"{"type":"n","id":"before","data":{}}"#).0, 202);
     node.ctl(&["set_disk_free_limit", "999GB"]).expect("the limit is set");

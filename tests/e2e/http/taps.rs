@@ -79,7 +79,7 @@ async fn a_reader_is_alone_and_learns_what_did_not_fit(bench: Bench) {
 
 async fn who_stays_away_is_forgotten(bench: Bench) {
     let broker = bench.open(ROUTES).await;
-    let tap = tap(&bench, Duration::from_millis(300));
+    let tap = tap(&bench, Duration::from_secs(5));
     broker.open_tap(&tap).await.expect("made");
     put(&bench, &broker, "b", "1").await;
     // Not asked for its consumers: to RabbitMQ that counts as a use.

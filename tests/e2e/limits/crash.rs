@@ -21,7 +21,12 @@ fn route(name: &str, file: &std::path::Path) -> String {
     format!("[routes.$P-{name}]\nfrom = \"{name}\"\nplugin = \"{name}\"\n[plugins.{name}]\nfile = {file:?}\n")
 }
 
-const HEAD: &str = "[defaults]\nexchange = { name = \"$P-events\", type = \"topic\" }\nretry = { max = 0 }\n";
+const HEAD: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+retry = { max = 0 }
+limits = { timeout = "20s" }
+"#;
 
 /// The places of texts in another, which must follow each other.
 fn assert_in_order(text: &str, wanted: &[&str]) {

@@ -196,8 +196,10 @@ fn of_the_wire() -> Vec<Row> {
 
 /// Writes the plugins of all rows, and routes for them beside the given ones.
 pub(super) fn routes(bench: &Bench, rows: &[Row], beside: &str) -> String {
+    // No row ends by its time that is not to, however slow the machine is.
     let mut text = format!(
-        "[defaults]\nexchange = {{ name = \"$P-events\", type = \"topic\" }}\nretry = {{ max = 0 }}\n{beside}\n"
+        "[defaults]\nexchange = {{ name = \"$P-events\", type = \"topic\" }}\nretry = {{ max = 0 }}\n\
+         limits = {{ timeout = \"20s\" }}\n{beside}\n"
     );
     for row in rows {
         let file = match row.plugin {

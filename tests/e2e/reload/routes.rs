@@ -83,11 +83,8 @@ async fn a_bad_file_is_refused_whole(bench: Bench) {
     assert_eq!(answer["generation"], 2, "{answer}");
     assert_eq!(handled(&daemon, "x", "at once").await["outcome"], "ack");
     daemon.signal("HUP");
-    eventually("SIGHUP's answer", || {
-        let found = generation(&daemon)["last_reload"]["by"] == "signal";
-        async move { found.then_some(()) }
-    })
-    .await;
+    // The watcher may come after it.
+    daemon.logged("\"by\":\"signal\"").await;
     assert!(daemon.terminate().await.success());
 }
 
@@ -99,7 +96,8 @@ async fn files_that_are_included_come_and_go() {
     let folder = bench.path("routes.d");
     std::fs::create_dir_all(&folder).expect("a folder");
     let file = |name: &str, text: &str| {
-        std::fs::write(folder.join(name), text.replace("$P", &bench.prefix)).expect("a file");
+        std::fs::write(bench.path("written"), text.replace("$P", &bench.prefix)).expect("a file");
+        std::fs::rename(bench.path("written"), folder.join(name)).expect("renamed");
     };
     file("10-a.toml", "[routes.$P-a]\nfrom = \"a\"\nplugin = \"echo\"\n");
     let daemon = start(&bench, &format!("include = [\"routes.d/*.toml\"]\n{HEAD}")).await;
@@ -139,6 +137,7 @@ async fn a_generation_that_comes_during_an_outage_runs_when_the_broker_is_back()
     let plugins = Plugins::new(&bench);
     plugins.put("echo", "echo", "");
     let daemon = start(&bench, HEAD).await;
+    daemon.runs().await;
     assert_eq!(handled(&daemon, "stays", "a").await["outcome"], "ack");
     node.kill().expect("killed");
     eventually("the outage", || {
@@ -150,7 +149,7 @@ async fn a_generation_that_comes_during_an_outage_runs_when_the_broker_is_back()
     reached(&daemon, 2).await;
     node.restart().expect("restarted");
     eventually("the new route", || {
-        let is_up = subscriptions(&daemon, "-late") == 1;
+        let is_up = subscriptions(&daemon, "-late") >= 1;
         async move { is_up.then_some(()) }
     })
     .await;

@@ -4,6 +4,7 @@
 mod instances;
 mod trouble;
 
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -94,6 +95,19 @@ impl World {
 
 fn gateway() -> Stub {
     Stub::start(|_, _| Answer::json(201, &json!({ "key": { "id": "BAE5F00D" }, "status": "PENDING" })))
+}
+
+/// An agent that repeats what it is told, and does so with `first` only when it is let go.
+fn held_at_first() -> (mpsc::Sender<()>, Answers) {
+    let (let_go, held) = mpsc::channel();
+    let held = Mutex::new(held);
+    let agent = move |asked: &Asked, _: usize| {
+        if asked.body["message"]["text"] == "first" {
+            let _let_go = held.lock().expect("no panic").recv();
+        }
+        echo(asked)
+    };
+    (let_go, Box::new(agent))
 }
 
 /// An agent that repeats what it is told.
@@ -265,17 +279,15 @@ async fn a_share_of_the_contacts_gets_the_experiment(on: On) {
 }
 
 async fn urgent_messages_overtake(on: On) {
-    // The first one takes its time, so that the others are in the queue together.
-    let agent = |asked: &Asked, _: usize| match asked.body["message"]["text"].as_str() {
-        Some("first") => echo(asked).after(Duration::from_secs(5)),
-        _ => echo(asked),
-    };
-    let world = World::start(on, Box::new(agent)).await;
+    // The first one takes until the others are in the queue together.
+    let (let_go, agent) = held_at_first();
+    let world = World::start(on, agent).await;
     world.publish(WEBHOOK, &message("420777100000", "first"));
     world.agent.one("the first task", |_| true).await;
     for (contact, text) in [(1, "hello"), (2, "hello you"), (3, "an order please"), (4, "urgent, an order")] {
         world.publish_and_settle(WEBHOOK, &message(&format!("42077710000{contact}"), text)).await;
     }
+    let_go.send(()).expect("it waits");
     let asked = world.agent.at_least(5, "all tasks", |_| true).await;
     let texts = asked.iter().filter_map(|asked| asked.body["message"]["text"].as_str()).collect::<Vec<_>>();
     assert_eq!(texts, ["first", "urgent, an order", "an order please", "hello", "hello you"]);

@@ -25,6 +25,7 @@ use crate::admin::{Items, Problem, StreamRequest};
 use crate::broker::{Broker, Error, Tap};
 use crate::config::{Codec, Config, ExchangeKind};
 use crate::event::{ExchangeName, QueueName, RoutingKey};
+use crate::telemetry;
 use frames::{Frame, Frames};
 use pump::{Pump, Seen, Source};
 
@@ -114,6 +115,8 @@ impl Streams {
             streams.lock_open().retain(|_, other| other.number != open.number);
             open.left.cancel();
             drop(place);
+            // Who sees it closed may open another.
+            telemetry::stream_closed();
         };
         let mut pumps = self.pumps.lock().unwrap_or_else(PoisonError::into_inner);
         while pumps.try_join_next().is_some() {}

@@ -120,7 +120,6 @@ impl Pump {
             End::Client(why) => tracing::debug!(stream = self.token, why, "stream ended"),
             End::Broker(why) => tracing::warn!(stream = self.token, why, "stream ended; its client may come back"),
         }
-        telemetry::stream_closed();
     }
 
     async fn work(&mut self, seen: Seen, resumed: bool) -> End {
@@ -250,13 +249,15 @@ impl Pump {
             let sought_until = self.window.sought_until();
             let quiet_at = sought_until.unwrap_or(self.last_frame + KEEP_ALIVE);
             let gap_due = self.last_gap.is_none_or(|at| at.elapsed() >= GAPS_EVERY);
+            // What has come before what is missed, and what is rare before both.
             let happened = tokio::select! {
+                biased;
                 () = self.told.cancelled() => return Err(End::Told),
                 () = self.frames.closed() => return Err(End::Client("the client has gone")),
-                next = queue.next() => Happened::Came(next),
-                next = lost.next(), if gap_due => Happened::Lost(next),
-                () = tokio::time::sleep_until(quiet_at) => Happened::Quiet,
                 _ = look.tick() => Happened::Look,
+                next = lost.next(), if gap_due => Happened::Lost(next),
+                next = queue.next() => Happened::Came(next),
+                () = tokio::time::sleep_until(quiet_at) => Happened::Quiet,
             };
             match happened {
                 Happened::Came(Next::Ended(why)) | Happened::Lost(Next::Ended(why)) => return Ok(why),

@@ -49,6 +49,8 @@ pub(crate) struct Core {
     lanes: Lanes,
     circuit: Option<Circuit>,
     bucket: Option<Bucket>,
+    /// When the first that is ready may start by the rate, if nothing else holds it.
+    rated_until: Option<Duration>,
     tenants: Option<Tenants>,
     actions: Vec<Action>,
 }
@@ -68,6 +70,7 @@ impl Core {
             ready: VecDeque::new(),
             running: 0,
             alone: false,
+            rated_until: None,
             ids: HashMap::new(),
             lanes: Lanes::default(),
             actions: Vec::new(),
@@ -105,16 +108,16 @@ impl Core {
         has_room && may_start && !is_stuck && !self.blocked && !self.draining && self.session.is_some()
     }
 
-    /// When [`Input::Tick`] is due, if time alone can change anything.
-    pub(crate) fn deadline(&self, now: Duration) -> Option<Duration> {
+    /// When [`Input::Tick`] is due, if time alone can change anything. Also when that is over already: whoever asks does so
+    /// some time after the step.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         // During an alarm nothing is tried again, whatever the time.
         let paused = self.jobs.values().filter(|_| !self.blocked).filter_map(|job| match &job.phase {
             Phase::Paused { until, .. } => Some(*until),
             Phase::Waiting | Phase::Looking | Phase::Running | Phase::Publishing(_) | Phase::Marking => None,
         });
         let circuit = self.circuit.as_ref().and_then(Circuit::deadline);
-        let rate = self.bucket.as_ref().filter(|_| !self.ready.is_empty()).and_then(|bucket| bucket.deadline(now));
-        paused.chain(circuit).chain(rate).min()
+        paused.chain(circuit).chain(self.rated_until).min()
     }
 
     /// Nothing new is begun.
@@ -153,6 +156,7 @@ impl Core {
 
     /// Starts what may start.
     fn start(&mut self, now: Duration) {
+        self.rated_until = None;
         while let Some(&ticket) = self.ready.front() {
             let Some(job) = self.jobs.get(&ticket) else {
                 self.ready.pop_front();
@@ -179,7 +183,8 @@ impl Core {
                 self.publish(ticket, Plan::Queue(wait));
                 continue;
             }
-            if self.bucket.as_ref().is_some_and(|bucket| bucket.deadline(now).is_some()) {
+            self.rated_until = self.bucket.as_ref().and_then(|bucket| bucket.deadline(now));
+            if self.rated_until.is_some() {
                 return;
             }
             if self.circuit.as_mut().is_some_and(|circuit| !circuit.admit(now)) {
@@ -346,3 +351,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

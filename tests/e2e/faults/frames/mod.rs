@@ -20,6 +20,7 @@ use crate::bench::{Bench, drain, message, metric};
 const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 [queues.$P-out]
 bind = "echoed"
 [routes.$P-echo]
@@ -93,6 +94,7 @@ async fn confirms_that_never_come_cost_a_session_and_no_event() {
 const MIXED: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
 [queues.$P-out]
 bind = "echoed"
 [routes.$P-good]

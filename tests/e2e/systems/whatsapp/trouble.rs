@@ -13,7 +13,7 @@ fn moody(asked: &Asked, before: usize) -> Answer {
     match asked.body["message"]["text"].as_str() {
         Some("busy") if before < 2 => Answer::status(503).header("retry-after", "0"),
         Some("broken") => Answer::status(500),
-        Some("slow") => echo(asked).after(Duration::from_secs(3)),
+        Some("slow") => echo(asked).after(Duration::from_secs(10)),
         Some("refused") => Answer::json(422, &json!({ "detail": "not about shoes" })),
         Some("odd") if before < 1 => Answer::json(200, &json!({ "text": "no field `response`" })),
         _ => echo(asked),
@@ -33,7 +33,7 @@ fn moody_gateway() -> Stub {
 
 async fn nobody_is_left_without_an_answer(on: On) {
     let experiment = Stub::start(|_, _| Answer::status(503));
-    let further = [("AGENT_TIMEOUT_S", "1")];
+    let further = [("AGENT_TIMEOUT_S", "3")];
     let world = World::start_with(on, Box::new(moody), experiment, moody_gateway(), &further).await;
     let number = |contact: usize| format!("42077720000{contact}");
     let texts = ["fine", "busy", "broken", "slow", "refused", "odd", "limited", "unsent", "unwanted"];
@@ -102,7 +102,7 @@ async fn an_outage_pauses_the_agent(on: On) {
         true => Answer::status(503),
         false => echo(asked),
     };
-    let further = [("AGENT_RETRY", "5s"), ("AGENT_PAUSE", "3s")];
+    let further = [("AGENT_RETRY", "8s"), ("AGENT_PAUSE", "8s")];
     let experiment = Stub::start(|_, _| Answer::status(503));
     let world = World::start_with(on, Box::new(agent), experiment, gateway(), &further).await;
     let circuit = "trunkline_circuit_state{route=\"agent-dispatch\"}";
@@ -119,18 +119,16 @@ async fn an_outage_pauses_the_agent(on: On) {
 }
 
 async fn a_late_task_is_answered_too(on: On) {
-    let agent = |asked: &Asked, _: usize| match asked.body["message"]["text"].as_str() {
-        Some("first") => echo(asked).after(Duration::from_secs(3)),
-        _ => echo(asked),
-    };
-    let further = [("AG_QUEUE_TTL", "1s")];
+    let (let_go, agent) = held_at_first();
+    let further = [("AG_QUEUE_TTL", "3s")];
     let experiment = Stub::start(|_, _| Answer::status(503));
-    let world = World::start_with(on, Box::new(agent), experiment, gateway(), &further).await;
+    let world = World::start_with(on, agent, experiment, gateway(), &further).await;
     world.publish(WEBHOOK, &message("420777400000", "first"));
     world.agent.one("the first task", |_| true).await;
     world.publish(WEBHOOK, &message("420777400001", "too late"));
     let sent = world.gateway.one("the fallback", |asked| asked.body["number"] == "420777400001").await;
     assert_eq!(sent.body["text"], FALLBACK);
+    let_go.send(()).expect("it waits");
     world.gateway.one("the answer", |asked| asked.body["number"] == "420777400000").await;
     assert_eq!(world.sent_to("420777400000"), ["You said: first"]);
     assert!(world.agent.those(|asked| asked.body["message"]["text"] == "too late").is_empty());
