@@ -71,7 +71,7 @@ impl Bench {
     /// Waits for the session of a daemon that has just started, where the broker is there whatever the test does: a request
     /// waits for it some seconds only.
     async fn settles(&self, daemon: &Daemon) {
-        if self.broker == trunkline_support::rabbitmq::url() {
+        if !self.is_embedded() && self.broker == trunkline_support::rabbitmq::url() {
             becomes_ready(daemon, true).await;
         }
     }
