@@ -5,13 +5,15 @@ use xtask::rabbitmq::{self, Node};
 use xtask::wasm;
 
 /// Tests that measure latencies or rates: they run one by one, after all the others.
-const ALONE: [&str; 7] = [
+const ALONE: [&str; 9] = [
     "limits::neighbours",
     "faults::isolation",
     "limits::compile::a_bomb_ends",
     "reload::swaps",
     "told_within_a_second",
     "a_deadline_is_kept",
+    "five_hundred_plugins",
+    "slow_and_endless",
     "lateness",
 ];
 

@@ -131,7 +131,10 @@ impl World {
         let must_be_noticed = is_cut || (fault.is_hole() && fault.hold() > NOTICE_WITHIN);
         let is_new_session = must_be_noticed && self.reconnected(reconnects).await;
         // What was held counts when it is written.
-        tokio::time::sleep(PAUSE).await;
+        let began = Instant::now();
+        while !is_cut && proxy.seen().disturbed == before.disturbed && began.elapsed() < RECOVER_WITHIN {
+            tokio::time::sleep(PAUSE).await;
+        }
         let seen = proxy.seen();
         let (cut, refused) = (seen.cut - before.cut, seen.refused - before.refused);
         let disturbed = seen.disturbed - before.disturbed;

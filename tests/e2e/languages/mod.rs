@@ -19,6 +19,8 @@ use cases::{Case, Expect};
 
 /// One queue, route and exchange of answers for each language; all of them get every event.
 const HEAD: &str = r#"
+    [defaults]
+    limits = { timeout = "20s" }
     [exchanges.$P-in]
     type = "topic"
     codec = "cloudevents"

@@ -19,6 +19,7 @@ fn new(bench: &Bench, arguments: &[&str]) -> Output {
 async fn what_new_makes_builds_and_answers_in_every_language() {
     let bench = Bench::embedded();
     let mut routes = String::from("[defaults]\nexchange = { name = \"$P-events\", type = \"topic\" }\n");
+    routes += "limits = { timeout = \"20s\" }\n";
     for language in LANGUAGES {
         // The commands that were printed ran in the folder that was made: tests and build.
         let component = xtask::languages::plugin(Path::new(BINARY), language, "greeter", None);

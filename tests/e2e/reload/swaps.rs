@@ -106,8 +106,7 @@ async fn a_hundred_swaps_a_second_fail_nothing_and_mix_nothing(bench: Bench) {
     let out = drain(&broker, &bench.queue("$P-out"), sent * EMISSIONS).await;
     broker.close(trunkline_support::patience()).await;
     check(&out, sent);
-    // On a machine that does nothing else it is all of them.
-    assert!(rate >= SWAPS_PER_SECOND as f64 / 10.0, "{rate:.0} swaps a second");
+    assert!(rate >= SWAPS_PER_SECOND as f64 / 2.0, "{rate:.0} swaps a second");
 }
 
 /// Publishes at the rate for so long: on RabbitMQ with a client of its own, on the embedded broker through the API.

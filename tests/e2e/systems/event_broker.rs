@@ -13,12 +13,13 @@ use crate::bench::{BINARY, Bench, drain, metric};
 use crate::http::sse::Client;
 
 /// As the mission has them, but for the pool: one at a time, so that an order can be seen.
-const ENVIRONMENT: [(&str, &str); 5] = [
+const ENVIRONMENT: [(&str, &str); 6] = [
     ("QUEUE_TTL", "86400000"),
     ("QUEUE_MAX_LENGTH", "10000"),
     ("WORKER_PREFETCH_COUNT", "10"),
     ("WORKER_POOL_SIZE", "1"),
     ("BATCH_SIZE", "4"),
+    ("BATCH_SECONDS", "8"),
 ];
 
 fn example() -> PathBuf {
@@ -35,7 +36,10 @@ async fn start(bench: &Bench) -> Daemon {
     let environment = environment(bench);
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let file = example().join("routes.toml");
-    Daemon::start_with(BINARY, &file, &bench.state(), &bench.broker, &environment).await.expect("it starts")
+    let daemon = Daemon::start_with(BINARY, &file, &bench.state(), &bench.broker, &environment).await;
+    let daemon = daemon.expect("it starts");
+    daemon.runs().await;
+    daemon
 }
 
 /// The broker with the example's queues; the embedded one only while no daemon has it.

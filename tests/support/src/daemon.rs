@@ -149,8 +149,12 @@ impl Daemon {
         eventually(&format!("the end of event {id}"), || {
             let log = self.log.text();
             let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let found =
-                lines.rfind(|line| line["message"] == "settled" && line["event"] == id && line["outcome"] != "retry");
+            let found = lines.rfind(|line| {
+                line["message"] == "settled"
+                    && line["event"] == id
+                    && line["outcome"] != "retry"
+                    && line["outcome"] != "parked"
+            });
             async move { found }
         })
         .await

@@ -33,7 +33,7 @@ fn moody_gateway() -> Stub {
 
 async fn nobody_is_left_without_an_answer(on: On) {
     let experiment = Stub::start(|_, _| Answer::status(503));
-    let further = [("AGENT_TIMEOUT_S", "3")];
+    let further = [("AGENT_TIMEOUT_S", "6")];
     let world = World::start_with(on, Box::new(moody), experiment, moody_gateway(), &further).await;
     let number = |contact: usize| format!("42077720000{contact}");
     let texts = ["fine", "busy", "broken", "slow", "refused", "odd", "limited", "unsent", "unwanted"];
@@ -53,6 +53,7 @@ async fn nobody_is_left_without_an_answer(on: On) {
         world.gateway.one(&expected, |asked| asked.body["number"] == number(contact)).await;
         assert_eq!(world.sent_to(&number(contact)), [expected], "once");
     }
+    world.gateway.at_least(2, "its second try", |asked| asked.body["number"] == number(6)).await;
     let times = |text: &str| world.agent.those(|asked| asked.body["message"]["text"] == text).len();
     assert_eq!(["fine", "busy", "broken", "slow", "refused", "odd"].map(times), [1, 3, 4, 4, 1, 2]);
     let retries = world.agent.those(|asked| asked.body["message"]["text"] == "broken");
@@ -102,7 +103,7 @@ async fn an_outage_pauses_the_agent(on: On) {
         true => Answer::status(503),
         false => echo(asked),
     };
-    let further = [("AGENT_RETRY", "8s"), ("AGENT_PAUSE", "8s")];
+    let further = [("AGENT_RETRY", "15s"), ("AGENT_PAUSE", "15s")];
     let experiment = Stub::start(|_, _| Answer::status(503));
     let world = World::start_with(on, Box::new(agent), experiment, gateway(), &further).await;
     let circuit = "trunkline_circuit_state{route=\"agent-dispatch\"}";
@@ -120,7 +121,7 @@ async fn an_outage_pauses_the_agent(on: On) {
 
 async fn a_late_task_is_answered_too(on: On) {
     let (let_go, agent) = held_at_first();
-    let further = [("AG_QUEUE_TTL", "3s")];
+    let further = [("AG_QUEUE_TTL", "10s")];
     let experiment = Stub::start(|_, _| Answer::status(503));
     let world = World::start_with(on, agent, experiment, gateway(), &further).await;
     world.publish(WEBHOOK, &message("420777400000", "first"));
