@@ -55,8 +55,9 @@ async fn what_does_not_fit_is_dead_with_every_reason(bench: Bench) {
     // A schema that is mended while the daemon runs holds from then on.
     std::fs::write(bench.path("score.json"), SCHEMA.replace("\"maximum\": 1", "\"maximum\": 10")).expect("a file");
     let (status, answer) = daemon.post("/api/v1/reload", "");
-    // "swapped", unless the file's watcher was faster.
-    assert_eq!(status, 200, "{answer}");
+    // The watcher may have been faster.
+    let result = answer["result"].as_str().unwrap_or_default();
+    assert!(status == 200 && ["swapped", "unchanged"].contains(&result), "{answer}");
     std::fs::write(bench.path("score.json"), "{").expect("a file");
     let (status, answer) = daemon.post("/api/v1/reload", "");
     assert_eq!(status, 409, "{answer}");
@@ -128,8 +129,7 @@ async fn a_flood_of_one_tenant_delays_no_other(bench: Bench) {
     loud.sort();
     let before = loud.iter().filter(|at| **at < last_quiet).count();
     println!("{}: flood after {flood_took:?}, {before} of it before the quiet ones", bench.broker);
-    // On a machine that stands still for seconds some more.
-    assert!(before < FLOOD - AT_ONCE, "the quiet tenant waited for {before} of the flood");
+    assert!(before < FLOOD / 2, "the quiet tenant waited for {before} of the flood");
     // None is before its turn, however late others are.
     for (at, turn) in loud.iter().zip(0..).skip(AT_ONCE) {
         let due = Duration::from_millis(1000 / 20) * (turn - AT_ONCE as u32);

@@ -162,7 +162,7 @@ async fn order(bench: Bench) {
     assert_eq!(of('a'), ["a0", "a1", "a2", "a3", "a4", "a5"]);
     assert_eq!(of('b'), ["b1", "b2", "b3", "b4", "b5"]);
     let place = |id: &str| causes.iter().position(|other| *other == id);
-    assert!(place("b1") < place("a0"), "b did not wait for a: {causes:?}");
+    assert!(place("b5") < place("a0"), "b did not wait for a: {causes:?}");
 }
 
 async fn rate(bench: Bench) {
@@ -192,7 +192,7 @@ async fn side_by_side(bench: Bench) {
     metric(&daemon, &settled(&bench, "nap", "ack"), |count| count >= 48.0).await;
     let took = started.elapsed();
     println!("{}", daemon.log());
-    assert!(took < Duration::from_secs(18), "48 naps of 400 ms, 16 at a time, in {took:?}; one by one takes 19 s");
+    assert!(took < Duration::from_secs(8), "48 naps of 400 ms, 16 at a time, in {took:?}; one by one takes 19 s");
     assert!(daemon.terminate().await.success());
 }
 

@@ -1,7 +1,7 @@
 //! The daemon as a process that is killed and started again, always on the same address. Its log goes to a file.
 
 use std::fs::{File, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -50,7 +50,7 @@ impl Daemon {
     /// # Errors
     /// When there is no free port.
     pub fn new(settings: Settings) -> Result<Self> {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, xtask::rabbitmq::free_port()?));
         Ok(Self { settings, address, child: None, starts: 0, unexpected_ends: Vec::new() })
     }
 

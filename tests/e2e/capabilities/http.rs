@@ -138,7 +138,7 @@ async fn slow_and_endless_servers_end_in_time_and_size() {
         let begun = std::time::Instant::now();
         let fetched = fetch(&daemon, json!({ "url": url(path) })).await;
         assert_eq!(fetched["error"], "no answer in time", "{path}: {fetched}");
-        assert!(begun.elapsed().as_secs() >= 4, "{path}: {:?}", begun.elapsed());
+        assert!((4..7).contains(&begun.elapsed().as_secs()), "{path}: {:?}", begun.elapsed());
     }
     assert!(calls(&daemon, "limited") >= 3.0 && calls(&daemon, "timeout") >= 3.0, "{}", daemon.get("/metrics").1);
 }

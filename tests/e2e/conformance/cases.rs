@@ -253,7 +253,7 @@ async fn a_queue_with_a_ttl_passes_messages_on(bench: Bench) {
     let mut subscription = broker.subscribe(&bench.queue("$P-two"), 1, "t").await.expect("the queue is there");
     let delivery = next(&mut subscription).await;
     let waited = started.elapsed();
-    assert!(waited >= Duration::from_millis(295), "{waited:?}");
+    assert!(waited >= Duration::from_millis(295) && waited < Duration::from_secs(3), "{waited:?}");
     assert_eq!(delivery.message.properties.message_id.as_deref(), Some("m"));
     ack(&broker, delivery).await;
     subscription.close().await.expect("acknowledged");

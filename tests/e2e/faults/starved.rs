@@ -24,7 +24,7 @@ plugin = "echo"
 const PERCENT: u32 = 5;
 /// Two of these without a sign of life, and the broker hangs up; so does the daemon.
 const HEARTBEAT_S: u64 = 6;
-const FOR: Duration = Duration::from_secs(3 * HEARTBEAT_S);
+const FOR: Duration = Duration::from_secs(5 * HEARTBEAT_S);
 const EVENTS_PER_PROBE: u32 = 10;
 /// What a probe may wait for, ten times what Kubernetes does unless it is told otherwise.
 const PROBE_WITHIN: Duration = Duration::from_secs(10);

@@ -52,7 +52,7 @@ async fn slow_clients_are_told_or_let_go() {
         let daemon = Arc::into_inner(daemon).expect("all else has ended");
         let began = Instant::now();
         assert_eq!(daemon.terminate().await.code(), Some(0), "nothing is overdue");
-        assert!(began.elapsed() < 2 * SLACK, "{:?}", began.elapsed());
+        assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
         drop(stalled);
     }
 }
@@ -66,7 +66,7 @@ async fn a_quiet_stream_is_kept_alive(client: &Client) {
         })
         .await;
     }
-    let (first, last) = (Duration::from_secs(10), Duration::from_secs(15) + SLACK);
+    let (first, last) = (Duration::from_secs(14), Duration::from_secs(15) + SLACK);
     let comments = client.comments();
     assert!(comments.iter().all(|quiet| (first..last).contains(quiet)), "{comments:?}");
     assert!(client.events().is_empty() && client.of("gap").is_empty());

@@ -186,7 +186,7 @@ fn the_reminder_came_at_its_time(claims: &Claims) {
         // The plugin reckons in whole milliseconds: of the task's time it leaves out what is less.
         assert!((stage::AFTER_MS - 1..=stage::AFTER_MS + 1000).contains(&waited), "{waited} ms after the task");
         let late = time(&reminder["timestamp"]).duration_since(due).as_millis();
-        assert!((-50..30_000).contains(&late), "the reminder came {late} ms after its time");
+        assert!((-50..5000).contains(&late), "the reminder came {late} ms after its time");
     }
 }
 

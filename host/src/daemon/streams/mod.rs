@@ -111,6 +111,7 @@ impl Streams {
         self.lock_open().insert(token.clone(), open.clone());
         let streams = self.clone();
         let task = async move {
+            telemetry::stream_opened();
             work.await;
             streams.lock_open().retain(|_, other| other.number != open.number);
             open.left.cancel();

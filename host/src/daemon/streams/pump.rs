@@ -114,7 +114,6 @@ impl Pump {
 
     /// Runs until the client goes, or is elsewhere, or the daemon stops.
     pub(super) async fn run(mut self, seen: Seen, resumed: bool) {
-        telemetry::stream_opened();
         match self.work(seen, resumed).await {
             End::Told => tracing::debug!(stream = self.token, "stream ended: its client goes on elsewhere"),
             End::Client(why) => tracing::debug!(stream = self.token, why, "stream ended"),
@@ -249,7 +248,7 @@ impl Pump {
             let sought_until = self.window.sought_until();
             let quiet_at = sought_until.unwrap_or(self.last_frame + KEEP_ALIVE);
             let gap_due = self.last_gap.is_none_or(|at| at.elapsed() >= GAPS_EVERY);
-            // What has come before what is missed, and what is rare before both.
+            // In this order: an event that is there is not given up because the time for it is over too.
             let happened = tokio::select! {
                 biased;
                 () = self.told.cancelled() => return Err(End::Told),
