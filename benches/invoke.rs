@@ -74,7 +74,7 @@ fn event(outcome: &str) -> Event {
     data.push_str("\"}");
     Event {
         id: "0190a5d2-0f6e-7b0e-9a55-6f6f1f0c9a01".into(),
-        weak_id: false,
+        own_id: true,
         source: "communications".into(),
         kind: "call.ended".into(),
         subject: None,

@@ -18,3 +18,4 @@ pub mod schema;
 mod simulation;
 pub mod state;
 pub mod telemetry;
+pub mod wait;

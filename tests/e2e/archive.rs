@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use trunkline_support::{Daemon, eventually};
 
-use crate::bench::{BINARY, Bench, metric, on_both_brokers, settled};
+use crate::bench::{Bench, binary, metric, on_both_brokers, settled};
 use crate::foreign::modules_with;
 
 const ROUTES: &str = r##"
@@ -41,7 +41,7 @@ fn post(daemon: &Daemon, numbers: std::ops::Range<u32>) -> Vec<String> {
 
 /// Runs `trunkline replay` of the archive; its exit code and what it counted.
 fn replay(bench: &Bench, daemon: &Daemon, more: &[&str]) -> (Option<i32>, Value) {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.args(["replay", &format!("{}-history", bench.prefix), "--format", "json", "--url", &daemon.url("")]);
     command.arg("--config").arg(bench.path("routes.toml")).args(more);
     let output = command.output().expect("runs");

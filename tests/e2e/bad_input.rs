@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 use trunkline::broker::Publication;
 
-use crate::bench::{BINARY, Bench, drain, message, on_both_brokers};
+use crate::bench::{Bench, binary, drain, message, on_both_brokers};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_file_ends_the_start_with_78_and_says_where() {
@@ -21,9 +21,10 @@ async fn a_broken_file_ends_the_start_with_78_and_says_where() {
         assert!(ended.stderr.contains(expected), "{text}: {}", ended.stderr);
     }
     let bench = Bench::embedded();
-    let missing = Command::new(BINARY).args(["check", "--config"]).arg(bench.path("none.toml")).output().expect("runs");
+    let missing =
+        Command::new(binary()).args(["check", "--config"]).arg(bench.path("none.toml")).output().expect("runs");
     assert_eq!(missing.status.code(), Some(66));
-    let usage = Command::new(BINARY).arg("--nonsense").output().expect("runs");
+    let usage = Command::new(binary()).arg("--nonsense").output().expect("runs");
     assert_eq!(usage.status.code(), Some(64));
 }
 
@@ -72,7 +73,7 @@ async fn a_plugin_that_cannot_run_holds_only_its_own_route_down() {
     let (_, accepted) = daemon.post("/api/v1/events", r#"{"type":"good","data":{}}"#);
     assert_eq!(daemon.settled(accepted["id"].as_str().expect("an id")).await["outcome"], "ack");
     let file = bench.path("routes.toml");
-    let check = Command::new(BINARY).args(["check", "--config"]).arg(file).arg("--state").arg(bench.state()).output();
+    let check = Command::new(binary()).args(["check", "--config"]).arg(file).arg("--state").arg(bench.state()).output();
     let check = check.expect("runs");
     assert_eq!(check.status.code(), Some(1));
     let said = String::from_utf8_lossy(&check.stderr).into_owned();

@@ -1,14 +1,21 @@
 //! What the tests of whole daemons share: a directory with routes, and one of the two brokers.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
-use trunkline::broker::{Broker, Delivery, Next, Publication, Settlement};
+use trunkline::broker::{Broker, Delivery, Next, NothingPublished, Publication, Settlement};
 use trunkline::config::{self, Config, Sources};
 use trunkline::event::{ExchangeName, Message, Properties, QueueName, RoutingKey};
 use trunkline_support::{Daemon, Ended, eventually};
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_trunkline");
+/// The daemon under test: this build's, or an older one that `TRUNKLINE_TEST_BINARY` names, to see a test fail with it.
+pub fn binary() -> &'static str {
+    static BINARY: LazyLock<String> = LazyLock::new(|| {
+        std::env::var("TRUNKLINE_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_trunkline").to_owned())
+    });
+    &BINARY
+}
 
 /// A place for one test: files, state, and names of its own on the shared broker.
 pub struct Bench {
@@ -63,7 +70,7 @@ impl Bench {
 
     pub async fn try_start(&self, routes: &str) -> Result<Daemon, Ended> {
         let file = self.write_routes(routes);
-        let daemon = Daemon::start(BINARY, &file, &self.state(), &self.broker).await?;
+        let daemon = Daemon::start(binary(), &file, &self.state(), &self.broker).await?;
         self.settles(&daemon).await;
         Ok(daemon)
     }
@@ -79,7 +86,7 @@ impl Bench {
     /// With further environment variables.
     pub async fn start_with(&self, routes: &str, environment: &[(&str, &str)]) -> Daemon {
         let file = self.write_routes(routes);
-        let started = Daemon::start_with(BINARY, &file, &self.state(), &self.broker, environment).await;
+        let started = Daemon::start_with(binary(), &file, &self.state(), &self.broker, environment).await;
         let daemon = started.unwrap_or_else(|ended| panic!("{ended:?}"));
         self.settles(&daemon).await;
         daemon
@@ -158,8 +165,8 @@ pub async fn drain(broker: &Broker, queue: &QueueName, at_least: usize) -> Vec<M
         let patience =
             if taken.len() < at_least { trunkline_support::patience() } else { std::time::Duration::from_millis(500) };
         match tokio::time::timeout(patience, subscription.next()).await {
-            Ok(Next::Delivery(delivery)) => taken.push(acknowledge(broker, delivery).await),
-            Ok(Next::Ended(reason)) => panic!("{reason}"),
+            Ok(Next::Delivery(delivery)) => taken.push(acknowledge(delivery)),
+            Ok(Next::Cancelled(reason) | Next::Ended(reason)) => panic!("{reason}"),
             Err(_elapsed) => break,
         }
     }
@@ -168,10 +175,9 @@ pub async fn drain(broker: &Broker, queue: &QueueName, at_least: usize) -> Vec<M
     taken
 }
 
-async fn acknowledge(broker: &Broker, delivery: Delivery) -> Message {
+fn acknowledge(delivery: Delivery) -> Message {
     let message = Message::clone(&delivery.message);
-    let receipt = broker.publish(Vec::new()).await.expect("nothing to publish");
-    delivery.settle(Settlement::Ack(receipt));
+    delivery.settle(Settlement::Nothing(NothingPublished::Duplicate));
     message
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use trunkline::broker::{Broker, Error, Publication};
+use trunkline::broker::{Broker, Publication};
 use trunkline_support::eventually;
 use trunkline_support::rabbitmq::Node;
 
@@ -27,7 +27,7 @@ pub(crate) async fn insist(broker: &Broker, publication: Publication) {
         async move {
             match broker.publish(vec![publication]).await {
                 Ok(_receipt) => Some(()),
-                Err(Error::Lost(_)) => None,
+                Err(unpublished) if unpublished.lost.is_some() => None,
                 Err(other) => panic!("{other}"),
             }
         }

@@ -169,7 +169,7 @@ async fn rate(bench: Bench) {
     let broker = bench.open(ROUTES).await;
     let exchange = format!("{}-events", bench.prefix);
     let batch = (0..41).map(|n| message(&exchange, "slow", &format!("r{n}"), "{}"));
-    drop(broker.publish(batch.collect()).await.expect("confirmed"));
+    drop(broker.publish(batch.collect::<Vec<_>>()).await.expect("confirmed"));
     broker.close(trunkline_support::patience()).await;
     drop(broker);
     let started = Instant::now();
@@ -184,7 +184,7 @@ async fn side_by_side(bench: Bench) {
     let broker = bench.open(ROUTES).await;
     let exchange = format!("{}-events", bench.prefix);
     let batch = (0..48).map(|n| message(&exchange, "nap", &format!("n{n}"), "400"));
-    drop(broker.publish(batch.collect()).await.expect("confirmed"));
+    drop(broker.publish(batch.collect::<Vec<_>>()).await.expect("confirmed"));
     broker.close(trunkline_support::patience()).await;
     drop(broker);
     let daemon = bench.start(ROUTES).await;

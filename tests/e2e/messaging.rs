@@ -38,7 +38,7 @@ async fn sends_become_emissions(bench: Bench) {
         .iter()
         .map(|(text, _)| {
             let mut publication = message(&exchange, "in.orders", text, *text);
-            publication.message.properties.kind = Some("order.placed".to_owned());
+            publication.message_mut().properties.kind = Some("order.placed".to_owned());
             publication
         })
         .collect();

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use trunkline_support::{Daemon, eventually};
 
-use crate::bench::{BINARY, Bench, drain, metric, on_both_brokers, settled};
+use crate::bench::{Bench, binary, drain, metric, on_both_brokers, settled};
 
 const CANARY: &str = r#"
 [defaults]
@@ -40,7 +40,7 @@ fn messages(trial: &Value) -> u64 {
 }
 
 fn order(daemon: &Daemon, arguments: &[&str]) -> (i32, String) {
-    let output = Command::new(BINARY).arg("rollout").args(arguments).args(["--url", &daemon.url("")]).output();
+    let output = Command::new(binary()).arg("rollout").args(arguments).args(["--url", &daemon.url("")]).output();
     let output = output.expect("the verb runs");
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().expect("a code"), String::from_utf8_lossy(&text).into_owned())
@@ -119,7 +119,7 @@ async fn a_good_canary_is_promoted_and_gets_everything() {
     assert!(code == 1 && text.contains("no canary"), "{text}");
     assert!(daemon.terminate().await.success());
     let (code, text) = {
-        let output = Command::new(BINARY).args(["rollout", "status", "--url", "http://127.0.0.1:9"]).output();
+        let output = Command::new(binary()).args(["rollout", "status", "--url", "http://127.0.0.1:9"]).output();
         let output = output.expect("the verb runs");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };

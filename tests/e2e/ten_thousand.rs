@@ -30,7 +30,7 @@ async fn fill(bench: &Bench) {
     let exchange = format!("{}-events", bench.prefix);
     for chunk in (0..EVENTS).collect::<Vec<_>>().chunks(500) {
         let batch = chunk.iter().map(|n| message(&exchange, "in", &format!("e{n}"), format!("{{\"n\":{n}}}")));
-        drop(broker.publish(batch.collect()).await.expect("confirmed"));
+        drop(broker.publish(batch.collect::<Vec<_>>()).await.expect("confirmed"));
     }
     broker.close(trunkline_support::patience()).await;
 }

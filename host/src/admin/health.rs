@@ -21,10 +21,27 @@ pub struct Health {
     pub broker: BrokerHealth,
     /// Every configured route.
     pub routes: BTreeMap<String, RouteHealth>,
+    /// What is wrong now; the same as the metric `trunkline_condition`.
+    pub conditions: Vec<ConditionView>,
     /// Whether events can be taken: broker connected, not draining.
     #[serde(skip)]
     #[schema(ignore)]
     pub ready: bool,
+}
+
+/// Something that is wrong now.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ConditionView {
+    /// Its kind: one of a closed set, see the documentation of `/health`.
+    #[schema(value_type = String)]
+    pub condition: &'static str,
+    /// The route, queue or store that it is about; empty where there is only one.
+    pub subject: String,
+    /// What happened, as a sentence.
+    pub detail: String,
+    /// Since when, RFC 3339.
+    #[schema(format = DateTime)]
+    pub since: String,
 }
 
 /// The answer of a probe.

@@ -52,6 +52,7 @@ pub struct Received {
         (status = 202, description = "Confirmed by the broker", body = Accepted),
         (status = 204, description = "Confirmed by the broker, where the hook says 204"),
         Answers<400>, Answers<401>, Answers<403>, Answers<404>, Answers<408>, Answers<413>, Answers<422>, Answers<503>,
+        Answers<507>,
     )
 )]
 pub(super) async fn receive(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: Body) -> Response {

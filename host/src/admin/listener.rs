@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::patience::Patient;
+use crate::wait::{Loop, Retry};
 
 /// Connections at once; the next ones wait in the kernel's queue until one of them ends.
 const CONNECTIONS_MAX: usize = 512;
@@ -27,13 +28,12 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 const END_WITHIN: Duration = Duration::from_secs(5);
 /// Bounds the headers of a request, and what of an answer is buffered beside the kernel's own buffers.
 const BUFFER_MAX_BYTES: usize = 64 << 10;
-/// Pause after a failed `accept`, most likely for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stop`, then answers what is under way and returns.
 pub(super) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
+    let mut accepting = Retry::new(Loop::Accept, "");
     loop {
         let accepted = async {
             // Only closed semaphores refuse, and nobody closes this one.
@@ -47,11 +47,13 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    // The loop has no bound: it waits and never gives up.
+                    let _never = accepting.pause(&error.to_string()).await;
                     continue;
                 }
             },
         };
+        accepting.succeeded();
         while connections.try_join_next().is_some() {}
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {

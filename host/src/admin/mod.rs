@@ -20,7 +20,7 @@ mod stream;
 
 pub use events::{Accepted, EventTypeView, PublishRequest, QueueView, QueuesView, RatesView, Role};
 pub use generation::{GenerationView, PluginView, ReloadView, Reloaded};
-pub use health::{BrokerHealth, Health, RouteHealth};
+pub use health::{BrokerHealth, ConditionView, Health, RouteHealth};
 pub use hooks::Received;
 pub use problem::{Problem, explain};
 pub use rollouts::{RolloutOrder, RolloutView};

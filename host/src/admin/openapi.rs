@@ -87,7 +87,7 @@ impl<const STATUS: u16> IntoResponses for Answers<STATUS> {
         if STATUS == 401 {
             response = response.header("WWW-Authenticate", header(Type::String, "`Bearer`"));
         }
-        if STATUS == 503 {
+        if matches!(STATUS, 503 | 507) {
             response = response.header("Retry-After", header(Type::Integer, "Seconds until another try makes sense"));
         }
         BTreeMap::from([(STATUS.to_string(), response.build().into())])

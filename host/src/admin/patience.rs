@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::wait;
+
 /// Ends with an error when nothing could be written for so long.
 pub(super) struct Patient<S> {
     stream: S,
@@ -30,7 +32,7 @@ impl<S> Patient<S> {
             return written;
         }
         let patience = self.patience;
-        let stuck = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(wait::after(patience)));
         stuck.as_mut().poll(cx).map(|()| Err(Error::new(ErrorKind::TimedOut, "the client takes nothing")))
     }
 }
@@ -84,7 +86,7 @@ mod tests {
         let reading = async {
             // A byte now and then is enough, however long it all takes.
             for _ in 0..5 {
-                tokio::time::sleep(PATIENCE / 4).await;
+                wait::after(PATIENCE / 4).await;
                 client.read_u8().await.expect("a byte");
             }
         };

@@ -32,7 +32,7 @@ pub struct Problem {
 }
 
 /// Code, title, and the paragraph of `explain`.
-const CODES: [(&str, &str, &str); 12] = [
+const CODES: [(&str, &str, &str); 13] = [
     (
         "TL400",
         "bad request",
@@ -46,7 +46,7 @@ const CODES: [(&str, &str, &str); 12] = [
     (
         "TL403",
         "forbidden",
-        "A browser tells that a web page of another site made it send this. A hook without `token` and `signature` is for programs only, because every page that a colleague visits could publish through it.",
+        "Either a browser tells that a web page of another site made it send this: a hook without `token` and `signature` is for programs only, because every page that a colleague visits could publish through it. Or the broker does not allow the daemon's user to publish this event; the detail has the broker's words.",
     ),
     ("TL404", "not found", "There is nothing at this path."),
     ("TL405", "method not allowed", "The path exists, but not for this method."),
@@ -56,7 +56,11 @@ const CODES: [(&str, &str, &str); 12] = [
         "reload refused",
         "The files as they are cannot be taken over, and what ran runs on. `errors` has every reason; `trunkline check` tells the same without a daemon.",
     ),
-    ("TL413", "too large", "The request body is larger than `[http] max-body`."),
+    (
+        "TL413",
+        "too large",
+        "The request body is larger than `[http] max-body`, or the event is larger than what the broker takes.",
+    ),
     (
         "TL415",
         "unsupported media type",
@@ -71,6 +75,11 @@ const CODES: [(&str, &str, &str); 12] = [
         "TL503",
         "unavailable",
         "Not now: the broker is away or has asked publishers to stop, the daemon stops, or as many streams are open as may be. Nothing is confirmed: send the event again with the same id, or open the stream again.",
+    ),
+    (
+        "TL507",
+        "insufficient storage",
+        "The disk of the embedded broker's store is full. Nothing was taken; the daemon goes on by itself when there is room. Send the event again with the same id.",
     ),
     ("TL500", "internal error", "A bug in Trunkline. The log has more."),
 ];
@@ -156,6 +165,18 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than http.max-body")
     }
 
+    /// 413, because the broker takes no body of that size.
+    #[must_use]
+    pub fn too_large_because(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
+
+    /// 507: the store has no room now.
+    #[must_use]
+    pub fn no_room(detail: impl Into<String>) -> Self {
+        Self { retry_after_s: Some(5), ..Self::new(StatusCode::INSUFFICIENT_STORAGE, detail) }
+    }
+
     /// 415
     #[must_use]
     pub fn unsupported_media_type() -> Self {
@@ -231,6 +252,8 @@ mod tests {
             Problem::unpublishable("d"),
             Problem::invalid("d", &[]),
             Problem::unavailable("d"),
+            Problem::no_room("d"),
+            Problem::too_large_because("d"),
             Problem::refused("d", Vec::new()),
         ];
         for problem in problems {

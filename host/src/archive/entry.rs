@@ -127,7 +127,7 @@ pub(super) mod tests {
     pub(in crate::archive) fn event(id: &str, data: &'static [u8]) -> Event {
         Event {
             id: id.into(),
-            weak_id: false,
+            own_id: true,
             source: "s".into(),
             kind: "call.ended".into(),
             subject: None,

@@ -17,13 +17,11 @@ use super::{Error, Kept};
 use crate::config::{self, ArchivePlace};
 use crate::event::RouteName;
 use crate::telemetry;
+use crate::wait::{self, Loop, Retry};
 
 pub(super) const ENDING: &str = ".jsonl.gz";
 /// Of a batch, before it is compressed.
 const BATCH_MAX_BYTES: usize = 8 << 20;
-/// Pause before a batch that failed is written again; doubled up to [`PAUSE_MAX`].
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How long what is being written is waited for when the route ends. Let go of, it may be there twice.
 const LAST_WRITE_MAX: Duration = Duration::from_secs(5);
 
@@ -79,13 +77,13 @@ impl Writer {
         let began = Instant::now();
         let packed = pack(batch);
         let draining = self.draining.clone();
-        let mut pause = PAUSE_MIN;
+        let mut retry = Retry::new(Loop::ArchiveWrite, self.route.as_str());
         loop {
             // One that hangs is not waited for either, and not at all when the one before has failed.
             let patience = if self.is_failing { Duration::ZERO } else { LAST_WRITE_MAX };
             let over = async {
                 draining.cancelled().await;
-                tokio::time::sleep(patience).await;
+                wait::after(patience).await;
             };
             let written = tokio::select! {
                 biased;
@@ -98,10 +96,11 @@ impl Writer {
             };
             self.is_failing = written.is_err();
             let Err(error) = written else { break };
-            telemetry::archive_failed(&self.route, &error.to_string());
+            let error = error.to_string();
+            telemetry::archive_failed(&self.route, &error);
             tokio::select! {
                 () = draining.cancelled() => return Kept::LetGo,
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+                tried = retry.pause(&error) => if tried.is_err() { return Kept::LetGo },
             }
         }
         telemetry::archived(&self.route, batch.len(), packed.len(), began.elapsed());

@@ -10,7 +10,11 @@ use crate::event::{Message, QueueName};
 pub enum Next {
     /// A message to answer.
     Delivery(Delivery),
-    /// The subscription is over, with the reason; subscribe again when the broker is connected.
+    /// The broker sends no more, with the reason, because the queue was deleted or moved. What was handed out is still
+    /// ours to settle; [`Broker::renew`](super::Broker::renew) consumes again.
+    Cancelled(String),
+    /// The subscription is over, with the reason; subscribe again when the broker is connected. What was handed out and
+    /// is not answered comes again.
     Ended(String),
 }
 
@@ -28,6 +32,26 @@ impl Subscription {
         match self {
             Self::Amqp(subscription) => subscription.next().await,
             Self::Embedded(subscription) => subscription.next().await,
+        }
+    }
+
+    /// The next delivery, or, unless one is wanted, only the end of the subscription. Safe to drop while waiting.
+    pub async fn next_or_end(&mut self, wanted: bool) -> Next {
+        if wanted {
+            return self.next().await;
+        }
+        match self {
+            Self::Amqp(subscription) => subscription.end().await,
+            Self::Embedded(subscription) => Next::Ended(subscription.ended().await),
+        }
+    }
+
+    /// Whether what was handed out can still be settled.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::Amqp(subscription) => subscription.is_open(),
+            Self::Embedded(_) => true,
         }
     }
 
@@ -96,7 +120,24 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub enum Settlement {
     /// Everything that follows from it is confirmed.
-    Ack(Receipt),
+    Published(Receipt),
+    /// Nothing was published for it, for this reason.
+    Nothing(NothingPublished),
+}
+
+/// Why a delivery may be acknowledged although nothing was published for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NothingPublished {
+    /// The plugin handled the event and emitted nothing.
+    NoEmissions,
+    /// The event was settled before, within the dedupe window of its route.
+    Duplicate,
+    /// The route's filter does not let the event in.
+    Filtered,
+    /// The event is stored in an archive.
+    Archived,
+    /// The event was sent to the client of a stream.
+    Streamed,
 }
 
 impl Delivery {
@@ -109,7 +150,9 @@ impl Delivery {
     /// Answers. Acknowledgements are sent in batches; one that belongs to a lost session is dropped, and the broker
     /// delivers the message again.
     pub fn settle(self, settlement: Settlement) {
-        let Settlement::Ack(_receipt) = settlement;
+        match settlement {
+            Settlement::Published(_) | Settlement::Nothing(_) => {}
+        }
         match self.answer {
             Answer::Amqp(answer) => answer.ack(),
             Answer::Embedded(answer) => answer.ack(),

@@ -1,10 +1,10 @@
 //! One broker contract, two implementations: RabbitMQ (`amqp`) and the broker in the daemon (`embedded`).
 //!
 //! Promises, kept by both and held by the conformance tests:
-//! - A [`Receipt`] exists only when every message of a publish is confirmed: it is then in a durable queue, or nobody
-//!   had subscribed and the caller accepts that.
-//! - [`Delivery`] is moved into `settle`, so a second answer does not compile, and an acknowledgement needs a
-//!   [`Receipt`], so that an ack before the confirm does not compile either.
+//! - A [`Receipt`] exists only when every message of a publish is confirmed: each is then in a durable queue, or no queue
+//!   was bound for it and the caller accepts that.
+//! - [`Delivery`] is moved into `settle`, so a second answer does not compile. An acknowledgement needs a [`Receipt`] or an
+//!   explicit reason why nothing was published, so that an acknowledgement before the confirm does not compile either.
 //! - A delivery that is dropped without an answer stays unacknowledged and comes back, flagged as redelivered, when its
 //!   [`Subscription`] is closed or lost.
 //!
@@ -15,12 +15,14 @@ pub(crate) mod bug;
 mod delivery;
 pub mod embedded;
 mod marks;
+mod publication;
 mod statistics;
 mod tap;
 
 use delivery::{Answer, SUSPECT_DELIVERIES};
-pub use delivery::{Delivery, Next, Settlement, Subscription};
+pub use delivery::{Delivery, Next, NothingPublished, Settlement, Subscription};
 pub use marks::{Known, Mark};
+pub use publication::{Batch, Confirmed, DELAY_MAX, Passing, Permanent, Publication, Receipt, Refusal, Unpublished};
 pub use statistics::{QueueStatistics, Rates, Source, Statistics};
 pub use tap::Tap;
 
@@ -31,89 +33,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config::{self, Topology};
-use crate::event::{LimitError, Message, QueueName};
-
-/// A message to publish, always persistent and mandatory.
-#[derive(Debug, Clone)]
-pub struct Publication {
-    /// What.
-    pub message: Message,
-    /// Whether it counts as done when no queue is bound for it.
-    pub accept_unroutable: bool,
-    /// Not before so long from now; the broker waits, not we. At most [`DELAY_MAX`].
-    pub delay: Option<Duration>,
-    /// It waits to be tried again in the queue that it is addressed to, and is counted as that.
-    pub is_retry: bool,
-}
-
-/// The longest delay of a publication: 30 days.
-pub const DELAY_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-
-impl Publication {
-    /// Published at once.
-    #[must_use]
-    pub const fn now(message: Message, accept_unroutable: bool) -> Self {
-        Self { message, accept_unroutable, delay: None, is_retry: false }
-    }
-}
-
-/// What became of one confirmed message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It is in at least one queue.
-    Routed,
-    /// No queue wanted it, and the caller accepts that.
-    Unrouted,
-}
-
-/// Proof that a whole publish is confirmed. Only `broker` can make one.
-#[derive(Debug)]
-#[must_use = "a receipt is what allows an acknowledgement"]
-pub struct Receipt {
-    fates: Vec<Fate>,
-}
-
-impl Receipt {
-    fn new(fates: Vec<Fate>) -> Self {
-        Self { fates }
-    }
-
-    /// The receipt of an empty publish: nothing follows from the delivery, or all of it was settled before.
-    pub const fn of_nothing() -> Self {
-        Self { fates: Vec::new() }
-    }
-
-    /// One fate a message, in the order they were published.
-    #[must_use]
-    pub fn fates(&self) -> &[Fate] {
-        &self.fates
-    }
-}
-
-/// Why one message was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// No queue is bound, and the caller does not accept that.
-    #[error("no queue is bound to exchange {exchange:?} for key {key:?}")]
-    Unroutable {
-        /// Exchange.
-        exchange: String,
-        /// Key.
-        key: String,
-    },
-    /// The broker said no, as a full queue with `reject-publish` does.
-    #[error("the broker refused it (nack)")]
-    Nacked,
-    /// There is no such exchange.
-    #[error("there is no exchange {0:?}")]
-    NoExchange(String),
-    /// It breaks a bound of the wire and was not sent.
-    #[error(transparent)]
-    Limit(#[from] LimitError),
-    /// It is to wait for longer than [`DELAY_MAX`].
-    #[error("a delay of {0:?} is longer than 30 days")]
-    Delay(Duration),
-}
+use crate::event::{HeaderKey, QueueName};
 
 /// What a broker could not do, by what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -121,9 +41,6 @@ pub enum Error {
     /// Connection, channel or store went away: what was in flight is unknown and is left to redelivery.
     #[error("the broker session was lost: {0}")]
     Lost(String),
-    /// Some messages of a publish were refused, each by its index; the others may be in queues.
-    #[error("{} of the messages was refused: {}", .0.len(), .0.first().map(|(_, refusal)| refusal.to_string()).unwrap_or_default())]
-    Refused(Vec<(usize, Refusal)>),
     /// The queue is not there, or has other arguments than ours.
     #[error("queue {queue}: {reason}")]
     Queue {
@@ -179,9 +96,10 @@ impl Broker {
     /// [`Error::Unusable`] when waiting would not help.
     pub async fn open(broker: &config::Broker, topology: Arc<Topology>, state_dir: &Path) -> Result<Self, Error> {
         match broker {
-            config::Broker::Amqp { url, tls, management } => {
+            config::Broker::Amqp { url, tls, management, header_key } => {
                 let endpoint = amqp::Endpoint::new(url, tls.clone())?;
-                Ok(Self::Amqp(amqp::Amqp::open(endpoint, management.clone(), topology, state_dir)))
+                let key = amqp::header_key(header_key.as_ref(), state_dir)?;
+                Ok(Self::Amqp(amqp::Amqp::open(endpoint, management.clone(), topology, state_dir, key)))
             }
             config::Broker::Embedded => Ok(Self::Embedded(Arc::new(
                 embedded::Embedded::open(&embedded::directory(state_dir), &topology).await?,
@@ -220,38 +138,40 @@ impl Broker {
         }
     }
 
-    /// Publishes all, and returns when every one is confirmed. An empty list gives a receipt at once.
+    /// Publishes what of a batch is not confirmed yet, and returns when every message of it is.
     ///
     /// # Errors
-    /// [`Error::Refused`] names the messages that are certainly not taken; [`Error::Lost`] leaves all of them unknown.
-    pub async fn publish(&self, publications: Vec<Publication>) -> Result<Receipt, Error> {
-        if publications.is_empty() {
-            return Ok(Receipt::of_nothing());
+    /// [`Unpublished`] has the batch, with what is confirmed of it, and why the rest is not. A batch without messages is
+    /// refused too, since there is nothing that a receipt could prove.
+    pub async fn publish(&self, batch: impl Into<Batch>) -> Result<Receipt, Unpublished> {
+        let batch = batch.into();
+        if batch.open() == 0 {
+            return batch.receipt().map_err(|batch| Unpublished { batch, refused: Vec::new(), lost: None });
         }
         match self {
-            Self::Amqp(broker) => broker.publish(publications).await,
-            Self::Embedded(broker) => broker.publish(publications).await,
+            Self::Amqp(broker) => broker.publish(batch).await,
+            Self::Embedded(broker) => broker.publish(batch).await,
         }
     }
 
-    /// Publishes one and remembers it by the mark that its fate makes: in one transaction on a broker that has them, else
-    /// after the confirm, so that a crash between the two forgets the mark and never the message.
+    /// Publishes one message and remembers it by the mark that its confirm makes: in one transaction on a broker that has
+    /// them, else after the confirm, so that a crash between the two forgets the mark and never the message.
     ///
     /// # Errors
     /// As [`Broker::publish`]; then nothing is marked.
     pub async fn publish_marked(
         &self,
         publication: Publication,
-        mark: impl FnOnce(Fate) -> Mark + Send,
-    ) -> Result<Fate, Error> {
+        mark: impl FnOnce(Confirmed) -> Mark + Send,
+    ) -> Result<Confirmed, Unpublished> {
         match self {
             Self::Amqp(broker) => {
-                let receipt = broker.publish(vec![publication]).await?;
-                let fate = receipt.fates().first().copied().unwrap_or(Fate::Unrouted);
-                if let Err(error) = broker.mark(mark(fate)).await {
+                let receipt = broker.publish(publication.into()).await?;
+                let confirmed = receipt.confirmed().first().copied().unwrap_or(Confirmed::Unrouted);
+                if let Err(error) = broker.mark(mark(confirmed)).await {
                     tracing::warn!(%error, "an accepted event is not remembered: a repetition would be published again");
                 }
-                Ok(fate)
+                Ok(confirmed)
             }
             Self::Embedded(broker) => broker.publish_marked(publication, mark).await,
         }
@@ -264,22 +184,22 @@ impl Broker {
     }
 
     /// Publishes all, notes the mark and acknowledges the delivery in one transaction: after a crash either all of it
-    /// has happened or nothing. For brokers that can ([`Broker::is_atomic`]).
+    /// has happened or nothing. For brokers that can ([`Broker::is_atomic`]). The batch may be empty.
     ///
     /// # Errors
-    /// As [`Broker::publish`], with the delivery, which is not answered.
+    /// As [`Broker::publish`], with the delivery, which is not answered. Nothing of the batch is published then.
     pub async fn commit(
         &self,
         delivery: Delivery,
-        publications: Vec<Publication>,
+        batch: Batch,
         mark: Option<Mark>,
-    ) -> Result<Vec<Fate>, Box<(Delivery, Error)>> {
+    ) -> Result<Vec<Confirmed>, Box<(Delivery, Unpublished)>> {
         match self {
             Self::Amqp(_) => {
-                let reason = "RabbitMQ has no transaction over publish and acknowledgement".to_owned();
-                Err(Box::new((delivery, Error::Unusable(reason))))
+                let reason = "RabbitMQ has no transaction over publish and acknowledgement";
+                Err(Box::new((delivery, Unpublished::lost(batch, reason))))
             }
-            Self::Embedded(broker) => broker.commit(delivery, publications, mark).await,
+            Self::Embedded(broker) => broker.commit(delivery, batch, mark).await,
         }
     }
 
@@ -314,6 +234,19 @@ impl Broker {
         }
     }
 
+    /// Consumes again with a subscription that the broker cancelled ([`Next::Cancelled`]), declaring its queue if it is to
+    /// be declared. What was handed out stays handed out, whether this works or not, while the subscription is open.
+    ///
+    /// # Errors
+    /// As [`Broker::subscribe`].
+    pub async fn renew(&self, subscription: &mut Subscription, prefetch: u16) -> Result<(), Error> {
+        match (self, subscription) {
+            (Self::Amqp(broker), Subscription::Amqp(subscription)) => broker.renew(subscription, prefetch).await,
+            // Its queues are not deleted while they are consumed.
+            (Self::Amqp(_) | Self::Embedded(_), Subscription::Amqp(_) | Subscription::Embedded(_)) => Ok(()),
+        }
+    }
+
     /// What waits in each queue; empty for RabbitMQ, which has an exporter of its own.
     #[must_use]
     pub fn queue_depths(&self) -> Vec<(QueueName, QueueDepth)> {
@@ -340,6 +273,15 @@ impl Broker {
         match self {
             Self::Amqp(_) => None,
             Self::Embedded(broker) => broker.store_bytes(),
+        }
+    }
+
+    /// What our own headers are signed with; none where nobody else can write messages.
+    #[must_use]
+    pub fn header_key(&self) -> Option<HeaderKey> {
+        match self {
+            Self::Amqp(broker) => Some(broker.header_key()),
+            Self::Embedded(_) => None,
         }
     }
 

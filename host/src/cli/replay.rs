@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use trunkline::archive::{self, Entry};
 use trunkline::config::{self, EmitGrant, Handler, Rate};
 use trunkline::event::{ExchangeName, RouteName, RoutingKey};
+use trunkline::wait;
 use uuid::Uuid;
 
 use super::api::{Api, Format};
@@ -242,7 +243,7 @@ fn publish(arguments: &Replay, entries: &[&Entry], began: Instant, done: &mut Do
     if let Some(rate) = arguments.rate {
         let published = u32::try_from(done.published).unwrap_or(u32::MAX);
         let due = (rate.per / rate.events.max(1)).saturating_mul(published);
-        std::thread::sleep(due.saturating_sub(began.elapsed()));
+        wait::block(due.saturating_sub(began.elapsed()));
     }
     let answer = send(arguments, &serde_json::json!({ "events": events }))?;
     let results = answer["results"].as_array().cloned().unwrap_or_default();
@@ -261,7 +262,7 @@ fn publish(arguments: &Replay, entries: &[&Entry], began: Instant, done: &mut Do
 fn send(arguments: &Replay, body: &Value) -> Result<Value, Failure> {
     let mut last = String::new();
     for attempt in 0..TRIES {
-        std::thread::sleep(Duration::from_millis(250) * attempt);
+        wait::block(Duration::from_millis(250) * attempt);
         let (status, answer) = match arguments.api.post("events/batch", Some(body), WITHIN) {
             Ok(answered) => answered,
             Err(error) => {

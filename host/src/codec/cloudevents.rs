@@ -83,7 +83,7 @@ fn set_id(event: &mut Event, id: String) {
         event.correlation_id.clone_from(&id);
     }
     event.id = id;
-    event.weak_id = false;
+    event.own_id = true;
 }
 
 fn binary_attributes(headers: &Headers) -> Vec<(String, String)> {

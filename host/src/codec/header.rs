@@ -36,8 +36,27 @@ pub const LOG: &str = "trunkline-log";
 pub const DUE: &str = "trunkline-due";
 /// On a route that limits each tenant: when the event's turn comes, in milliseconds since the Unix epoch.
 pub const TURN: &str = "trunkline-turn";
+/// When it was given up, RFC 3339 in milliseconds. A message that has it is a dead letter.
+pub const DEAD_AT: &str = "trunkline-dead-at";
+/// False when the id is the daemon's, because the message came without one.
+pub const OWN_ID: &str = "trunkline-own-id";
+/// Bytes of the body that a dead letter had before it was cut, because the broker took no more.
+pub const BODY_BYTES: &str = "trunkline-body-bytes";
+/// Headers of others that were left out of a copy, because they did not fit beside the daemon's.
+pub const LEFT_OUT: &str = "trunkline-left-out";
+/// In front of the name of a header that means something to the broker: a copy keeps its value under this name.
+pub const KEPT: &str = "trunkline-kept-";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
+
+/// Whether a header of somebody else's would make RabbitMQ do something with the message: route it to further queues (`CC`,
+/// `BCC`, in any case), hold it back, or count.
+#[must_use]
+pub fn means_something_to_the_broker(name: &str) -> bool {
+    name.eq_ignore_ascii_case("cc")
+        || name.eq_ignore_ascii_case("bcc")
+        || name.get(..2).is_some_and(|x| x.eq_ignore_ascii_case("x-"))
+}
 
 /// Names of attributes are at most this long.
 const ATTRIBUTE_NAME_MAX_BYTES: usize = 64;
@@ -48,6 +67,7 @@ const ATTRIBUTE_NAME_MAX_BYTES: usize = 64;
 pub fn is_attribute_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     !name.is_empty()
+        && !means_something_to_the_broker(name)
         && name.len() <= ATTRIBUTE_NAME_MAX_BYTES
         && name.bytes().all(fits)
         && !name.starts_with("x-")

@@ -9,10 +9,51 @@ mod ocelot;
 mod raw;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 
 use crate::config::Codec;
-use crate::event::{Event, HeaderValue, Headers, Message};
+use crate::event::{Event, HeaderValue, Headers, Message, limits};
+
+/// AMQP 0-9-1 `shortstr`, which ids are, and what else becomes part of keys in the state.
+const SHORT_MAX_BYTES: usize = limits::SHORT_STRING_MAX_BYTES;
+/// CloudEvents 1.0 sets no bound; it is a header of ours.
+const SUBJECT_MAX_BYTES: usize = 1024;
+/// W3C Trace Context has 55 characters, and leaves room for later versions.
+const TRACEPARENT_MAX_BYTES: usize = 512;
+
+/// Of a wrong name, in the text that says so.
+const NAME_SHOWN_MAX_BYTES: usize = 100;
+
+/// Attributes that name an event in CloudEvents: what the daemon says of an event is not for its plugin to say.
+const CLOUDEVENTS_CONTEXT: [&str; 9] =
+    ["id", "type", "source", "specversion", "time", "subject", "datacontenttype", "data", "data_base64"];
+
+/// Checks the name of an attribute that somebody else chose for an event that goes out in this codec.
+///
+/// # Errors
+/// What is wrong with the name, as a sentence.
+pub fn check_attribute(codec: Codec, name: &str) -> Result<(), String> {
+    if !header::is_attribute_name(name) {
+        let shown = &name[..name.floor_char_boundary(NAME_SHOWN_MAX_BYTES)];
+        let more = if shown.len() < name.len() { "…" } else { "" };
+        return Err(format!(
+            "`{}{more}` is not a valid attribute name: use up to 64 lower-case letters, digits, `-` and `_`, and no name \
+             that begins with `x-` or `trunkline-`",
+            shown.escape_debug()
+        ));
+    }
+    check_context(codec, name)
+}
+
+/// Checks that an attribute is none of those that every event of this codec has.
+///
+/// # Errors
+/// A sentence that names it.
+pub fn check_context(codec: Codec, name: &str) -> Result<(), String> {
+    if codec == Codec::Cloudevents && CLOUDEVENTS_CONTEXT.contains(&name) {
+        return Err(format!("`{name}` is an attribute that every CloudEvent has; it cannot be set like another one"));
+    }
+    Ok(())
+}
 
 /// Why a message is no event, or an event no message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +68,16 @@ pub enum Error {
         envelope: &'static str,
         /// What is wrong.
         problem: String,
+    },
+    /// A field is longer than what carries it on.
+    #[error("the {field} is {bytes} bytes long; at most {max} are possible")]
+    TooLong {
+        /// Which.
+        field: &'static str,
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        max: usize,
     },
     /// The envelope is JSON and the data is not.
     #[error("the {envelope} envelope carries JSON only, and the data is not: {problem}")]
@@ -79,11 +130,32 @@ pub struct Encoded {
 /// # Errors
 /// What is wrong with the message; it is dead-lettered as `invalid`.
 pub fn decode(codec: Codec, message: &Message) -> Result<Event, Error> {
-    match codec {
+    let mut event = match codec {
         Codec::Raw => raw::decode(message),
         Codec::Cloudevents => cloudevents::decode(message),
         Codec::Ocelot => ocelot::decode(message),
+    }?;
+    bound(&mut event)?;
+    Ok(event)
+}
+
+/// What becomes a property or a header of everything that follows has to fit there.
+fn bound(event: &mut Event) -> Result<(), Error> {
+    let texts = [
+        ("id", Some(&event.id), SHORT_MAX_BYTES),
+        ("tenant", event.tenant.as_ref(), SHORT_MAX_BYTES),
+        ("user", event.user.as_ref(), SHORT_MAX_BYTES),
+        ("subject", event.subject.as_ref(), SUBJECT_MAX_BYTES),
+    ];
+    for (field, text, max) in texts {
+        let bytes = text.map_or(0, String::len);
+        if bytes > max {
+            return Err(Error::TooLong { field, bytes, max });
+        }
     }
+    // No such trace exists: it is not worth an event.
+    event.traceparent = event.traceparent.take().filter(|trace| trace.len() <= TRACEPARENT_MAX_BYTES);
+    Ok(())
 }
 
 /// Puts the envelope on.
@@ -106,9 +178,9 @@ fn from_properties(message: &Message) -> Event {
     // A retry or a redrive comes from another exchange than the event did.
     let exchange = text(header::SOURCE_EXCHANGE).unwrap_or_else(|| message.exchange.to_string());
     let routing_key = text(header::SOURCE_KEY).unwrap_or_else(|| message.routing_key.to_string());
-    let given = properties.message_id.clone().filter(|id| !id.is_empty());
-    let is_weak = given.is_none();
-    let id = given.unwrap_or_else(|| weak_id(&message.body));
+    let given = given_id(message);
+    let own_id = given.is_some() && headers.get(header::OWN_ID) != Some(&HeaderValue::Bool(false));
+    let id = given.unwrap_or_else(new_id);
     Event {
         source: if exchange.is_empty() { format!("/queue/{routing_key}") } else { format!("/exchange/{exchange}") },
         kind: properties.kind.clone().filter(|kind| !kind.is_empty()).unwrap_or_else(|| routing_key.clone()),
@@ -125,17 +197,22 @@ fn from_properties(message: &Message) -> Event {
         correlation_id: properties.correlation_id.clone().unwrap_or_else(|| id.clone()),
         hops: headers.int(header::HOPS).and_then(|hops| u32::try_from(hops).ok()).unwrap_or(0),
         traceparent: text(header::TRACEPARENT),
-        weak_id: is_weak,
+        own_id,
         id,
     }
 }
 
-/// The id of an event that came without one. Two equal bodies share it, which is why it is flagged weak and never deduplicated.
+/// The id that a message came with.
 #[must_use]
-pub fn weak_id(body: &[u8]) -> String {
-    let digest = Sha256::digest(body);
-    let hex = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("body-{hex}")
+pub fn given_id(message: &Message) -> Option<String> {
+    message.properties.message_id.clone().filter(|id| !id.is_empty())
+}
+
+/// The id of a message that came without one. Two messages never share it, whatever is in them: an event must not cost
+/// another one.
+#[must_use]
+pub fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
 }
 
 fn rfc3339(seconds: u64) -> Option<String> {
@@ -143,18 +220,21 @@ fn rfc3339(seconds: u64) -> Option<String> {
     Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
 }
 
-/// Headers of others that are text: attributes of an event without an envelope. Of ours those two that tell whoever
-/// consumes a dead-letter queue why the letter is dead.
+/// Headers of others that are text: attributes of an event without an envelope. Of ours those three that tell whoever
+/// consumes a dead-letter queue why the letter is dead, and after how many attempts.
 fn foreign_text_headers(headers: &Headers) -> Vec<(String, String)> {
-    let tells_why =
-        |name: &str| (name == header::REASON || name == header::ERROR) && headers.get(header::REASON).is_some();
+    let is_dead = headers.get(header::REASON).is_some();
+    let tells_why = |name: &str| is_dead && [header::REASON, header::ERROR, header::ATTEMPT].contains(&name);
     let is_ours = |name: &str| {
         (name.starts_with("trunkline-") && !tells_why(name))
             || name.starts_with("x-")
             || name.starts_with("cloudEvents")
             || name == header::TRACEPARENT
     };
-    let text = |(name, value): (&str, &HeaderValue)| Some((name.to_owned(), value.as_str()?.to_owned()));
+    let text = |(name, value): (&str, &HeaderValue)| {
+        let number = value.as_int().filter(|_| name == header::ATTEMPT).map(|attempts| attempts.to_string());
+        Some((name.to_owned(), number.or_else(|| value.as_str().map(str::to_owned))?))
+    };
     headers.iter().filter(|(name, _)| !is_ours(name)).filter_map(text).collect()
 }
 

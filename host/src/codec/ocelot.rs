@@ -61,7 +61,7 @@ pub(super) fn decode(message: &Message) -> Result<Event, Error> {
         event.correlation_id.clone_from(&envelope.id);
     }
     event.id = envelope.id;
-    event.weak_id = false;
+    event.own_id = true;
     event.kind = envelope.r#type;
     event.source = envelope.source.unwrap_or(event.source);
     event.time = envelope.timestamp.or(event.time);

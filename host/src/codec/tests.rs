@@ -24,7 +24,7 @@ fn ocelot_takes_the_envelope_off_and_keeps_the_data_as_it_was() {
     assert_eq!(event.correlation_id, "7f1c", "it begins its own chain");
     assert!(event.attributes.contains(&("version".to_owned(), "1.0.0".to_owned())));
     assert!(event.attributes.contains(&("n".to_owned(), "3".to_owned())));
-    assert!(!event.weak_id);
+    assert!(event.own_id);
 }
 
 #[test]
@@ -73,8 +73,12 @@ fn raw_reads_properties_and_headers() {
     assert_eq!(event.time.as_deref(), Some("2023-11-14T22:13:20Z"));
     assert_eq!(event.attributes, [("region".to_owned(), "eu".to_owned())]);
     assert_eq!((event.tenant.as_deref(), event.attempt), (Some("org-2"), 3));
-    assert!(event.weak_id && event.id.starts_with("body-"), "{}", event.id);
-    assert_eq!(event.id, decode(Codec::Raw, &plain).expect("valid").id, "equal bodies share the weak id");
+    assert!(!event.own_id && !event.id.is_empty());
+    assert_ne!(event.id, decode(Codec::Raw, &plain).expect("valid").id, "equal bodies are two events");
+    plain.properties.message_id = Some(event.id.clone());
+    plain.properties.headers.set(header::OWN_ID, false);
+    let again = decode(Codec::Raw, &plain).expect("valid");
+    assert_eq!((again.id, again.own_id), (event.id, false), "a copy keeps the id, and that it is not the sender's");
 }
 
 #[test]
@@ -97,7 +101,8 @@ fn a_dead_letter_says_why_and_a_retry_does_not() {
     message.properties.headers.set(header::REASON, "exhausted");
     let mut attributes = decode(Codec::Raw, &message).expect("decodes").attributes;
     attributes.sort();
-    let wanted = [("trunkline-error", "no answer in time"), ("trunkline-reason", "exhausted")];
+    let wanted =
+        [("trunkline-attempt", "2"), ("trunkline-error", "no answer in time"), ("trunkline-reason", "exhausted")];
     assert_eq!(attributes, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
 

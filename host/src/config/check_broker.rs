@@ -1,10 +1,11 @@
 //! `[broker]`: which one, and how much of it is ours to declare.
 
 use super::Sources;
+use super::check_http;
 use super::check_management;
 use super::check_queues::PREFETCH;
 use super::check_tls;
-use super::checked::{Broker, Tls, TopologyMode};
+use super::checked::{Broker, Tls, Token, TopologyMode};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::environment::Overlay;
@@ -21,7 +22,7 @@ pub(super) struct Read {
 pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources, overlay: &Overlay) -> Read {
     let table = top.table(cx, "broker");
     if let Some(table) = &table {
-        table.check_keys(cx, &["url", "management-url", "prefetch", "topology", "tls"], &[]);
+        table.check_keys(cx, &["url", "management-url", "prefetch", "topology", "tls", "header-key"], &[]);
     }
     let in_file = table.as_ref().and_then(|table| url_in_file(cx, table, "url", source));
     let management = table.as_ref().and_then(|table| url_in_file(cx, table, "management-url", source));
@@ -33,10 +34,14 @@ pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources:
         Some(text) => broker(cx, &text, tls.as_ref()),
         None => Broker::Embedded,
     };
-    let broker = match management {
+    let mut broker = match management {
         Some(text) => check_management::add(cx, broker, &text),
         None => broker,
     };
+    let key = table.as_ref().and_then(|table| header_key(cx, table, sources));
+    if let (Broker::Amqp { header_key, .. }, Some(key)) = (&mut broker, key) {
+        *header_key = Some(key);
+    }
     if !said && sources.broker_url.is_none() && overlay.broker.is_none() {
         for name in &overlay.broker_parts {
             let message = "is set, but neither RABBITMQ_HOST nor RABBITMQ_URL is: the embedded broker is used";
@@ -58,6 +63,16 @@ pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources:
             .map_or_else(Default::default, |mode| mode.value),
         prefetch: table.as_ref().and_then(|table| table.integer(cx, "prefetch", PREFETCH)),
     }
+}
+
+/// The key that the daemon signs its headers with, by reference. Only RabbitMQ needs it.
+fn header_key(cx: &mut Context<'_>, table: &Table<'_>, sources: &Sources) -> Option<Token> {
+    let value = table.value("header-key")?;
+    let directory = sources.directory();
+    if let Some(file) = Table::inline(value, "a key").and_then(|inner| inner.value("file")?.get_ref().as_str()) {
+        cx.further.push(directory.join(file));
+    }
+    check_http::token(cx, "header-key", value, &directory)
 }
 
 /// The file's URL; a password in it is hidden from excerpts and warned about.
@@ -97,7 +112,7 @@ fn broker(cx: &mut Context<'_>, text: &Text, tls: Option<&At<Tls>>) -> Broker {
         check_tls::refuse_plain(cx, tls, text);
     }
     let tls = tls.map(|tls| tls.value.clone()).unwrap_or_default();
-    Broker::Amqp { url: text.value.clone(), tls, management: None }
+    Broker::Amqp { url: text.value.clone(), tls, management: None, header_key: None }
 }
 
 /// Checks what every client would stumble over; never shows more than the scheme, host and port.

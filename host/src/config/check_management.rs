@@ -7,17 +7,17 @@ use super::walk::{Context, Text};
 
 /// Puts the address beside the broker's; credentials that it lacks are the broker's own.
 pub(super) fn add(cx: &mut Context<'_>, broker: Broker, text: &Text) -> Broker {
-    let Broker::Amqp { url, tls, management: _ } = broker else {
+    let Broker::Amqp { url, tls, management: _, header_key } = broker else {
         let message = "`management-url` is set, but the broker is the embedded one, which needs none";
         cx.findings.warning(Code::HalfBroker, &text.place, message).help("remove it, or say where the RabbitMQ is");
         return broker;
     };
     match parse(&text.value, &url) {
-        Ok(management) => Broker::Amqp { url, tls, management: Some(management) },
+        Ok(management) => Broker::Amqp { url, tls, management: Some(management), header_key },
         Err(problem) => {
             cx.error(Code::ManagementUrl, &text.place, format!("`management-url` {problem}"))
                 .help("write \"http://USER:PASSWORD@HOST:15672\"");
-            Broker::Amqp { url, tls, management: None }
+            Broker::Amqp { url, tls, management: None, header_key }
         }
     }
 }

@@ -53,6 +53,8 @@ pub enum Broker {
         tls: Tls,
         /// Where its management API is.
         management: Option<Management>,
+        /// What the daemon signs its headers with; made and kept in the state directory when absent.
+        header_key: Option<Token>,
     },
 }
 
@@ -103,7 +105,7 @@ impl Broker {
     pub fn display(&self) -> String {
         match self {
             Self::Embedded => "embedded".to_owned(),
-            Self::Amqp { url, tls: _, management: _ } => redact(url),
+            Self::Amqp { url, tls: _, management: _, header_key: _ } => redact(url),
         }
     }
 }

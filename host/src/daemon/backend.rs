@@ -12,7 +12,7 @@ use super::request::{Answer, By, Request};
 use super::statistics;
 use super::streams::Streams;
 use crate::admin::{
-    Accepted, Backend, Boxed, BrokerHealth, EventTypeView, Health, Problem, PublishRequest, RouteHealth,
+    Accepted, Backend, Boxed, BrokerHealth, ConditionView, EventTypeView, Health, Problem, PublishRequest, RouteHealth,
 };
 use crate::admin::{GenerationView, PluginView, QueuesView, Received, ReloadView, Reloaded, RolloutOrder, RolloutView};
 use crate::admin::{Items, StreamRequest};
@@ -21,7 +21,7 @@ use crate::config::{self, Config, Hook};
 use crate::event::{PluginName, RouteName};
 use crate::reload::{Generation, Installed};
 use crate::route::{Phase, Rollouts, Trial};
-use crate::telemetry::{self, Exposition};
+use crate::telemetry::{self, Exposition, RaisedCondition, raised_conditions};
 
 const STARTING: u8 = 0;
 const RUNNING: u8 = 1;
@@ -154,6 +154,16 @@ impl State {
     }
 }
 
+fn conditions() -> Vec<ConditionView> {
+    let view = |raised: RaisedCondition| ConditionView {
+        condition: raised.condition.as_str(),
+        subject: raised.subject,
+        detail: raised.detail,
+        since: raised.since,
+    };
+    raised_conditions().into_iter().map(view).collect()
+}
+
 fn view(generation: &Generation) -> GenerationView {
     let plugin = |installed: &Installed| match &installed.state {
         Ok(ready) => PluginView {
@@ -223,9 +233,11 @@ impl Backend for State {
         let status = self.status.borrow().clone();
         let phase = self.phase.load(Ordering::Relaxed);
         let routes = self.routes();
+        let conditions = conditions();
         let good = status.connected
             && !status.blocked
             && status.refused.is_empty()
+            && conditions.is_empty()
             && routes.values().all(|route| route.error.is_none());
         Health {
             status: match (phase, good) {
@@ -244,6 +256,7 @@ impl Backend for State {
                 error: status.error,
             },
             routes,
+            conditions,
         }
     }
 

@@ -38,6 +38,7 @@ use crate::plugin::{self, Compiler, Engine, Ready};
 pub use crate::plugin::{COMPILE_VERB, compile_for_parent};
 use crate::reload::{Inputs, Preparer, Watch};
 use crate::telemetry::Exposition;
+use crate::wait;
 use backend::State;
 use control::Control;
 use routes::Routes;
@@ -128,7 +129,7 @@ pub async fn run(start: Start) -> anyhow::Result<End> {
     tokio::select! {
         () = closing => Ok(end),
         () = signals.stop() => Ok(End::Hard),
-        () = tokio::time::sleep(CLOSE_WITHIN * 4) => Ok(End::Overdue),
+        () = wait::after(CLOSE_WITHIN * 4) => Ok(End::Overdue),
     }
 }
 
@@ -150,7 +151,7 @@ fn start_engine(config: &Config) -> anyhow::Result<Engine> {
 }
 
 async fn drain(routes: &mut Routes, signals: &mut Signals, grace: Duration) -> End {
-    let deadline = tokio::time::sleep(grace);
+    let deadline = wait::after(grace);
     tokio::pin!(deadline);
     let mut end = End::Drained;
     loop {
@@ -170,7 +171,7 @@ async fn drain(routes: &mut Routes, signals: &mut Signals, grace: Duration) -> E
 }
 
 async fn keep_up(state: Arc<State>) {
-    let mut every = tokio::time::interval(UPKEEP);
+    let mut every = wait::every(UPKEEP);
     loop {
         every.tick().await;
         threads::keep_one();

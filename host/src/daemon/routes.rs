@@ -17,6 +17,7 @@ use crate::event::{PluginName, RouteName};
 use crate::plugin::Slot;
 use crate::reload::Generation;
 use crate::route::{Handlers, Plugins, Rollouts, Route, Stop};
+use crate::wait;
 
 /// What a route that is changed or removed gets to finish what is in work; then it is left to the broker.
 const FINISH_WITHIN: Duration = Duration::from_secs(30);
@@ -87,7 +88,7 @@ impl Routes {
                 running.stop.drain.cancel();
                 let now = running.stop.now.clone();
                 self.deadlines.spawn(async move {
-                    tokio::time::sleep(FINISH_WITHIN).await;
+                    wait::after(FINISH_WITHIN).await;
                     now.cancel();
                 });
             }

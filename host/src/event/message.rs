@@ -189,6 +189,11 @@ impl Headers {
         Some(self.0.remove(at).1)
     }
 
+    /// Keeps the values whose names are wanted.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&str) -> bool) {
+        self.0.retain(|(name, _)| wanted(name));
+    }
+
     /// Takes out what a broker writes about a message's way. On a publish of ours RabbitMQ 3.x would count on from it,
     /// and 4.x ignores it: neither is wanted.
     pub fn remove_brokers(&mut self) {

@@ -4,12 +4,14 @@
 //! [`Message`] is either of them on the wire. Knows no broker, no engine and no file.
 
 mod clock;
+mod header_key;
 mod message;
 mod name;
 mod outcome;
 mod reason;
 
 pub use clock::{millis, now_ms};
+pub use header_key::{HeaderKey, KEY_MIN_BYTES, OWN_PREFIX, Trust};
 pub use message::{HeaderValue, Headers, LimitError, Message, Properties, limits};
 pub use name::{ExchangeName, NameError, PluginName, QueueName, RouteName, RoutingKey};
 pub use outcome::{Failure, Outcome};
@@ -21,10 +23,10 @@ use uuid::Uuid;
 /// What a plugin is handed for one delivery (`trunkline:plugin/types.event`), plus what the host keeps beside it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Identity of the event: the AMQP `message-id`, the envelope's id, or a hash of the body ([`Event::weak_id`]).
+    /// Identity of the event, at most 255 bytes: the AMQP `message-id`, the envelope's id, or a new one ([`Event::own_id`]).
     pub id: String,
-    /// True when no producer gave an id, so that two equal bodies share one.
-    pub weak_id: bool,
+    /// Whether the id is the sender's. Otherwise the daemon made it, anew for each message that came without one.
+    pub own_id: bool,
     /// Who made it, a URI reference as in CloudEvents, e.g. `communications` or `/exchange/ocelot.events`.
     pub source: String,
     /// What happened, e.g. `call.ended`.

@@ -21,6 +21,8 @@ pub enum Reason {
     Loop,
     /// An emission addressed a queue that is not there.
     Unroutable,
+    /// The broker will never take what follows from the event: the user may not publish it, or its exchange is missing.
+    Refused,
     /// A body or an emission is over a size limit.
     TooLarge,
     /// The message outlived its queue's TTL, or the broker gave it up.
@@ -31,7 +33,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the README's table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Rejected,
         Self::Invalid,
         Self::Trap,
@@ -40,6 +42,7 @@ impl Reason {
         Self::Exhausted,
         Self::Loop,
         Self::Unroutable,
+        Self::Refused,
         Self::TooLarge,
         Self::Expired,
         Self::Schema,
@@ -57,6 +60,7 @@ impl Reason {
             Self::Exhausted => "exhausted",
             Self::Loop => "loop",
             Self::Unroutable => "unroutable",
+            Self::Refused => "refused",
             Self::TooLarge => "too-large",
             Self::Expired => "expired",
             Self::Schema => "schema",

@@ -15,6 +15,7 @@ use super::cache::Cache;
 use super::compile::Compiler;
 use super::grants::Services;
 use super::host::Host;
+use crate::wait;
 
 /// How often a running guest gives its thread back, so that a loop delays others by no more than this.
 const TICK: Duration = Duration::from_millis(10);
@@ -128,7 +129,7 @@ fn start_ticker(engine: &wasmtime::Engine) -> Result<(), Error> {
             while let Some(engine) = engine.upgrade() {
                 engine.increment_epoch();
                 drop(engine);
-                std::thread::sleep(TICK);
+                wait::block(TICK);
             }
         })
         .map(drop)

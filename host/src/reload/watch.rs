@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::facts::{self, Facts};
 use crate::config::{Config, Lock};
+use crate::wait;
 
 /// How often the files are looked at without a notification.
 const POLL: Duration = Duration::from_secs(1);
@@ -117,7 +118,7 @@ impl Watch {
                 continue;
             }
             loop {
-                tokio::time::sleep(STILL).await;
+                wait::after(STILL).await;
                 let now = self.inputs.facts();
                 if now == before && !self.is_being_written() {
                     break;

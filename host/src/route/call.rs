@@ -10,7 +10,7 @@ use super::rollout::{self, Phase, Seen};
 use super::rollouts::Rollouts;
 use super::{Route, emit, order, shadow};
 use crate::archive::{Archive, Kept};
-use crate::broker::Publication;
+use crate::broker::{NothingPublished, Publication};
 use crate::config;
 use crate::event::{Emission, Event, Failure, Outcome, RouteName, now_ms};
 use crate::plugin::{Outside, Ready, Slot, Tape};
@@ -115,6 +115,14 @@ impl Handler {
         match self {
             Self::Plugins(callees) => callees.stable.slot.current().digest.clone(),
             Self::Archive(_) => Arc::from(""),
+        }
+    }
+
+    /// Why an event may be acknowledged for which nothing is published.
+    pub(super) fn nothing_published(&self) -> NothingPublished {
+        match self {
+            Self::Plugins(_) => NothingPublished::NoEmissions,
+            Self::Archive(_) => NothingPublished::Archived,
         }
     }
 
@@ -254,6 +262,7 @@ impl Route {
             digest: &plugin.digest,
             now,
             now_seconds: now_ms() / 1000,
+            key: self.key.as_ref(),
         };
         emit::publications(&context, event, emissions)
     }

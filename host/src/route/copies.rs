@@ -1,12 +1,25 @@
 //! Copies of a delivery: for a retry queue and for the dead-letter queue. Body and properties stay as they came; what
-//! we know is added as headers of ours.
+//! the daemon knows is added as headers of its own.
+//!
+//! Promises: a copy fits the wire whatever the delivery brought, because its parts are left out in steps until it does; and
+//! it means nothing to the broker but its address, because headers that do (`CC` names further queues) are kept under
+//! other names.
 
 use std::time::Duration;
 
 use crate::broker::Publication;
 use crate::codec::header;
 use crate::config::{DeadLetter, RetryStep};
-use crate::event::{ExchangeName, Headers, Message, Properties, QueueName, Reason, millis};
+use crate::event::{ExchangeName, HeaderKey, Message, OWN_PREFIX, QueueName, Reason, millis};
+
+/// Of an error's text.
+const ERROR_MAX_BYTES: usize = 8 << 10;
+/// Of the text and of other texts of ours, when there is no room for more.
+const ERROR_CUT_BYTES: [usize; 2] = [1024, 255];
+/// Of the body of a dead letter that the broker does not take whole.
+const BODY_CUT_BYTES: usize = 32 << 10;
+/// A client asks RabbitMQ for an answer under this name; on a message that is not a request the broker refuses it.
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
 
 /// What is known of a delivery beside its message.
 #[derive(Debug, Clone)]
@@ -23,6 +36,10 @@ pub(crate) struct Seen {
     pub(crate) digest: String,
     /// The last lines that the plugin logged or printed.
     pub(crate) log: String,
+    /// Whether the id is the sender's.
+    pub(crate) own_id: bool,
+    /// What copies are signed with; none where nobody else can write headers.
+    pub(crate) key: Option<HeaderKey>,
 }
 
 /// Where a copy waits.
@@ -42,13 +59,13 @@ pub(crate) struct Wait<'a> {
 /// The copy that waits for the next attempt. Its id stays, so that a consumer's dedupe sees one event.
 pub(crate) fn retry(message: &Message, seen: &Seen, wait: &Wait<'_>, error: &str) -> Publication {
     let mut copy = base(message, seen, error);
-    copy.properties.headers.set(header::ATTEMPT, seen.attempt + 1);
-    waiting(copy, wait)
+    copy.properties.headers.set(header::ATTEMPT, seen.attempt.saturating_add(1));
+    waiting(copy, seen, wait)
 }
 
 /// The copy of an event that was not tried, because one before it with its key is not settled.
 pub(crate) fn park(message: &Message, seen: &Seen, wait: &Wait<'_>) -> Publication {
-    waiting(untried(message, seen), wait)
+    waiting(untried(message, seen), seen, wait)
 }
 
 /// The copy of an event that was not tried, because its tenant has had its share. It comes back in its turn.
@@ -58,7 +75,7 @@ pub(crate) fn queue(message: &Message, seen: &Seen, source: &QueueName, wait: Du
     copy.properties.headers.set(header::TURN, i64::try_from(turn_ms).unwrap_or(i64::MAX));
     copy.exchange = ExchangeName::default_exchange();
     copy.routing_key = source.as_key();
-    Publication { delay: Some(wait), ..publication(copy) }
+    Publication { delay: Some(wait), ..publication(copy, seen) }
 }
 
 /// With the attempt and the error of before.
@@ -73,7 +90,7 @@ fn untried(message: &Message, seen: &Seen) -> Message {
     copy
 }
 
-fn waiting(mut copy: Message, wait: &Wait<'_>) -> Publication {
+fn waiting(mut copy: Message, seen: &Seen, wait: &Wait<'_>) -> Publication {
     copy.exchange = ExchangeName::default_exchange();
     match wait.due_ms {
         Some(due_ms) => copy.properties.headers.set(header::DUE, i64::try_from(due_ms).unwrap_or(i64::MAX)),
@@ -83,12 +100,12 @@ fn waiting(mut copy: Message, wait: &Wait<'_>) -> Publication {
     match wait.step.queues.get(place as usize).or(wait.step.queues.last()) {
         Some(queue) => {
             copy.routing_key = queue.as_key();
-            publication(copy)
+            publication(copy, seen)
         }
         None => {
             copy.routing_key = wait.source.as_key();
             let delay = wait.step.delay + wait.step.spread.mul_f64(wait.luck);
-            Publication { delay: Some(delay), is_retry: true, ..publication(copy) }
+            Publication { delay: Some(delay), is_retry: true, ..publication(copy, seen) }
         }
     }
 }
@@ -105,61 +122,127 @@ pub(crate) fn dead_letter(
     let headers = &mut copy.properties.headers;
     headers.set(header::ATTEMPT, seen.attempt);
     headers.set(header::REASON, reason.as_str());
+    headers.set(header::DEAD_AT, seen.now.as_str());
     headers.remove(header::DUE);
     headers.remove(header::TURN);
     if !seen.log.is_empty() {
         headers.set(header::LOG, seen.log.as_str());
-        if copy.check().is_err() {
-            copy.properties.headers.remove(header::LOG);
-        }
     }
     copy.exchange = target.exchange.clone();
     copy.routing_key = target.key.clone();
-    publication(copy)
+    publication(copy, seen)
+}
+
+/// The copy of a message whose body the broker does not take any more: only its beginning is kept.
+pub(crate) fn dead_letter_without_body(
+    message: &Message,
+    seen: &Seen,
+    target: &DeadLetter,
+    reason: Reason,
+    error: &str,
+) -> Publication {
+    let mut cut = message.clone();
+    cut.body = message.body.slice(..message.body.len().min(BODY_CUT_BYTES));
+    let bytes = i64::try_from(message.body.len()).unwrap_or(i64::MAX);
+    cut.properties.headers.set(header::BODY_BYTES, bytes);
+    dead_letter(&cut, seen, target, reason, error)
 }
 
 /// Never lost in silence: a copy that no queue takes is an error, and the input stays unacknowledged.
-fn publication(message: Message) -> Publication {
+fn publication(mut message: Message, seen: &Seen) -> Publication {
+    fit(&mut message);
+    if let Some(key) = &seen.key {
+        key.sign(&mut message);
+        if message.check().is_err() {
+            // The signature itself was too much.
+            leave_out_foreign(&mut message);
+            key.sign(&mut message);
+        }
+    }
     Publication::now(message, false)
 }
 
 fn base(message: &Message, seen: &Seen, error: &str) -> Message {
     let mut copy = message.clone();
-    let properties = &mut copy.properties;
-    properties.message_id = Some(seen.id.clone());
+    copy.properties.message_id = Some(seen.id.clone());
     // A message TTL would end the copy in its new queue.
-    properties.expiration = None;
-    let source_exchange = message.exchange.as_str();
-    let headers = &mut properties.headers;
+    copy.properties.expiration = None;
+    let known = &message.properties.headers;
+    let headers = &mut copy.properties.headers;
     headers.remove_brokers();
-    add_our_headers(headers, message, seen, error, source_exchange);
-    if copy.check().is_err() {
-        // The headers that came were near the limit already: ours matter more than theirs.
-        let mut slim = Headers::default();
-        add_our_headers(&mut slim, message, seen, error, source_exchange);
-        copy.properties = Properties { headers: slim, ..copy.properties };
+    for (name, value) in known.iter().filter(|(name, _)| header::means_something_to_the_broker(name)) {
+        if headers.remove(name).is_some() {
+            headers.set(format!("{}{name}", header::KEPT), value.clone());
+        }
     }
-    copy
-}
-
-fn add_our_headers(headers: &mut Headers, message: &Message, seen: &Seen, error: &str, source_exchange: &str) {
+    if copy.properties.reply_to.as_deref() == Some(DIRECT_REPLY) {
+        copy.properties.reply_to = None;
+        headers.set(format!("{}reply-to", header::KEPT), DIRECT_REPLY);
+    }
     headers.set(header::ROUTE, seen.route.as_str());
     headers.set(header::PLUGIN, seen.plugin.as_str());
     headers.set(header::PLUGIN_DIGEST, seen.digest.as_str());
-    headers.set(header::ERROR, error);
-    let known = &message.properties.headers;
+    headers.set(header::ERROR, cut(error, ERROR_MAX_BYTES));
     for (name, fresh) in [
         (header::FIRST_SEEN, seen.now.as_str()),
-        (header::SOURCE_EXCHANGE, source_exchange),
+        (header::SOURCE_EXCHANGE, message.exchange.as_str()),
         (header::SOURCE_KEY, message.routing_key.as_str()),
     ] {
         headers.set(name, known.text(name).unwrap_or(fresh));
     }
-    for name in [header::TENANT, header::USER, header::SUBJECT, header::HOPS, header::CAUSE, header::TRACEPARENT] {
-        if let Some(value) = known.get(name) {
-            headers.set(name, value.clone());
+    if !seen.own_id {
+        headers.set(header::OWN_ID, false);
+    }
+    headers.remove(header::DEAD_AT);
+    copy
+}
+
+/// Leaves parts out until the copy fits: the log, most of the error, headers of others, and then the ends of our own texts.
+/// What is left are some thirty short headers, which always fit.
+fn fit(copy: &mut Message) {
+    type Step = fn(&mut Message);
+    let steps: [Step; 5] = [
+        |copy| drop(copy.properties.headers.remove(header::LOG)),
+        |copy| shorten(copy, &[header::ERROR], ERROR_CUT_BYTES[0]),
+        leave_out_foreign,
+        |copy| shorten(copy, &[header::ERROR], ERROR_CUT_BYTES[1]),
+        |copy| {
+            let own: Vec<String> = copy.properties.headers.iter().map(|(name, _)| name.to_owned()).collect();
+            shorten(copy, &own.iter().map(String::as_str).collect::<Vec<_>>(), ERROR_CUT_BYTES[1]);
+        },
+    ];
+    for step in steps {
+        if copy.check().is_ok() {
+            return;
+        }
+        step(copy);
+    }
+}
+
+/// Keeps the daemon's own headers and says how many others there were.
+fn leave_out_foreign(copy: &mut Message) {
+    let headers = &mut copy.properties.headers;
+    let before = headers.iter().count();
+    let stays = |name: &str| name.starts_with(OWN_PREFIX) && !name.starts_with(header::KEPT);
+    headers.retain(|name| stays(name) || name == header::TRACEPARENT);
+    let left_out = before - headers.iter().count();
+    if left_out > 0 {
+        headers.set(header::LEFT_OUT, i64::try_from(left_out).unwrap_or(i64::MAX));
+    }
+}
+
+fn shorten(copy: &mut Message, names: &[&str], most: usize) {
+    for name in names {
+        let text = copy.properties.headers.text(name).filter(|text| text.len() > most).map(|text| cut(text, most));
+        if let Some(text) = text {
+            copy.properties.headers.set(*name, text);
         }
     }
+}
+
+/// The beginning of a text, without half a character.
+fn cut(text: &str, most: usize) -> String {
+    text[..text.floor_char_boundary(most)].to_owned()
 }
 
 #[cfg(test)]
@@ -167,7 +250,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::event::{HeaderValue, QueueName, RoutingKey, limits};
+    use crate::event::{HeaderValue, Properties, QueueName, RoutingKey, limits};
 
     fn message() -> Message {
         let mut properties = Properties { expiration: Some("500".into()), priority: Some(4), ..Properties::default() };
@@ -190,6 +273,8 @@ mod tests {
             plugin: "p".into(),
             digest: "d".into(),
             log: "info main: begun".into(),
+            own_id: true,
+            key: None,
         }
     }
 
@@ -247,9 +332,10 @@ mod tests {
         assert_eq!((headers.int(header::ATTEMPT), headers.text("region")), (Some(2), Some("eu")));
         assert_eq!(headers.get("x-death"), None);
         // The copy comes back over the default exchange with the queue's name as key.
-        let mut back = first.clone();
+        let mut back = Message::clone(&first);
         back.routing_key = RoutingKey::new("q").expect("valid");
-        let second = retry(&back, &seen(2, "T2"), &wait(&step(), 0.0), "still busy").message.properties.headers;
+        let second = retry(&back, &seen(2, "T2"), &wait(&step(), 0.0), "still busy").message;
+        let second = &second.properties.headers;
         assert_eq!(second.text(header::SOURCE_EXCHANGE), Some("events"));
         assert_eq!(second.text(header::SOURCE_KEY), Some("call.ended"));
         assert_eq!(second.text(header::FIRST_SEEN), Some("T1"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::broker::Refusal;
+use crate::broker::{Passing, Permanent};
 use crate::config::{Retry, RetryStep, SchemaRule, Unroutable};
 use crate::event::{Event, Failure, Reason};
 
@@ -81,29 +81,30 @@ pub(crate) fn after_failure(failure: &Failure, attempt: u32, retry: &Retry) -> D
     again(attempt, retry, at_least, failure.reason(), failure.text())
 }
 
-/// What follows when the broker did not take an emission for good. `None` means that waiting and publishing again is
-/// the answer: the target is full, and the input must neither be acknowledged nor given up.
+/// What follows when the broker will never take what an event leads to.
+pub(super) fn after_permanent(refusal: &Permanent, what: &str) -> Decision {
+    Decision::dead_letter(refusal.reason(), format!("{what}: {refusal}"))
+}
+
+/// What follows when the broker did not take an emission. `None` means that waiting and publishing the rest again is the
+/// answer: a target is full, and the input must neither be acknowledged nor given up.
 pub(super) fn after_refusal(
-    refusal: &Refusal,
+    refusal: &Passing,
     unroutable: Unroutable,
     attempt: u32,
     retry: &Retry,
 ) -> Option<Decision> {
-    match refusal {
-        Refusal::Nacked => None,
-        Refusal::Limit(_) | Refusal::Delay(_) => {
-            Some(Decision::dead_letter(Reason::Invalid, format!("an emission: {refusal}")))
-        }
-        Refusal::Unroutable { .. } | Refusal::NoExchange(_) => {
-            let error = refusal.to_string();
-            Some(match unroutable {
-                Unroutable::DeadLetter => Decision::dead_letter(Reason::Unroutable, error),
-                Unroutable::Accept | Unroutable::Retry => {
-                    again(attempt, retry, Duration::ZERO, Reason::Unroutable, error)
-                }
-            })
-        }
-    }
+    let reason = match refusal {
+        Passing::Full | Passing::NoRoom(_) => return None,
+        Passing::Unroutable { .. } => Reason::Unroutable,
+        // Whoever deploys it may be a moment late, so it is tried again as any passing failure.
+        Passing::NoExchange(_) => Reason::Refused,
+    };
+    let error = refusal.to_string();
+    Some(match unroutable {
+        Unroutable::DeadLetter => Decision::dead_letter(reason, error),
+        Unroutable::Accept | Unroutable::Retry => again(attempt, retry, Duration::ZERO, reason, error),
+    })
 }
 
 /// The step of this attempt, or a later one when the plugin asked for more time; the longest there is at most.
@@ -177,15 +178,16 @@ mod tests {
     #[test]
     fn refusals_by_policy() {
         let steps = retry(&[1000]);
-        let nobody = Refusal::Unroutable { exchange: "e".into(), key: "k".into() };
-        let missing = Refusal::NoExchange("e".into());
+        let nobody = Passing::Unroutable { exchange: "e".into(), key: "k".into() };
+        let missing = Passing::NoExchange("e".into());
         let table = [
             (&nobody, Unroutable::Retry, 1, Some(Ok(1000))),
             (&nobody, Unroutable::Retry, 2, Some(Err(Reason::Unroutable))),
             (&nobody, Unroutable::DeadLetter, 1, Some(Err(Reason::Unroutable))),
             (&missing, Unroutable::Accept, 1, Some(Ok(1000))),
-            (&missing, Unroutable::Accept, 2, Some(Err(Reason::Unroutable))),
-            (&Refusal::Nacked, Unroutable::DeadLetter, 1, None),
+            (&missing, Unroutable::Accept, 2, Some(Err(Reason::Refused))),
+            (&Passing::Full, Unroutable::DeadLetter, 1, None),
+            (&Passing::NoRoom(String::new()), Unroutable::DeadLetter, 1, None),
         ];
         for (refusal, policy, attempt, expected) in table {
             let decision = after_refusal(refusal, policy, attempt, &steps);

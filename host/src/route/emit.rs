@@ -7,7 +7,7 @@ use crate::broker::bug::Bug;
 use crate::broker::{DELAY_MAX, Publication};
 use crate::codec::{self, Outgoing, header};
 use crate::config::{Codec, Emit, EmitGrant, Unroutable};
-use crate::event::{Emission, Event, Failure, Message, Properties, RouteName, RoutingKey, emission_id};
+use crate::event::{Emission, Event, Failure, HeaderKey, Message, Properties, RouteName, RoutingKey, emission_id};
 
 /// What is the same for all emissions of an event.
 pub(crate) struct Context<'a> {
@@ -22,6 +22,8 @@ pub(crate) struct Context<'a> {
     pub(crate) now: &'a str,
     /// The same instant in seconds since the Unix epoch.
     pub(crate) now_seconds: u64,
+    /// What messages are signed with; none where nobody else can write headers.
+    pub(crate) key: Option<&'a HeaderKey>,
 }
 
 /// Builds the messages of one event, or says which emission breaks which rule; then none is published.
@@ -94,7 +96,7 @@ fn message(context: &Context<'_>, event: &Event, index: usize, emission: &Emissi
         None => context.emit.key.replace("{type}", &emission.kind),
     };
     check_grant(context, &key)?;
-    let message = Message {
+    let mut message = Message {
         exchange: context.emit.exchange.clone(),
         routing_key: RoutingKey::new(key).map_err(|error| format!("the routing key {error}"))?,
         properties: Properties {
@@ -110,6 +112,9 @@ fn message(context: &Context<'_>, event: &Event, index: usize, emission: &Emissi
         },
         body: encoded.body,
     };
+    if let Some(key) = context.key {
+        key.sign(&mut message);
+    }
     message.check().map_err(|error| error.to_string())?;
     Ok(message)
 }
@@ -126,10 +131,7 @@ fn check(context: &Context<'_>, emission: &Emission) -> Result<(), String> {
     if emission.deliver_after_ms.is_some_and(|ms| Duration::from_millis(ms) > DELAY_MAX) {
         return Err("deliver-after-ms is longer than 30 days".to_owned());
     }
-    match emission.attributes.iter().find(|(name, _)| !header::is_attribute_name(name)) {
-        Some((name, _)) => Err(format!("{name:?} is no name for an attribute")),
-        None => Ok(()),
-    }
+    emission.attributes.iter().try_for_each(|(name, _)| codec::check_attribute(context.codec, name))
 }
 
 /// A plugin cannot publish to another team's keys, whatever the broker would take.

@@ -9,7 +9,7 @@ use super::copies::Seen;
 use super::core::{Facts, Plan};
 use super::decide::{self, Decision};
 use super::{Route, order, plan};
-use crate::broker::{Delivery, Error, Fate, Mark, Publication, Receipt};
+use crate::broker::{Batch, Confirmed, Delivery, Mark, NothingPublished, Publication, Receipt, Unpublished};
 use crate::codec::{self, header};
 use crate::event::{Event, Message, Reason, now_ms};
 
@@ -25,10 +25,21 @@ pub(super) struct Item {
     pub(super) mark: Option<Mark>,
     /// What the plugin emitted, as messages.
     pub(super) emissions: Vec<Publication>,
-    /// Of what was published last.
-    pub(super) receipt: Option<Receipt>,
-    /// What became of each emission.
-    pub(super) fates: Vec<Fate>,
+    /// What is to be published and is not confirmed completely, while nothing of it is on the way.
+    pub(super) open: Option<Batch>,
+    /// What allows the acknowledgement.
+    pub(super) proof: Option<Proof>,
+    /// The broker's answer for each message that was published last.
+    pub(super) confirmed: Vec<Confirmed>,
+}
+
+/// Why a delivery may be acknowledged.
+#[derive(Debug)]
+pub(super) enum Proof {
+    /// Everything that follows from it is confirmed.
+    Receipt(Receipt),
+    /// Nothing follows from it.
+    Nothing(NothingPublished),
 }
 
 impl Route {
@@ -41,10 +52,10 @@ impl Route {
         let seen = self.seen(&message, event.as_deref());
         let order = self.settings.order_by.as_ref();
         let limited = self.settings.tenant.as_ref().filter(|tenant| tenant.rate.is_some() && refused.is_none());
-        let mark = self.settings.dedupe.zip(event.as_deref()).filter(|(_, event)| !event.weak_id);
+        let mark = self.settings.dedupe.zip(event.as_deref()).filter(|(_, event)| event.own_id);
         let facts = Facts {
             id: seen.id.clone(),
-            weak_id: event.as_ref().is_none_or(|event| event.weak_id),
+            own_id: event.as_ref().is_some_and(|event| event.own_id),
             session,
             attempt: seen.attempt,
             suspect: delivery.is_suspect(),
@@ -69,8 +80,9 @@ impl Route {
             started: Instant::now(),
             mark,
             emissions: Vec::new(),
-            receipt: None,
-            fates: Vec::new(),
+            open: None,
+            proof: None,
+            confirmed: Vec::new(),
         };
         (facts, item)
     }
@@ -86,6 +98,7 @@ impl Route {
             Ok(event) => event,
             Err(error) => return (None, Some(Decision::dead_letter(Reason::Invalid, error.to_string()))),
         };
+        event.attempt = self.attempt(message);
         if let Some(tenant) = &self.settings.tenant {
             match order::tenant(&tenant.by, &event) {
                 Ok(name) => event.tenant = Some(name),
@@ -97,19 +110,29 @@ impl Route {
     }
 
     fn seen(&self, message: &Message, event: Option<&Event>) -> Seen {
-        let headers = &message.properties.headers;
-        let attempt = headers.int(header::ATTEMPT).and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or(1);
-        let given = message.properties.message_id.clone().filter(|id| !id.is_empty());
+        let given = codec::given_id(message);
+        let own_id = event.map_or(given.is_some(), |event| event.own_id);
         let id = event.map(|event| event.id.clone()).or(given);
         Seen {
-            id: id.unwrap_or_else(|| codec::weak_id(&message.body)),
-            attempt: attempt.max(1),
+            id: id.unwrap_or_else(codec::new_id),
+            attempt: self.attempt(message),
+            own_id,
+            key: self.key.clone(),
             now: jiff::Timestamp::now().to_string(),
             route: self.name.to_string(),
             plugin: self.settings.runs().to_owned(),
             digest: self.handler.digest().to_string(),
             log: String::new(),
         }
+    }
+
+    /// The attempt that begins now. Attempts of another route, and those that a dead letter had before somebody moved it
+    /// back, are not this one's.
+    fn attempt(&self, message: &Message) -> u32 {
+        let headers = &message.properties.headers;
+        let is_own = headers.text(header::ROUTE) == Some(self.name.as_str()) && headers.get(header::DEAD_AT).is_none();
+        let counted = headers.int(header::ATTEMPT).and_then(|attempt| u32::try_from(attempt).ok());
+        counted.filter(|_| is_own).unwrap_or(1).max(1)
     }
 
     /// The messages of a plan.
@@ -125,14 +148,11 @@ impl Route {
         plan::messages(plan, source, places, plan::Moment { now_ms: now_ms(), luck: fastrand::f64() })
     }
 
-    /// Publishes, and counts how long it took.
-    pub(super) async fn publish(self: Arc<Self>, publications: Vec<Publication>) -> Result<Receipt, Error> {
-        if publications.is_empty() {
-            return Ok(Receipt::of_nothing());
-        }
+    /// Publishes what is open of a batch, and counts how long it took.
+    pub(super) async fn publish(self: Arc<Self>, batch: Batch) -> Result<Receipt, Unpublished> {
         let started = Instant::now();
         self.metrics.publishing();
-        let result = self.broker.publish(publications).await;
+        let result = self.broker.publish(batch).await;
         self.metrics.published(started.elapsed());
         result
     }
@@ -141,12 +161,12 @@ impl Route {
     pub(super) async fn commit(
         self: Arc<Self>,
         delivery: Delivery,
-        publications: Vec<Publication>,
+        batch: Batch,
         mark: Option<Mark>,
-    ) -> Result<Vec<Fate>, Box<(Delivery, Error)>> {
+    ) -> Result<Vec<Confirmed>, Box<(Delivery, Unpublished)>> {
         let started = Instant::now();
         self.metrics.publishing();
-        let result = self.broker.commit(delivery, publications, mark).await;
+        let result = self.broker.commit(delivery, batch, mark).await;
         self.metrics.published(started.elapsed());
         result
     }

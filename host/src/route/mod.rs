@@ -16,6 +16,7 @@ pub(crate) mod plan;
 mod rollout;
 mod rollouts;
 mod run;
+mod settlement;
 mod shadow;
 mod work;
 
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Status};
 use crate::config::{self, Codec};
-use crate::event::RouteName;
+use crate::event::{HeaderKey, RouteName};
 use crate::telemetry;
 
 use call::Handler;
@@ -43,6 +44,25 @@ const UNROUTABLE_NOTICE: Duration = Duration::from_secs(60);
 /// Types that are remembered for it; event types are few, and what comes beyond is counted but not mentioned.
 const UNROUTABLE_TYPES_MAX: usize = 256;
 
+/// What is handed out ahead has begun after so long: half of the time that a broker waits for an answer (RabbitMQ's
+/// `consumer_timeout` is 30 minutes).
+const BEGUN_WITHIN: Duration = Duration::from_secs(15 * 60);
+/// What a rate lets through in so long is handed out ahead.
+const RATED_AHEAD: Duration = Duration::from_secs(5 * 60);
+
+/// How many deliveries are handed out ahead: as configured, but no more than bodies of the largest size that fit the
+/// memory, than calls that take all their time begin soon, and than the rate lets through soon.
+fn prefetch(configured: u16, settings: &config::Route, timeout: Option<Duration>) -> u16 {
+    let by_memory = BYTES_MAX / settings.body_max_bytes.max(1);
+    let rounds = timeout.map_or(u128::MAX, |timeout| (BEGUN_WITHIN.as_millis() / timeout.as_millis().max(1)).max(1));
+    let by_time = rounds.saturating_mul(u128::from(settings.concurrency.max(1)));
+    let by_rate = settings.rate.map_or(u128::MAX, |rate| {
+        (u128::from(rate.events) * RATED_AHEAD.as_millis()).div_ceil(rate.per.as_millis().max(1))
+    });
+    let most = by_time.min(by_rate).min(by_memory as u128);
+    configured.min(u16::try_from(most).unwrap_or(u16::MAX)).max(1)
+}
+
 /// A route with all that it needs to run.
 pub struct Route {
     name: RouteName,
@@ -52,6 +72,7 @@ pub struct Route {
     codec_out: Codec,
     handler: Handler,
     broker: Broker,
+    key: Option<HeaderKey>,
     status: watch::Receiver<Status>,
     metrics: telemetry::Route,
     mentioned: Mutex<HashMap<String, Instant>>,
@@ -80,19 +101,18 @@ impl Route {
         let queue = config.topology.queues.get(&settings.queue)?;
         let exchange = &settings.emit.exchange;
         let codec_out = config.topology.exchanges.get(exchange).map(|exchange| exchange.codec);
+        let timeout =
+            settings.plugin().and_then(|plugin| config.plugins.get(plugin)).map(|plugin| plugin.limits.timeout);
         let metrics = telemetry::Route::new(name, settings.runs(), exchange.as_str(), settings.concurrency);
         Some(Arc::new(Self {
             name: name.clone(),
-            // The prefetch counts messages, and a client holds all that came: so many of the largest fit the budget.
-            prefetch: queue
-                .prefetch
-                .min(u16::try_from(BYTES_MAX / settings.body_max_bytes.max(1)).unwrap_or(u16::MAX))
-                .max(1),
+            prefetch: prefetch(queue.prefetch, &settings, timeout),
             codec_in: queue.codec,
             // The default exchange has no codec of its own: emissions to a queue look like the route's input.
             codec_out: codec_out.unwrap_or(queue.codec),
             handler: Handler::new(name, &settings, handlers, rollouts),
             status: broker.status(),
+            key: broker.header_key(),
             broker,
             metrics,
             mentioned: Mutex::default(),

@@ -54,6 +54,9 @@ pub(crate) fn messages(plan: &Plan, from: Source<'_>, places: Places<'_>, moment
         Plan::Copy(Decision::DeadLetter { reason, error }) => {
             vec![copies::dead_letter(message, seen, places.dead_letter, *reason, error)]
         }
+        Plan::Cut(reason, error) => {
+            vec![copies::dead_letter_without_body(message, seen, places.dead_letter, *reason, error)]
+        }
         Plan::Queue(wait) => vec![copies::queue(message, seen, places.source, *wait, moment.now_ms)],
         Plan::Park => {
             let due_ms = message.properties.headers.int(header::DUE).and_then(|ms| u64::try_from(ms).ok());

@@ -7,15 +7,20 @@ use super::work::Work;
 use super::{Route, Stop};
 use crate::broker::{Next, Subscription};
 use crate::telemetry;
+use crate::wait::{self, Loop, Retry};
 
-/// Pause before the next try to subscribe; doubled up to [`SUBSCRIBE_PAUSE_MAX`], and jittered.
-const SUBSCRIBE_PAUSE_MIN: Duration = Duration::from_millis(200);
-const SUBSCRIBE_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A broker takes a delivery back that is not answered for half an hour, and everything else on its channel. So what
+/// cannot begin for so long is given back at once, and consumed again when its time comes.
+const HOLD_MAX: Duration = Duration::from_secs(300);
 
 /// Why consuming ended.
 enum End {
     /// The subscription is over, for this reason.
     Lost(String),
+    /// The broker sends no more; what it sent is still ours.
+    Cancelled(Subscription, String),
+    /// Nothing may begin for so long.
+    Paused(Duration),
     /// The daemon stops.
     Stopping,
 }
@@ -44,33 +49,70 @@ impl Route {
     /// away. Returns when everything in work is settled or, after `stop.now`, left to the broker.
     pub async fn run(self: Arc<Self>, stop: Stop) {
         let mut work = Work::new(self.clone());
-        let mut pause = SUBSCRIBE_PAUSE_MIN;
+        let mut retry = Retry::new(Loop::RouteSubscribe, self.name.as_str());
+        let mut cancelled = None;
         while !stop.drain.is_cancelled() {
             let Some(session) = self.connected(&mut work, &stop).await else {
                 break;
             };
-            let subscribed = self.broker.subscribe(&self.settings.queue, 1, self.name.as_str()).await;
-            let reason = match subscribed {
+            let reason = match self.subscribe(cancelled.take(), session, &mut work).await {
                 Ok(subscription) => {
                     telemetry::route_up(&self.name, &self.settings.queue);
                     self.metrics.consuming(true);
-                    pause = SUBSCRIBE_PAUSE_MIN;
-                    let end = self.consume(subscription, session, &mut work, &stop).await;
-                    match end {
-                        End::Stopping => return,
-                        End::Lost(reason) => reason,
+                    retry.succeeded();
+                    match self.consume(subscription, session, &mut work, &stop).await {
+                        End::Stopping => return work.unsubscribed(),
+                        End::Paused(pause) => {
+                            work.unsubscribed();
+                            self.go_on_until(&mut work, &stop, wait::after(pause)).await;
+                            continue;
+                        }
+                        End::Cancelled(subscription, reason) => {
+                            cancelled = Some(subscription);
+                            reason
+                        }
+                        End::Lost(reason) => {
+                            work.unsubscribed();
+                            reason
+                        }
                     }
                 }
-                Err(error) => error.to_string(),
+                Err((subscription, reason)) => {
+                    cancelled = subscription;
+                    reason
+                }
             };
             self.metrics.consuming(false);
             telemetry::route_down(&self.name, &self.settings.queue, &reason);
-            let pausing = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0));
-            self.go_on_until(&mut work, &stop, pausing).await;
-            pause = (pause * 2).min(SUBSCRIBE_PAUSE_MAX);
+            // The loop has no bound.
+            self.go_on_until(&mut work, &stop, retry.pause(&reason)).await;
         }
         self.metrics.consuming(false);
         self.finish(&mut work, &stop).await;
+        if let Some(subscription) = cancelled {
+            self.close(subscription).await;
+        }
+    }
+
+    /// Subscribes, or consumes again with a subscription that the broker cancelled: what came from that is still ours. An
+    /// error gives such a subscription back while it is open.
+    async fn subscribe(
+        &self,
+        cancelled: Option<Subscription>,
+        session: u64,
+        work: &mut Work,
+    ) -> Result<Subscription, (Option<Subscription>, String)> {
+        if let Some(mut subscription) = cancelled.filter(Subscription::is_open) {
+            return match self.broker.renew(&mut subscription, 1).await {
+                Ok(()) => Ok(subscription),
+                Err(error) => Err((Some(subscription), error.to_string())),
+            };
+        }
+        work.unsubscribed();
+        let subscribed = self.broker.subscribe(&self.settings.queue, 1, self.name.as_str()).await;
+        let subscription = subscribed.map_err(|error| (None, error.to_string()))?;
+        work.subscribed(session);
+        Ok(subscription)
     }
 
     /// Waits for the broker; gives the number of its session, or nothing when the daemon stops first.
@@ -115,7 +157,11 @@ impl Route {
             if work.held() == 0
                 && let Some(suspect) = first.take()
             {
-                work.arrived(suspect, session);
+                work.arrived(suspect);
+            }
+            if let Some(pause) = work.nothing_begins_for().filter(|pause| *pause > HOLD_MAX && first.is_none()) {
+                self.close(subscription).await;
+                return End::Paused(pause);
             }
             // Narrow is one at a time, also when the broker is quicker with the next than we with the last.
             let takes = work.wants() && first.is_none() && (width == Width::Wide || work.held() == 0);
@@ -123,7 +169,7 @@ impl Route {
                 biased;
                 () = stop.drain.cancelled() => Seen::Drain,
                 changed = status.changed() => if changed.is_ok() { Seen::Status } else { Seen::Drain },
-                next = subscription.next(), if takes => Seen::Next(next),
+                next = subscription.next_or_end(takes) => Seen::Next(next),
                 () = work.step() => Seen::Worked,
             };
             match seen {
@@ -146,9 +192,10 @@ impl Route {
                             return End::Lost(error.to_string());
                         }
                     } else {
-                        work.arrived(delivery, session);
+                        work.arrived(delivery);
                     }
                 }
+                Seen::Next(Next::Cancelled(reason)) => return End::Cancelled(subscription, reason),
                 Seen::Next(Next::Ended(reason)) => return End::Lost(reason),
                 Seen::Drain => {
                     self.metrics.consuming(false);

@@ -10,19 +10,18 @@ use tokio::task::JoinSet;
 
 use super::Route;
 use super::call::Called;
-use super::core::{Action, Core, Input, Plan, Settled, Ticket, Unpublished};
-use super::decide::Decision;
-use super::handle::Item;
-use crate::broker::{Delivery, Error, Fate, Known, Publication, Receipt, Settlement, Status};
-use crate::event::Reason;
-use crate::telemetry::{self, EmittedTrace, PublishResult, SettledTrace};
+use super::core::{Action, Core, Incomplete, Input, Plan, Settled, Ticket};
+use super::handle::{Item, Proof};
+use crate::broker::{Batch, Confirmed, Delivery, Known, Passing, Receipt, Refusal, Status, Unpublished};
+use crate::telemetry::{Condition, PublishResult};
+use crate::wait;
 
-/// What a task found out.
+/// Result of a spawned task, fed back into the core.
 enum Done {
     Looked(Known),
     Called(Called),
-    Published(Result<Receipt, Error>),
-    Committed(Result<Vec<Fate>, Box<(Delivery, Error)>>),
+    Published(Result<Receipt, Unpublished>),
+    Committed(Result<Vec<Confirmed>, Box<(Delivery, Unpublished)>>),
     Marked,
     /// The route ends, and what it runs could not do its work. The delivery comes again when its subscription ends.
     LetGo,
@@ -38,12 +37,26 @@ pub(super) struct Work {
     tasks: JoinSet<(Ticket, Done)>,
     begun: Instant,
     last: u64,
+    /// The subscription that deliveries come from now: its number, never used again, and the broker session it lives in.
+    subscription: Option<(u64, u64)>,
+    subscriptions: u64,
+    blocked: bool,
 }
 
 impl Work {
     pub(super) fn new(route: Arc<Route>) -> Self {
         let core = Core::new(route.rules());
-        Self { route, core, items: HashMap::new(), tasks: JoinSet::new(), begun: Instant::now(), last: 0 }
+        Self {
+            route,
+            core,
+            items: HashMap::new(),
+            tasks: JoinSet::new(),
+            begun: Instant::now(),
+            last: 0,
+            subscription: None,
+            subscriptions: 0,
+            blocked: false,
+        }
     }
 
     /// Whether another delivery should be taken.
@@ -62,8 +75,9 @@ impl Work {
     }
 
     /// Takes a delivery in.
-    pub(super) fn arrived(&mut self, delivery: Delivery, session: u64) {
+    pub(super) fn arrived(&mut self, delivery: Delivery) {
         self.last += 1;
+        let session = self.subscription.map(|(number, _)| number).unwrap_or_default();
         let ticket = Ticket(self.last);
         let (mut facts, item) = self.route.receive(delivery, session);
         facts.due = facts.due.map(|left| self.now() + left);
@@ -72,10 +86,34 @@ impl Work {
         self.feed(Input::Arrived(ticket, facts));
     }
 
+    /// Deliveries come from a new subscription, in this session of the broker.
+    pub(super) fn subscribed(&mut self, session: u64) {
+        self.subscriptions += 1;
+        self.subscription = Some((self.subscriptions, session));
+        self.tell_session();
+    }
+
+    /// The subscription is over: what came from it will be delivered again.
+    pub(super) fn unsubscribed(&mut self) {
+        self.subscription = None;
+        self.tell_session();
+    }
+
     /// The broker's state changed.
     pub(super) fn status(&mut self, status: &Status) {
-        let now = status.connected.then_some(status.session);
-        self.feed(Input::Session { now, blocked: status.blocked });
+        self.blocked = status.blocked;
+        self.subscription = self.subscription.filter(|(_, session)| status.connected && status.session == *session);
+        self.tell_session();
+    }
+
+    fn tell_session(&mut self) {
+        let now = self.subscription.map(|(number, _)| number);
+        self.feed(Input::Session { now, blocked: self.blocked });
+    }
+
+    /// How long nothing that is held, or may come, can begin; none when something is in work or may begin.
+    pub(super) fn nothing_begins_for(&self) -> Option<Duration> {
+        self.core.idle_until()?.checked_sub(self.now())
     }
 
     /// Nothing new is begun from here on.
@@ -89,7 +127,7 @@ impl Work {
         let deadline = self.core.deadline().map(|deadline| self.begun + deadline);
         let sleep = async {
             match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                Some(deadline) => wait::until(deadline).await,
                 None => std::future::pending().await,
             }
         };
@@ -128,27 +166,26 @@ impl Work {
                 item.seen.digest = digest.to_string();
                 Input::Invoked(ticket, result.map(|emissions| item.emissions = emissions))
             }
-            Done::Published(result) => {
-                let result = result.map(|receipt| {
-                    if let Some(item) = self.items.get_mut(&ticket) {
-                        item.fates = receipt.fates().to_vec();
-                        item.receipt = Some(receipt);
-                    }
-                });
-                Input::Published(ticket, self.told(ticket, result))
-            }
-            Done::Committed(Ok(fates)) => {
+            Done::Published(Ok(receipt)) => {
                 if let Some(item) = self.items.get_mut(&ticket) {
-                    item.fates = fates;
+                    item.confirmed = receipt.confirmed().to_vec();
+                    item.proof = Some(Proof::Receipt(receipt));
+                }
+                Input::Published(ticket, Ok(()))
+            }
+            Done::Published(Err(unpublished)) => Input::Published(ticket, Err(self.incomplete(ticket, unpublished))),
+            Done::Committed(Ok(confirmed)) => {
+                if let Some(item) = self.items.get_mut(&ticket) {
+                    item.confirmed = confirmed;
                 }
                 Input::Published(ticket, Ok(()))
             }
             Done::Committed(Err(failed)) => {
-                let (delivery, error) = *failed;
+                let (delivery, unpublished) = *failed;
                 if let Some(item) = self.items.get_mut(&ticket) {
                     item.delivery = Some(delivery);
                 }
-                Input::Published(ticket, self.told(ticket, Err(error)))
+                Input::Published(ticket, Err(self.incomplete(ticket, unpublished)))
             }
             Done::Marked => Input::Marked(ticket),
             Done::LetGo => Input::Abandoned(ticket, "its route ends"),
@@ -157,21 +194,31 @@ impl Work {
         self.feed(input);
     }
 
-    /// The answer to a publish, counted.
-    fn told(&self, ticket: Ticket, result: Result<(), Error>) -> Result<(), Unpublished> {
-        let Err(error) = result else { return Ok(()) };
-        let count = self.items.get(&ticket).map_or(1, |item| item.emissions.len().max(1)) as u64;
+    /// Why a publish is not complete, counted. What is confirmed of it is kept with the delivery.
+    fn incomplete(&mut self, ticket: Ticket, unpublished: Unpublished) -> Incomplete {
+        let why = unpublished.why();
+        let permanent = unpublished.permanent().cloned();
+        let Unpublished { batch, refused, lost } = unpublished;
         let metrics = &self.route.metrics;
-        Err(match error {
-            Error::Refused(refused) => {
-                metrics.publish_result(PublishResult::Nacked, refused.len() as u64);
-                Unpublished::Refused(refused.into_iter().map(|(_, refusal)| refusal).collect())
-            }
-            Error::Lost(_) | Error::Queue { .. } | Error::Unusable(_) => {
-                metrics.publish_result(PublishResult::Lost, count);
-                Unpublished::Lost(error.to_string())
-            }
-        })
+        metrics.publish_result(PublishResult::Nacked, refused.len() as u64);
+        if lost.is_some() {
+            metrics.publish_result(PublishResult::Lost, batch.open().saturating_sub(refused.len()) as u64);
+        }
+        if let Some(item) = self.items.get_mut(&ticket) {
+            item.open = Some(batch);
+        }
+        if let Some(permanent) = permanent {
+            metrics.refused_for_good(&why);
+            return Incomplete::Permanent(permanent);
+        }
+        if lost.is_some() {
+            return Incomplete::Lost(why);
+        }
+        let passing = refused.into_iter().filter_map(|(_, refusal)| match refusal {
+            Refusal::Passing(passing) => Some(passing),
+            Refusal::Permanent(_) => None,
+        });
+        Incomplete::Passing(passing.collect::<Vec<Passing>>())
     }
 
     fn feed(&mut self, input: Input) {
@@ -186,10 +233,11 @@ impl Work {
             Action::Look(ticket) => self.look(ticket),
             Action::Invoke(ticket) => self.invoke(ticket),
             Action::Publish(ticket, plan) => self.publish(ticket, &plan),
+            Action::PublishRest(ticket) => self.publish_rest(ticket),
             Action::Commit(ticket, plan, marks) => self.commit(ticket, &plan, marks),
             Action::Mark(ticket) => self.mark(ticket),
-            Action::Settled(ticket, settled) => self.settled(ticket, settled, false),
-            Action::Ack(ticket, settled) => self.settled(ticket, settled, true),
+            Action::Settled(ticket, settled) => self.settled(ticket, &settled, false),
+            Action::Ack(ticket, settled) => self.settled(ticket, &settled, true),
             Action::Leave(ticket, why) => {
                 if let Some(item) = self.items.remove(&ticket) {
                     self.route.metrics.left(&item.seen.id, &why);
@@ -199,7 +247,9 @@ impl Work {
                 if let Some(item) = self.items.get(&ticket) {
                     self.route.metrics.stuck(&item.seen.id, &why);
                 }
+                Condition::RouteStuck.raise(self.route.name.as_str(), why);
             }
+            Action::Unstuck => Condition::RouteStuck.clear(self.route.name.as_str()),
             Action::Circuit(open) => self.route.metrics.circuit(open),
         }
     }
@@ -234,19 +284,32 @@ impl Work {
     }
 
     fn publish(&mut self, ticket: Ticket, plan: &Plan) {
-        let Some(item) = self.items.get(&ticket) else { return };
+        let Some(item) = self.items.get_mut(&ticket) else { return };
         let publications = self.route.planned(item, plan);
+        if publications.is_empty() {
+            item.proof = Some(Proof::Nothing(self.route.handler.nothing_published()));
+            item.confirmed = Vec::new();
+            return self.feed(Input::Published(ticket, Ok(())));
+        }
+        item.open = Some(publications.into());
+        self.publish_rest(ticket);
+    }
+
+    fn publish_rest(&mut self, ticket: Ticket) {
+        let Some(batch) = self.items.get_mut(&ticket).and_then(|item| item.open.take()) else {
+            return self.spawn(ticket, std::future::ready(Done::Panicked));
+        };
         let route = self.route.clone();
-        self.spawn(ticket, async move { Done::Published(route.publish(publications).await) });
+        self.spawn(ticket, async move { Done::Published(route.publish(batch).await) });
     }
 
     fn commit(&mut self, ticket: Ticket, plan: &Plan, marks: bool) {
         let Some(item) = self.items.get_mut(&ticket) else { return };
-        let publications = self.route.planned(item, plan);
+        let batch = Batch::from(self.route.planned(item, plan));
         let mark = item.mark.clone().filter(|_| marks);
         let Some(delivery) = item.delivery.take() else { return };
         let route = self.route.clone();
-        self.spawn(ticket, async move { Done::Committed(route.commit(delivery, publications, mark).await) });
+        self.spawn(ticket, async move { Done::Committed(route.commit(delivery, batch, mark).await) });
     }
 
     fn mark(&mut self, ticket: Ticket) {
@@ -263,83 +326,9 @@ impl Work {
         });
     }
 
-    /// A delivery is done with; it is acknowledged here unless a transaction did so.
-    fn settled(&mut self, ticket: Ticket, settled: Settled, acknowledge: bool) {
-        let Some(mut item) = self.items.remove(&ticket) else { return };
-        let receipt = item.receipt.take().unwrap_or_else(Receipt::of_nothing);
-        let (outcome, reason) = match &settled {
-            Settled::Emitted => (telemetry::Settled::Ack, None),
-            Settled::Copied(Decision::Retry { .. }) => (telemetry::Settled::Retry, None),
-            Settled::Copied(Decision::DeadLetter { reason, .. }) => (telemetry::Settled::DeadLetter, Some(*reason)),
-            Settled::Parked => (telemetry::Settled::Parked, None),
-            Settled::Repeat => (telemetry::Settled::Dropped, None),
-        };
-        if settled == Settled::Emitted {
-            self.route.count_fates(&item);
-        }
-        self.tell(&item, &settled);
-        self.route.trace(&item, outcome, reason);
-        if acknowledge && let Some(delivery) = item.delivery.take() {
-            delivery.settle(Settlement::Ack(receipt));
-        }
-        self.route.metrics.settled(outcome, item.started.elapsed());
-    }
-
-    fn tell(&self, item: &Item, settled: &Settled) {
-        let (metrics, seen) = (&self.route.metrics, &item.seen);
-        match settled {
-            Settled::Copied(Decision::Retry { step, error }) => {
-                metrics.retry_scheduled(&seen.id, seen.attempt + 1, step.delay, error);
-            }
-            Settled::Copied(Decision::DeadLetter { reason, error }) => metrics.dead_lettered(&seen.id, *reason, error),
-            Settled::Emitted | Settled::Parked | Settled::Repeat => {}
+    fn settled(&mut self, ticket: Ticket, settled: &Settled, acknowledge: bool) {
+        if let Some(item) = self.items.remove(&ticket) {
+            self.route.settle(item, settled, acknowledge);
         }
     }
-}
-
-impl Route {
-    /// What became of emissions.
-    fn count_fates(&self, item: &Item) {
-        let mut confirmed = 0;
-        for (fate, publication) in item.fates.iter().zip(&item.emissions) {
-            match fate {
-                Fate::Routed => confirmed += 1,
-                Fate::Unrouted => {
-                    self.metrics.publish_result(PublishResult::Unroutable, 1);
-                    self.mention_unroutable(publication.message.properties.kind.as_deref().unwrap_or_default());
-                }
-            }
-        }
-        self.metrics.publish_result(PublishResult::Confirmed, confirmed);
-    }
-
-    fn trace(&self, item: &Item, settled: telemetry::Settled, reason: Option<Reason>) {
-        if !SettledTrace::is_wanted() {
-            return;
-        }
-        let message = &item.message;
-        let kind = message.properties.kind.as_deref().unwrap_or(message.routing_key.as_str());
-        let emitted = if settled == telemetry::Settled::Ack {
-            traces(&item.emissions, &item.fates, |text| self.handler.clean(text))
-        } else {
-            Vec::new()
-        };
-        SettledTrace { route: &self.name, event: &item.seen.id, kind, settled, reason }.write(&emitted);
-    }
-}
-
-/// What was emitted, for the log: without the plugin's secrets, which it may well send to where they belong.
-fn traces(emissions: &[Publication], fates: &[Fate], clean: impl Fn(&str) -> String) -> Vec<EmittedTrace> {
-    let trace = |(fate, publication): (&Fate, &Publication)| {
-        let message = &publication.message;
-        EmittedTrace {
-            id: message.properties.message_id.clone().unwrap_or_default(),
-            r#type: clean(message.properties.kind.as_deref().unwrap_or_default()),
-            exchange: message.exchange.to_string(),
-            routing_key: clean(message.routing_key.as_str()),
-            routed: *fate == Fate::Routed,
-            data: clean(&String::from_utf8_lossy(&message.body)),
-        }
-    };
-    fates.iter().zip(emissions).map(trace).collect()
 }

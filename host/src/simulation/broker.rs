@@ -110,7 +110,7 @@ impl Broker {
 
     /// Stores or refuses one message.
     pub(super) fn store(&mut self, publication: Publication, now: Duration) -> Taken {
-        let message = publication.message;
+        let message = Message::clone(&publication.message);
         if self.full {
             return Taken::Refused;
         }

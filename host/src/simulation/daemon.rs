@@ -11,7 +11,7 @@ use super::plugin::Nature;
 use super::world::{Due, World};
 use crate::broker::amqp::parts::{Answer, Done, Window};
 use crate::broker::bug::Bug;
-use crate::broker::{Known, Publication, Refusal};
+use crate::broker::{Batch, Known, Publication, Refusal};
 use crate::codec::{self, header};
 use crate::config::{Codec, Emit, Retry, RetryStep};
 use crate::event::{Event, ExchangeName, Failure, Message, QueueName, RouteName};
@@ -27,6 +27,8 @@ pub(super) struct Item {
     session: u64,
     pub(super) tag: u64,
     pub(super) emissions: Vec<Publication>,
+    /// What is to be published and is not confirmed completely, while nothing of it is on the way.
+    pub(super) open: Option<Batch>,
     /// What is committed in one transaction.
     pub(super) committing: Option<(Plan, bool)>,
 }
@@ -34,8 +36,11 @@ pub(super) struct Item {
 /// Messages of one publish that are not all answered.
 pub(super) struct Waiting {
     pub(super) ticket: Ticket,
-    pub(super) answers: Vec<oneshot::Receiver<Answer>>,
+    pub(super) batch: Batch,
+    /// By the index of the message.
+    pub(super) answers: Vec<(usize, oneshot::Receiver<Answer>)>,
     pub(super) refused: Vec<Refusal>,
+    pub(super) lost: bool,
 }
 
 pub(super) struct Daemon {
@@ -213,7 +218,7 @@ impl World {
         let due = stored.message.properties.headers.int(header::DUE).and_then(|ms| u64::try_from(ms).ok());
         let facts = Facts {
             id: event.id.clone(),
-            weak_id: false,
+            own_id: true,
             session,
             attempt: event.attempt,
             suspect: stored.deliveries >= 2,
@@ -224,8 +229,8 @@ impl World {
             bytes: stored.message.body.len(),
             refused: None,
         };
-        let (emissions, committing) = (Vec::new(), None);
-        daemon.items.insert(ticket, Item { message: stored.message, event, session, tag, emissions, committing });
+        let (emissions, open, committing) = (Vec::new(), None, None);
+        daemon.items.insert(ticket, Item { message: stored.message, event, session, tag, emissions, open, committing });
         self.feed(Input::Arrived(ticket, facts));
     }
 
@@ -269,6 +274,7 @@ impl World {
                 self.soon(200, Due::Called(incarnation, ticket));
             }
             Action::Publish(ticket, plan) => self.publish(ticket, &plan),
+            Action::PublishRest(ticket) => self.publish_rest(ticket),
             Action::Commit(ticket, plan, marks) => {
                 let item = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket));
                 if let Some(item) = item {
@@ -283,7 +289,7 @@ impl World {
                     daemon.items.remove(&ticket);
                 }
             }
-            Action::Stuck(..) | Action::Circuit(_) => {}
+            Action::Stuck(..) | Action::Unstuck | Action::Circuit(_) => {}
         }
         debug_assert_eq!(now, self.now, "actions take no time");
     }
@@ -362,6 +368,7 @@ impl World {
             digest: "d",
             now: "2026-01-01T00:00:00Z",
             now_seconds: 1,
+            key: None,
         };
         let outcome: Result<(), Failure> =
             emit::publications(&context, &item.event, &emissions).map(|made| item.emissions = made);

@@ -6,11 +6,11 @@ use super::broker::{DEAD, OUT, Taken};
 use super::daemon::{Item, QUEUE, Waiting, retry};
 use super::world::{Due, World};
 use crate::broker::amqp::parts::Answer;
-use crate::broker::{Publication, Refusal};
+use crate::broker::{Passing, Publication, Refusal};
 use crate::config::DeadLetter;
 use crate::event::{ExchangeName, RoutingKey, millis};
 use crate::route::copies::Seen;
-use crate::route::core::{Input, Plan, Ticket, Unpublished};
+use crate::route::core::{Incomplete, Input, Plan, Ticket};
 use crate::route::plan::{Moment, Places, Source, messages};
 
 impl World {
@@ -25,6 +25,8 @@ impl World {
             plugin: "p".into(),
             digest: "d".into(),
             log: String::new(),
+            own_id: true,
+            key: None,
         };
         let key = RoutingKey::new(DEAD).expect("a key");
         let places = Places {
@@ -40,11 +42,22 @@ impl World {
     pub(super) fn publish(&mut self, ticket: Ticket, plan: &Plan) {
         let Some(item) = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)) else { return };
         let publications = self.planned(item, plan);
+        if publications.is_empty() {
+            return self.feed(Input::Published(ticket, Ok(())));
+        }
+        if let Some(item) = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket)) {
+            item.open = Some(publications.into());
+        }
+        self.publish_rest(ticket);
+    }
+
+    pub(super) fn publish_rest(&mut self, ticket: Ticket) {
         let Some(daemon) = &mut self.daemon else { return };
-        let mut waiting = Waiting { ticket, answers: Vec::new(), refused: Vec::new() };
-        for publication in publications {
+        let Some(batch) = daemon.items.get_mut(&ticket).and_then(|item| item.open.take()) else { return };
+        let mut waiting = Waiting { ticket, batch, answers: Vec::new(), refused: Vec::new(), lost: false };
+        for (index, publication) in waiting.batch.rest() {
             let (reply, answer) = oneshot::channel();
-            waiting.answers.push(answer);
+            waiting.answers.push((index, answer));
             if self.session.is_none() {
                 drop(reply.send(Answer::Lost("no session".to_owned())));
                 continue;
@@ -53,7 +66,7 @@ impl World {
             let id = message.properties.message_id.clone().unwrap_or_default();
             let identity = (id, message.exchange.to_string(), message.routing_key.to_string());
             let tag = daemon.window.add(identity, publication.accept_unroutable, reply);
-            self.broker.inbound.push_back((tag, publication));
+            self.broker.inbound.push_back((tag, publication.clone()));
         }
         daemon.waiting.push(waiting);
         if !self.broker.inbound.is_empty() {
@@ -93,33 +106,32 @@ impl World {
     /// Publishes that are completely answered.
     pub(super) fn collect_answers(&mut self) {
         let Some(daemon) = &mut self.daemon else { return };
-        let mut complete = Vec::new();
-        let mut still = Vec::new();
+        let (mut complete, mut still) = (Vec::new(), Vec::new());
         for mut waiting in std::mem::take(&mut daemon.waiting) {
-            let mut lost = false;
             let mut open = Vec::new();
-            for mut answer in waiting.answers {
+            for (index, mut answer) in waiting.answers {
                 match answer.try_recv() {
-                    Ok(Answer::Confirmed(_)) => {}
+                    Ok(Answer::Confirmed(confirmed)) => waiting.batch.confirm(index, confirmed),
                     Ok(Answer::Refused(refusal)) => waiting.refused.push(refusal),
-                    Ok(Answer::Lost(_) | Answer::Unsent) | Err(oneshot::error::TryRecvError::Closed) => lost = true,
-                    Err(oneshot::error::TryRecvError::Empty) => open.push(answer),
+                    Ok(Answer::Lost(_) | Answer::Unsent | Answer::Suspect)
+                    | Err(oneshot::error::TryRecvError::Closed) => waiting.lost = true,
+                    Err(oneshot::error::TryRecvError::Empty) => open.push((index, answer)),
                 }
             }
             waiting.answers = open;
-            let result = match (lost, waiting.answers.is_empty(), waiting.refused.is_empty()) {
-                (true, ..) => Err(Unpublished::Lost("lost".to_owned())),
-                (false, false, _) => {
-                    still.push(waiting);
-                    continue;
-                }
-                (false, true, true) => Ok(()),
-                (false, true, false) => Err(Unpublished::Refused(waiting.refused)),
-            };
-            complete.push((waiting.ticket, result));
+            if waiting.answers.is_empty() {
+                complete.push(waiting);
+            } else {
+                still.push(waiting);
+            }
         }
         daemon.waiting = still;
-        for (ticket, result) in complete {
+        for Waiting { ticket, batch, refused, lost, .. } in complete {
+            let result = incomplete(refused, lost).map_or(Ok(()), Err);
+            let item = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket));
+            if let Some(item) = item.filter(|_| result.is_err()) {
+                item.open = Some(batch);
+            }
             self.feed(Input::Published(ticket, result));
         }
     }
@@ -136,12 +148,12 @@ impl World {
         let refusal = |publication: &Publication| {
             let key = publication.message.routing_key.as_str();
             let is_nowhere = key == super::plugin::NOBODY && !publication.accept_unroutable;
-            let nowhere = || Refusal::Unroutable { exchange: OUT.to_owned(), key: key.to_owned() };
-            is_nowhere.then(nowhere).or(self.broker.full.then_some(Refusal::Nacked))
+            let nowhere = || Passing::Unroutable { exchange: OUT.to_owned(), key: key.to_owned() };
+            is_nowhere.then(nowhere).or(self.broker.full.then_some(Passing::Full)).map(Refusal::from)
         };
         let refused: Vec<Refusal> = publications.iter().filter_map(refusal).collect();
-        if !refused.is_empty() {
-            return self.feed(Input::Published(ticket, Err(Unpublished::Refused(refused))));
+        if let Some(incomplete) = incomplete(refused, false) {
+            return self.feed(Input::Published(ticket, Err(incomplete)));
         }
         if let Err(problem) = self.broker.acknowledge(tag, false) {
             self.violations.push(problem);
@@ -154,5 +166,21 @@ impl World {
         }
         self.await_release();
         self.feed(Input::Published(ticket, Ok(())));
+    }
+}
+
+/// What the core is told of a publish; nothing when all of it is confirmed.
+fn incomplete(refused: Vec<Refusal>, lost: bool) -> Option<Incomplete> {
+    let mut passing = Vec::new();
+    for refusal in refused {
+        match refusal {
+            Refusal::Permanent(permanent) => return Some(Incomplete::Permanent(permanent)),
+            Refusal::Passing(refusal) => passing.push(refusal),
+        }
+    }
+    match (lost, passing.is_empty()) {
+        (true, _) => Some(Incomplete::Lost("lost".to_owned())),
+        (false, true) => None,
+        (false, false) => Some(Incomplete::Passing(passing)),
     }
 }

@@ -24,6 +24,8 @@ impl Exposition {
     #[must_use]
     pub fn render(&self) -> String {
         refresh_process();
+        // What clears itself by time is shown as it is now.
+        drop(super::raised_conditions());
         self.0.render()
     }
 
@@ -146,6 +148,7 @@ fn describe_gauges() {
         ("trunkline_broker_blocked", "1 when the broker has told us to stop publishing"),
         ("trunkline_messages_in_flight", "Deliveries taken and not yet settled"),
         ("trunkline_route_concurrency_limit", "Deliveries that may be in flight"),
+        ("trunkline_condition", "1 while something is wrong, by kind and subject; `/health` has it as a sentence"),
         ("trunkline_route_up", "1 when the route consumes its queue"),
         ("trunkline_publish_unconfirmed", "Publishes that wait for the broker's confirm"),
         ("trunkline_queue_messages", "Messages in a queue of the embedded broker"),

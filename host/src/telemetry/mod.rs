@@ -4,6 +4,7 @@
 
 mod archive;
 mod calls;
+mod conditions;
 mod exposition;
 mod host_calls;
 mod limit;
@@ -14,6 +15,7 @@ mod trace;
 
 pub use archive::{archive_failed, archived};
 pub use calls::{Calls, Variant};
+pub use conditions::{Condition, RaisedCondition, raised_conditions};
 pub use exposition::{Exposition, install, refresh_process};
 pub use host_calls::{HostCalls, HostOutcome};
 pub use rollout::{canary_seen, rollout_begun, rollout_ended, shadow_compared, shadow_skipped};

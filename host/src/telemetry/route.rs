@@ -5,8 +5,12 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tracing::{debug, info, warn};
 
+use super::conditions::Condition;
 use super::limit::Limit;
 use crate::event::{Reason, RouteName};
+
+/// How long a refusal for good is shown in `/health` after the last one.
+const REFUSALS_SHOWN_FOR: Duration = Duration::from_secs(300);
 
 /// How a delivery was settled, the `outcome` label of `trunkline_messages_settled_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,6 +197,11 @@ impl Route {
     pub fn stuck(&self, event_id: &str, why: &str) {
         let (route, Some(left_out)) = (&self.name, self.stops.allows()) else { return };
         warn!(%route, event = event_id, why, left_out, "the broker does not take it; the event is kept and tried again");
+    }
+
+    /// The broker will never take a message of the route.
+    pub fn refused_for_good(&self, why: &str) {
+        Condition::PermanentRefusals.raise_for(self.name.as_str(), why, REFUSALS_SHOWN_FOR);
     }
 
     /// A delivery is acknowledged.

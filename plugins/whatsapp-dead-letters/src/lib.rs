@@ -56,7 +56,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
             alert: "a reply was not sent",
             reason,
             error,
-            attempts: event.attempt,
+            attempts: event.attribute("trunkline-attempt").and_then(|attempts| attempts.parse().ok()).unwrap_or(1),
             message_id: &letter["messageId"],
             original_message_id: &letter["originalMessageId"],
             contact: &letter["contact"],
@@ -95,11 +95,14 @@ mod tests {
 
     fn letter(data: &Value, headers: &[(&str, &str)]) -> Event {
         let attributes = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Event { attributes, attempt: 4, ..testing::event("any", data) }
+        Event { attributes, ..testing::event("any", data) }
     }
 
-    const GIVEN_UP: [(&str, &str); 2] =
-        [("trunkline-reason", "exhausted"), ("trunkline-error", "after 4 attempts: the server answered 503")];
+    const GIVEN_UP: [(&str, &str); 3] = [
+        ("trunkline-reason", "exhausted"),
+        ("trunkline-error", "after 4 attempts: the server answered 503"),
+        ("trunkline-attempt", "4"),
+    ];
 
     fn contact() -> Value {
         json!({ "remoteJid": "1@s.whatsapp.net", "phoneNumber": "+1", "name": "J", "countryCode": "+1" })

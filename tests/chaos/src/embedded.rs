@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use trunkline::broker::{Broker, Delivery, Next, Settlement};
+use trunkline::broker::{Broker, Delivery, Next, NothingPublished, Settlement};
 use trunkline::config::{self, Config, Sources};
 use trunkline::event::QueueName;
 
@@ -116,9 +116,9 @@ async fn drain_queue(source: &Source, broker: &Broker, queue: &QueueName, holds:
             Ok(Next::Delivery(delivery)) => {
                 record(&mut source.ledger(), &delivery, holds);
                 taken += 1;
-                delivery.settle(Settlement::Ack(broker.publish(Vec::new()).await?));
+                delivery.settle(Settlement::Nothing(NothingPublished::Duplicate));
             }
-            Ok(Next::Ended(reason)) => bail!("{queue}: {reason}"),
+            Ok(Next::Cancelled(reason) | Next::Ended(reason)) => bail!("{queue}: {reason}"),
             Err(_idle) => break,
         }
     }

@@ -11,7 +11,7 @@ use trunkline_support::Daemon;
 
 use super::answer;
 use super::server::Server;
-use crate::bench::{BINARY, Bench};
+use crate::bench::{Bench, binary};
 
 /// Nobody else's name server.
 const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
@@ -108,8 +108,9 @@ async fn start(bench: &Bench, port: u16) -> Daemon {
     std::fs::write(&resolver, format!("nameserver {NAME_SERVER}\noptions timeout:1 attempts:2\n")).expect("a file");
     let script = bench.path("in-a-namespace");
     let text = format!(
-        "#!/bin/sh\nexec unshare --mount sh -c 'mount --bind {} /etc/resolv.conf && exec {BINARY} \"$@\"' sh \"$@\"\n",
-        resolver.display()
+        "#!/bin/sh\nexec unshare --mount sh -c 'mount --bind {} /etc/resolv.conf && exec {} \"$@\"' sh \"$@\"\n",
+        resolver.display(),
+        binary()
     );
     std::fs::write(&script, text).expect("a file");
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("a program");

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::json;
 
 use super::publish;
-use crate::bench::{BINARY, Bench, drain};
+use crate::bench::{Bench, binary, drain};
 
 const ROUTES: &str = r##"
 [defaults]
@@ -58,7 +58,7 @@ fn check_tells_what_can_be_known() {
         let bench = Bench::embedded();
         let file = bench.write_routes(text);
         let output =
-            Command::new(BINARY).args(["check", "--config"]).arg(file).arg("--state").arg(bench.state()).output();
+            Command::new(binary()).args(["check", "--config"]).arg(file).arg("--state").arg(bench.state()).output();
         let output = output.expect("runs");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };

@@ -46,7 +46,7 @@ async fn survives_a_kill(bench: Bench) {
     let exchange = format!("{}-events", bench.prefix);
     // They wait before the daemon begins, so that the kill comes in the middle of the work.
     let broker = bench.open(&routes).await;
-    let batch = published.iter().map(|id| message(&exchange, "keep", id, append.clone())).collect();
+    let batch = published.iter().map(|id| message(&exchange, "keep", id, append.clone())).collect::<Vec<_>>();
     drop(broker.publish(batch).await.expect("confirmed"));
     broker.close(trunkline_support::patience()).await;
     drop(broker);

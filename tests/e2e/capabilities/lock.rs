@@ -6,7 +6,7 @@ use std::process::Command;
 use wasmparser::{CanonicalFunction, CanonicalOption, Parser, Payload};
 
 use super::refusal;
-use crate::bench::{BINARY, Bench};
+use crate::bench::{Bench, binary};
 
 const ROUTES: &str = r#"
 plugin-dir = "plugins"
@@ -40,7 +40,7 @@ fn put(to: &Path, guest: &str) {
 }
 
 fn lock(bench: &Bench, check: bool) -> (Option<i32>, String) {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.arg("lock").args(check.then_some("--check")).arg("--config").arg(bench.path("routes.toml"));
     let output = command.arg("--state").arg(bench.path("other")).output().expect("runs");
     let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();

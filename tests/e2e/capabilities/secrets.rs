@@ -6,7 +6,7 @@ use serde_json::json;
 use trunkline::event::Message;
 
 use super::{publish, refusal};
-use crate::bench::{BINARY, Bench, drain};
+use crate::bench::{Bench, binary, drain};
 
 const SECRET: &str = "hunter2-\"quoted\"-canary";
 const KEY_FILE: &str = "-----BEGIN CANARY KEY-----\nMIIcanaryCANARYcanary0123\n-----END CANARY KEY-----\n";
@@ -31,7 +31,7 @@ fn canary_in(text: &str) -> Option<&'static str> {
 }
 
 fn check(bench: &Bench, environment: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.args(["check", "--config"]).arg(bench.path("routes.toml")).arg("--state").arg(bench.path("other"));
     command.envs(environment.iter().copied()).output().expect("runs")
 }

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use trunkline::broker::{Broker, Delivery, Error, Fate, Next, Publication, Refusal, Settlement, Subscription};
-use trunkline::event::{HeaderValue, Headers};
+use trunkline::broker::{
+    Broker, Confirmed, Delivery, Next, NothingPublished, Passing, Permanent, Publication, Receipt, Refusal, Settlement,
+    Subscription, Unpublished,
+};
+use trunkline::event::{HeaderValue, Headers, Message};
 
 use crate::bench::{Bench, drain, message, on_both_brokers};
 
@@ -55,7 +58,7 @@ retry = { max = 1, delay = "300ms" }
 pub async fn next(subscription: &mut Subscription) -> Delivery {
     match tokio::time::timeout(trunkline_support::patience(), subscription.next()).await {
         Ok(Next::Delivery(delivery)) => delivery,
-        Ok(Next::Ended(reason)) => panic!("{reason}"),
+        Ok(Next::Cancelled(reason) | Next::Ended(reason)) => panic!("{reason}"),
         Err(_elapsed) => panic!("no delivery"),
     }
 }
@@ -64,19 +67,18 @@ async fn is_quiet(subscription: &mut Subscription) -> bool {
     tokio::time::timeout(Duration::from_millis(300), subscription.next()).await.is_err()
 }
 
-pub async fn ack(broker: &Broker, delivery: Delivery) {
-    let receipt = broker.publish(Vec::new()).await.expect("nothing to publish");
-    delivery.settle(Settlement::Ack(receipt));
+pub fn ack(delivery: Delivery) {
+    delivery.settle(Settlement::Nothing(NothingPublished::Duplicate));
 }
 
 pub async fn put(broker: &Broker, publication: Publication) {
     let receipt = broker.publish(vec![publication]).await.expect("confirmed");
-    assert_eq!(receipt.fates(), [Fate::Routed]);
+    assert_eq!(receipt.confirmed(), [Confirmed::Routed]);
 }
 
-pub fn refusals(result: Result<trunkline::broker::Receipt, Error>) -> Vec<(usize, Refusal)> {
+pub fn refusals(result: Result<Receipt, Unpublished>) -> Vec<(usize, Refusal)> {
     match result {
-        Err(Error::Refused(refused)) => refused,
+        Err(Unpublished { refused, lost: None, .. }) => refused,
         other => panic!("{other:?}"),
     }
 }
@@ -84,7 +86,7 @@ pub fn refusals(result: Result<trunkline::broker::Receipt, Error>) -> Vec<(usize
 async fn properties_headers_and_body_survive(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let mut publication = message(&format!("{}-topic", bench.prefix), "a.b", "id-1", vec![7_u8; 1 << 20]);
-    let properties = &mut publication.message.properties;
+    let properties = &mut publication.message_mut().properties;
     properties.kind = Some("call.ended".into());
     properties.correlation_id = Some("root".into());
     properties.reply_to = Some("somewhere".into());
@@ -101,7 +103,7 @@ async fn properties_headers_and_body_survive(bench: Bench) {
     ] {
         properties.headers.set(name, value);
     }
-    let sent = publication.message.clone();
+    let sent = Message::clone(&publication.message);
     put(&broker, publication).await;
     let got = drain(&broker, &bench.queue("$P-one"), 1).await.remove(0);
     for (name, value) in sent.properties.headers.iter() {
@@ -136,11 +138,11 @@ async fn exchanges_route_as_amqp_says(bench: Bench) {
         let mut publication = message(&place(exchange), &place(key), &format!("m{index}"), "x");
         publication.accept_unroutable = true;
         for (name, value) in headers {
-            publication.message.properties.headers.set(*name, *value);
+            publication.message_mut().properties.headers.set(*name, *value);
         }
         let receipt = broker.publish(vec![publication]).await.expect("confirmed");
-        let fate = if expected.is_empty() { Fate::Unrouted } else { Fate::Routed };
-        assert_eq!(receipt.fates(), [fate], "{exchange} {key} {headers:?}");
+        let fate = if expected.is_empty() { Confirmed::Unrouted } else { Confirmed::Routed };
+        assert_eq!(receipt.confirmed(), [fate], "{exchange} {key} {headers:?}");
     }
     let count = |name: &str| table.iter().filter(|(_, _, _, queues)| queues.contains(&name)).count();
     for name in ["one", "two", "all", "any", "lost"] {
@@ -163,9 +165,12 @@ async fn blame_is_exact_under_load(bench: Bench) {
     for (n, is_lost, result) in work.join_all().await {
         if is_lost {
             let refused = refusals(result);
-            assert!(matches!(refused.as_slice(), [(0, Refusal::Unroutable { .. })]), "{n}: {refused:?}");
+            assert!(
+                matches!(refused.as_slice(), [(0, Refusal::Passing(Passing::Unroutable { .. }))]),
+                "{n}: {refused:?}"
+            );
         } else {
-            assert_eq!(result.expect("confirmed").fates(), [Fate::Routed], "{n}");
+            assert_eq!(result.expect("confirmed").confirmed(), [Confirmed::Routed], "{n}");
         }
     }
     let got = drain(&broker, &bench.queue("$P-one"), 1800).await;
@@ -184,8 +189,11 @@ async fn a_missing_exchange_is_refused_and_harms_no_other(bench: Bench) {
         let refused = refusals(refused);
         let blamed: Vec<_> = refused.iter().map(|(index, _)| *index).collect();
         assert_eq!(blamed, [0, 1], "{refused:?}");
-        assert!(refused.iter().all(|(_, refusal)| matches!(refusal, Refusal::NoExchange(_))), "{refused:?}");
-        assert_eq!(confirmed.expect("it has a queue").fates(), [Fate::Routed]);
+        assert!(
+            refused.iter().all(|(_, refusal)| matches!(refusal, Refusal::Passing(Passing::NoExchange(_)))),
+            "{refused:?}"
+        );
+        assert_eq!(confirmed.expect("it has a queue").confirmed(), [Confirmed::Routed]);
     }
     assert_eq!(broker.status().borrow().session, session, "one closed channel ends no session");
     assert_eq!(drain(&broker, &bench.queue("$P-one"), 20).await.len(), 20);
@@ -206,7 +214,7 @@ async fn prefetch_holds_and_unanswered_deliveries_come_back(bench: Bench) {
         held.push(delivery);
     }
     assert!(is_quiet(&mut subscription).await, "three are unanswered, and three is the prefetch");
-    ack(&broker, held.remove(0)).await;
+    ack(held.remove(0));
     held.push(next(&mut subscription).await);
     drop(held);
     subscription.close().await.expect("acknowledged");
@@ -217,7 +225,7 @@ async fn prefetch_holds_and_unanswered_deliveries_come_back(bench: Bench) {
         assert_eq!(delivery.message.properties.message_id, Some(format!("m{n}")), "the acknowledged one is gone");
         assert_eq!(delivery.redelivered, n < 4, "m{n}");
         assert_eq!(delivery.delivery_count > 0, n < 4, "m{n}");
-        ack(&broker, delivery).await;
+        ack(delivery);
     }
     again.close().await.expect("acknowledged");
 }
@@ -255,7 +263,7 @@ async fn a_queue_with_a_ttl_passes_messages_on(bench: Bench) {
     let waited = started.elapsed();
     assert!(waited >= Duration::from_millis(295) && waited < Duration::from_secs(3), "{waited:?}");
     assert_eq!(delivery.message.properties.message_id.as_deref(), Some("m"));
-    ack(&broker, delivery).await;
+    ack(delivery);
     subscription.close().await.expect("acknowledged");
 }
 
@@ -266,11 +274,10 @@ async fn a_full_queue_refuses_or_gives_up_its_oldest(bench: Bench) {
     for n in 0..20 {
         match broker.publish(vec![message(&direct, "full", &format!("f{n}"), "x")]).await {
             Ok(_receipt) => {}
-            Err(Error::Refused(refusal)) => {
-                assert_eq!(refusal, [(0, Refusal::Nacked)]);
+            Err(Unpublished { refused: full, lost, .. }) => {
+                assert_eq!((full, lost), (vec![(0, Refusal::Passing(Passing::Full))], None));
                 refused += 1;
             }
-            Err(other) => panic!("{other}"),
         }
     }
     // A RabbitMQ quorum queue lets one or two over.
@@ -302,16 +309,17 @@ async fn bounds_of_the_wire_are_refused(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let topic = format!("{}-topic", bench.prefix);
     let mut long = message(&topic, "a.b", "m", "x");
-    long.message.properties.kind = Some("t".repeat(256));
+    long.message_mut().properties.kind = Some("t".repeat(256));
     let mut fat = message(&topic, "a.b", "m", "x");
-    fat.message.properties.headers.set("h", "v".repeat(70_000));
+    fat.message_mut().properties.headers.set("h", "v".repeat(70_000));
     for bad in [long, fat] {
         let refused = refusals(broker.publish(vec![bad]).await);
-        assert!(matches!(refused.as_slice(), [(0, Refusal::Limit(_))]), "{refused:?}");
+        assert!(matches!(refused.as_slice(), [(0, Refusal::Permanent(Permanent::Limit(_)))]), "{refused:?}");
     }
     put(&broker, message(&topic, "a.b", "good", "x")).await;
     assert_eq!(drain(&broker, &bench.queue("$P-one"), 1).await.len(), 1, "the session lives on");
-    assert!(broker.publish(Vec::new()).await.expect("nothing to do").fates().is_empty());
+    let nothing = broker.publish(Vec::new()).await.expect_err("nothing proves nothing");
+    assert_eq!((nothing.refused, nothing.lost), (Vec::new(), None));
 }
 
 async fn in_flight_work_settles_after_cancel(bench: Bench) {
@@ -323,8 +331,8 @@ async fn in_flight_work_settles_after_cancel(bench: Bench) {
     let mut subscription = broker.subscribe(&queue, 10, "t").await.expect("the queue is there");
     let (first, second) = (next(&mut subscription).await, next(&mut subscription).await);
     subscription.cancel().await;
-    ack(&broker, second).await;
-    ack(&broker, first).await;
+    ack(second);
+    ack(first);
     subscription.close().await.expect("acknowledged");
     let rest = drain(&broker, &queue, 8).await;
     let ids: Vec<_> = rest.iter().filter_map(|message| message.properties.message_id.clone()).collect();
@@ -344,7 +352,7 @@ async fn messages_survive_a_reopened_broker(bench: Bench) {
         let delivery = next(&mut subscription).await;
         assert_eq!(delivery.message.properties.message_id, Some(format!("m{n}")));
         assert!(!delivery.redelivered, "an orderly end does not make a delivery");
-        ack(&broker, delivery).await;
+        ack(delivery);
     }
     subscription.close().await.expect("acknowledged");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use trunkline::broker::{Error, Fate, Known, Mark, Refusal};
+use trunkline::broker::{Confirmed, Known, Mark, Permanent, Refusal};
 use trunkline::config::DedupeWindow;
 use trunkline::event::RouteName;
 
@@ -22,7 +22,7 @@ async fn delayed_messages_come_in_time_and_survive_a_reopened_broker(bench: Benc
     let mut sent = Vec::new();
     for ms in DELAYS_MS {
         let mut publication = message(&topic, "a.b", &ms.to_string(), vec![7; 100]);
-        publication.message.properties.headers.set("region", "eu");
+        publication.message_mut().properties.headers.set("region", "eu");
         publication.delay = Some(Duration::from_millis(ms));
         sent.push((ms, Instant::now()));
         put(&broker, publication).await;
@@ -49,12 +49,15 @@ async fn delayed_messages_come_in_time_and_survive_a_reopened_broker(bench: Benc
         let names: Vec<_> = delivery.message.properties.headers.iter().map(|(name, _)| name.to_owned()).collect();
         assert!(names.iter().all(|name| name == "region" || name == "x-delivery-count"), "{names:?}");
         seen.insert(id);
-        ack(&broker, delivery).await;
+        ack(delivery);
     }
     subscription.close().await.expect("acknowledged");
     let mut endless = message(&topic, "a.b", "endless", "x");
     endless.delay = Some(Duration::from_secs(31 * 24 * 3600));
-    assert!(matches!(refusals(broker.publish(vec![endless]).await).as_slice(), [(0, Refusal::Delay(_))]));
+    assert!(matches!(
+        refusals(broker.publish(vec![endless]).await).as_slice(),
+        [(0, Refusal::Permanent(Permanent::Delay(_)))]
+    ));
 }
 
 async fn urgent_messages_go_first(bench: Bench) {
@@ -63,7 +66,7 @@ async fn urgent_messages_go_first(bench: Bench) {
     // More than the embedded broker keeps in memory.
     for n in 0..600_u32 {
         let mut publication = message(&direct, "urgent", &format!("{n}"), "x");
-        publication.message.properties.priority = u8::try_from(n % 7).ok();
+        publication.message_mut().properties.priority = u8::try_from(n % 7).ok();
         put(&broker, publication).await;
     }
     let taken = drain(&broker, &bench.queue("$P-urgent"), 600).await;
@@ -112,17 +115,19 @@ async fn a_commit_is_whole_or_nothing(bench: Bench) {
     let mark = Mark { route, id: "in".into(), content: 1, window };
     let out = message(&format!("{}-direct", bench.prefix), "k", "out", "y");
     if !broker.is_atomic() {
-        let (_unanswered, error) = *broker.commit(delivery, vec![out], Some(mark)).await.expect_err("it cannot");
-        assert!(matches!(error, Error::Unusable(_)), "{error}");
+        let (_unanswered, error) = *broker.commit(delivery, out.into(), Some(mark)).await.expect_err("it cannot");
+        assert!(error.lost.as_ref().is_some_and(|why| why.contains("no transaction")), "{error}");
         return;
     }
     let nowhere = message(&format!("{}-direct", bench.prefix), "nobody", "out", "y");
-    let (delivery, error) =
-        *broker.commit(delivery, vec![out.clone(), nowhere], Some(mark.clone())).await.expect_err("one has no queue");
-    assert!(matches!(error, Error::Refused(_)), "{error}");
+    let (delivery, error) = *broker
+        .commit(delivery, vec![out.clone(), nowhere].into(), Some(mark.clone()))
+        .await
+        .expect_err("one has no queue");
+    assert!(matches!(error.refused.as_slice(), [(1, _)]) && error.lost.is_none(), "{error}");
     assert_eq!(broker.known(&mark).await, Known::No);
     assert!(drain(&broker, &output, 0).await.is_empty(), "nothing of it was published");
-    assert_eq!(broker.commit(delivery, vec![out], Some(mark.clone())).await.expect("committed"), [Fate::Routed]);
+    assert_eq!(broker.commit(delivery, out.into(), Some(mark.clone())).await.expect("committed"), [Confirmed::Routed]);
     assert_eq!(broker.known(&mark).await, Known::Same);
     subscription.close().await.expect("nothing is open");
     assert!(drain(&broker, &input, 0).await.is_empty(), "the input is gone");
@@ -137,8 +142,8 @@ async fn a_commit_of_what_was_given_back_does_nothing(bench: Bench) {
     let delivery = next(&mut subscription).await;
     drop(subscription);
     let out = message(&format!("{}-direct", bench.prefix), "k", "out", "y");
-    let (_late, error) = *broker.commit(delivery, vec![out], None).await.expect_err("too late");
-    assert!(!broker.is_atomic() || matches!(error, Error::Lost(_)), "{error}");
+    let (_late, error) = *broker.commit(delivery, out.into(), None).await.expect_err("too late");
+    assert!(!broker.is_atomic() || error.lost.is_some(), "{error}");
     assert!(drain(&broker, &bench.queue("$P-two"), 0).await.is_empty());
     assert_eq!(drain(&broker, &bench.queue("$P-one"), 1).await.len(), 1);
 }

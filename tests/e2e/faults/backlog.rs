@@ -43,7 +43,7 @@ async fn fill(bench: &Bench, broker: &Broker, count: usize) {
             work.join_next().await.expect("there is work").expect("no panic");
         }
         let body = "x".repeat(BACKLOG_BYTES / count);
-        let batch = chunk.iter().map(|n| message(&exchange, "in", &format!("e{n}"), body.clone())).collect();
+        let batch = chunk.iter().map(|n| message(&exchange, "in", &format!("e{n}"), body.clone())).collect::<Vec<_>>();
         let broker = broker.clone();
         work.spawn(async move { drop(broker.publish(batch).await.expect("confirmed")) });
     }
@@ -69,7 +69,7 @@ async fn worked_off(bench: &Bench, daemon: &Daemon, count: usize) {
             (last, since) = (now, Instant::now());
         }
         assert!(since.elapsed() < patience(), "stands at {last} of {count}");
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        trunkline::wait::after(std::time::Duration::from_millis(200)).await;
     }
 }
 

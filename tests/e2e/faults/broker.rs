@@ -95,7 +95,7 @@ async fn a_target_exchange_that_is_deleted_under_load_dead_letters_its_own_event
     for chunk in (0..EVENTS).collect::<Vec<_>>().chunks(100) {
         let both = chunk.iter().flat_map(|n| ["first", "other"].map(|key| (n, key)));
         let batch = both.map(|(n, key)| message(&events, key, &format!("{key}{n}"), "20"));
-        drop(broker.publish(batch.collect()).await.expect("confirmed"));
+        drop(broker.publish(batch.collect::<Vec<_>>()).await.expect("confirmed"));
     }
     let daemon = bench.start(TWO_TARGETS).await;
     let [acked, dead] = ["ack", "dead_letter"].map(|outcome| settled(&bench, "first", outcome));
@@ -138,7 +138,7 @@ async fn a_target_exchange_that_is_deleted_under_load_dead_letters_its_own_event
     assert_eq!((other.len(), causes(&other).len()), (EVENTS, EVENTS), "the neighbour's, each once");
     let dead = drain(&broker, &bench.queue("$P-first.dlq"), given_up).await;
     let reasons: BTreeSet<String> = dead.iter().map(|message| header(message, "trunkline-reason")).collect();
-    assert_eq!(reasons, BTreeSet::from(["unroutable".to_owned()]));
+    assert_eq!(reasons, BTreeSet::from(["refused".to_owned()]));
     let is_last = |message: &Message| message.properties.headers.int("trunkline-attempt") == Some(3);
     assert!(dead.iter().all(is_last), "given up after both retries");
     let given_up: BTreeSet<String> = dead.iter().map(id).collect();
@@ -146,7 +146,7 @@ async fn a_target_exchange_that_is_deleted_under_load_dead_letters_its_own_event
     let seen: BTreeSet<String> = causes(&out).into_iter().chain(given_up).collect();
     let missing: Vec<usize> = (0..EVENTS).filter(|n| !seen.contains(&format!("first{n}"))).collect();
     assert!(missing.is_empty(), "lost: {missing:?}");
-    println!("{} through, {} dead-lettered as unroutable", out.len(), dead.len());
+    println!("{} through, {} dead-lettered as refused", out.len(), dead.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_support::{Daemon, Ended};
 
-use crate::bench::{BINARY, Bench};
+use crate::bench::{Bench, binary};
 
 const MOUNTED: &str = "/sys/fs/cgroup";
 /// A process that was killed leaves its group when the kernel is done with it.
@@ -94,7 +94,7 @@ impl Group {
     fn program(&self, bench: &Bench) -> String {
         let file = bench.path("grouped");
         let members = self.0.join("cgroup.procs");
-        let script = format!("#!/bin/sh\necho $$ > '{}' && exec '{BINARY}' \"$@\"\n", members.display());
+        let script = format!("#!/bin/sh\necho $$ > '{}' && exec '{}' \"$@\"\n", members.display(), binary());
         // Written by another process: a child that is just being spawned would have it open for writing.
         std::fs::write(bench.path("script"), script).expect("a file");
         let installed = Command::new("install").arg("-m755").arg(bench.path("script")).arg(&file).status();
@@ -107,7 +107,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         let deadline = Instant::now() + EMPTY_WITHIN;
         while std::fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
+            trunkline::wait::block(Duration::from_millis(10));
         }
     }
 }

@@ -39,7 +39,7 @@ async fn produce(bench: &Bench, broker: &Broker, stop: &AtomicBool) -> usize {
         let n = published.fetch_add(1, Ordering::Relaxed);
         let (broker, publication) = (broker.clone(), message(&exchange, "in", &format!("e{n}"), "x"));
         work.spawn(async move { insist(&broker, publication).await });
-        tokio::time::sleep(PACE).await;
+        trunkline::wait::after(PACE).await;
     }
     work.join_all().await;
     published.into_inner()

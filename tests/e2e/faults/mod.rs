@@ -9,6 +9,7 @@ mod backlog;
 mod broker;
 mod cgroup;
 mod cluster;
+mod delays;
 mod frames;
 mod full;
 mod host;
@@ -29,7 +30,7 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::Value;
-use trunkline::broker::{Broker, Next, Receipt, Settlement};
+use trunkline::broker::{Broker, Next, NothingPublished, Settlement};
 use trunkline::event::Message;
 use trunkline_support::Daemon;
 
@@ -40,7 +41,7 @@ async fn fill(bench: &Bench, broker: &Broker, key: &str, count: usize, body: &'s
     let exchange = format!("{}-events", bench.prefix);
     for chunk in (0..count).collect::<Vec<_>>().chunks(500) {
         let batch = chunk.iter().map(|n| message(&exchange, key, &format!("e{n}"), body));
-        drop(broker.publish(batch.collect()).await.expect("confirmed"));
+        drop(broker.publish(batch.collect::<Vec<_>>()).await.expect("confirmed"));
     }
 }
 
@@ -104,9 +105,9 @@ async fn taken(
             Ok(Next::Delivery(delivery)) => {
                 seen.insert(key(&delivery.message));
                 messages.push(Message::clone(&delivery.message));
-                delivery.settle(Settlement::Ack(Receipt::of_nothing()));
+                delivery.settle(Settlement::Nothing(NothingPublished::Duplicate));
             }
-            Ok(Next::Ended(reason)) => panic!("{reason}"),
+            Ok(Next::Cancelled(reason) | Next::Ended(reason)) => panic!("{reason}"),
             Err(_elapsed) => panic!("{} of {wanted} in {queue}", seen.len()),
         }
     }

@@ -5,7 +5,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use trunkline_support::eventually;
 use trunkline_support::rabbitmq::free_port;
 
-use crate::bench::{BINARY, Bench, drain};
+use crate::bench::{Bench, binary, drain};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -27,7 +27,7 @@ impl Unheard {
     async fn start(bench: &Bench) -> Self {
         let port = free_port().expect("a port");
         let routes = bench.write_routes(ROUTES);
-        let mut child = Command::new(BINARY)
+        let mut child = Command::new(binary())
             .args(["run", "--broker", &bench.broker, "--listen", &format!("127.0.0.1:{port}"), "--config"])
             .arg(routes)
             .arg("--state")

@@ -7,7 +7,7 @@ use serde_json::Value;
 use trunkline_support::{Daemon, eventually};
 
 use super::{Mount, handled, id};
-use crate::bench::{BINARY, Bench, drain};
+use crate::bench::{Bench, binary, drain};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -119,7 +119,7 @@ async fn a_damaged_store_is_refused_until_it_is_repaired() {
     }
 
     let repair = || {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.arg("repair").arg("--config").arg(bench.path("routes.toml")).arg("--state").arg(bench.state());
         let output = command.args(["--broker", "embedded"]).output().expect("it runs");
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();

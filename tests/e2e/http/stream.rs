@@ -4,7 +4,7 @@ use serde_json::json;
 use trunkline_support::{Daemon, eventually};
 
 use super::sse::{Client, ask};
-use crate::bench::{BINARY, Bench, becomes_ready, metric, on_both_brokers};
+use crate::bench::{Bench, becomes_ready, binary, metric, on_both_brokers};
 
 const ROUTES: &str = r##"
 [defaults]
@@ -200,7 +200,7 @@ async fn a_client_goes_on_at_another_daemon_while_its_old_connection_hangs() {
     let bench = Bench::amqp();
     let one = bench.start(ROUTES).await;
     let file = bench.write_routes(ROUTES);
-    let other = Daemon::start(BINARY, &file, &bench.path("other"), &bench.broker).await.expect("it starts");
+    let other = Daemon::start(binary(), &file, &bench.path("other"), &bench.broker).await.expect("it starts");
     becomes_ready(&other, true).await;
     let old = Client::open(&one, PATH, None).becomes_ready().await;
     for n in 0..10 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline::broker::{Broker, Delivery, Error, Fate, Next, Receipt, Settlement, Subscription, Tap};
+use trunkline::broker::{Broker, Confirmed, Delivery, Error, Next, NothingPublished, Settlement, Subscription, Tap};
 use trunkline::event::{ExchangeName, RoutingKey};
 use trunkline_support::eventually;
 
@@ -32,7 +32,7 @@ async fn put(bench: &Bench, broker: &Broker, key: &str, id: &str) {
 async fn next(subscription: &mut Subscription) -> Delivery {
     match tokio::time::timeout(trunkline_support::patience(), subscription.next()).await {
         Ok(Next::Delivery(delivery)) => delivery,
-        Ok(Next::Ended(reason)) => panic!("{reason}"),
+        Ok(Next::Cancelled(reason) | Next::Ended(reason)) => panic!("{reason}"),
         Err(_elapsed) => panic!("no delivery"),
     }
 }
@@ -60,12 +60,12 @@ async fn a_reader_is_alone_and_learns_what_did_not_fit(bench: Bench) {
         let mut delivery = next(&mut queue).await;
         if id(&delivery) == "2" {
             // The embedded broker takes away what is too much with its next transaction.
-            delivery.settle(Settlement::Ack(Receipt::of_nothing()));
+            delivery.settle(Settlement::Nothing(NothingPublished::Duplicate));
             delivery = next(&mut queue).await;
         }
         assert_eq!(id(&delivery), expected);
         if expected == "3" {
-            delivery.settle(Settlement::Ack(Receipt::of_nothing()));
+            delivery.settle(Settlement::Nothing(NothingPublished::Duplicate));
         }
     }
     queue.close().await.expect("closed");
@@ -88,7 +88,7 @@ async fn who_stays_away_is_forgotten(bench: Bench) {
     let gone = || async {
         broker.expire_taps().await;
         let receipt = broker.publish(vec![publication.clone()]).await.expect("confirmed");
-        (receipt.fates() == [Fate::Unrouted]).then_some(())
+        (receipt.confirmed() == [Confirmed::Unrouted]).then_some(())
     };
     eventually("its bindings are gone with it", gone).await;
     assert_eq!(broker.tap_consumers(&tap).await.expect("asked"), None);

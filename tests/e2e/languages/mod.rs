@@ -14,7 +14,7 @@ use trunkline::event::Message;
 use trunkline_support::Daemon;
 use xtask::languages::LANGUAGES;
 
-use crate::bench::{BINARY, Bench, drain, message, settled};
+use crate::bench::{Bench, binary, drain, message, settled};
 use cases::{Case, Expect};
 
 /// One queue, route and exchange of answers for each language; all of them get every event.
@@ -55,7 +55,7 @@ fn callback_task(language: &str) -> PathBuf {
         return trunkline_support::plugins().join("callback-task.wasm");
     }
     let sources = xtask::root().join("plugins").join(format!("callback-task-{language}"));
-    let built = xtask::languages::plugin(Path::new(BINARY), language, "callback-task", Some(&sources));
+    let built = xtask::languages::plugin(Path::new(binary()), language, "callback-task", Some(&sources));
     built.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
@@ -66,7 +66,7 @@ fn compile(bench: &Bench, routes: &str) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let file = bench.write_routes(routes);
     trunkline_support::share_compiled(&bench.state());
-    let check = Command::new(BINARY).args(["check", "--config"]).arg(file).arg("--state").arg(bench.state()).output();
+    let check = Command::new(binary()).args(["check", "--config"]).arg(file).arg("--state").arg(bench.state()).output();
     let check = check.expect("runs");
     assert!(check.status.success(), "nothing is to be granted: {}", String::from_utf8_lossy(&check.stderr));
 }
@@ -80,7 +80,7 @@ async fn publish(bench: &Bench, routes: &str, cases: &[Case]) {
 
 fn event(exchange: &str, case: &Case) -> Publication {
     let mut publication = message(exchange, "call.ended", case.id, case.data.clone());
-    let properties = &mut publication.message.properties;
+    let properties = &mut publication.message_mut().properties;
     // No JSON by its name, so that the codec hands on whatever it is.
     properties.content_type = Some("application/octet-stream".to_owned());
     for (name, value) in [("specversion", "1.0"), ("id", case.id), ("source", "/test"), ("type", "call.ended")] {

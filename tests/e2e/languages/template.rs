@@ -7,11 +7,11 @@ use serde_json::Value;
 use xtask::languages::LANGUAGES;
 
 use super::compile;
-use crate::bench::{BINARY, Bench};
+use crate::bench::{Bench, binary};
 
 fn new(bench: &Bench, arguments: &[&str]) -> Output {
     std::fs::create_dir_all(bench.path("work")).expect("a folder");
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.arg("new").args(arguments).current_dir(bench.path("work")).output().expect("runs")
 }
 
@@ -22,7 +22,7 @@ async fn what_new_makes_builds_and_answers_in_every_language() {
     routes += "limits = { timeout = \"20s\" }\n";
     for language in LANGUAGES {
         // The commands that were printed ran in the folder that was made: tests and build.
-        let component = xtask::languages::plugin(Path::new(BINARY), language, "greeter", None);
+        let component = xtask::languages::plugin(Path::new(binary()), language, "greeter", None);
         let component = component.unwrap_or_else(|error| panic!("{language}: {error:#}"));
         let file = component.display();
         routes += &format!("[plugins.{language}]\nfile = \"{file}\"\n[routes.$P-{language}]\n");
@@ -86,7 +86,7 @@ fn rust_may_depend_on_an_sdk_of_ones_own() {
 fn wrap_says_what_is_no_module() {
     let bench = Bench::embedded();
     let wrap = |module: &Path| {
-        Command::new(BINARY).arg("wrap").arg(module).arg("--out").arg(bench.path("out.wasm")).output().expect("runs")
+        Command::new(binary()).arg("wrap").arg(module).arg("--out").arg(bench.path("out.wasm")).output().expect("runs")
     };
     let text = bench.path("text");
     std::fs::write(&text, "text").expect("a file");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_support::{eventually, handmade};
 
-use crate::bench::{BINARY, Bench};
+use crate::bench::{Bench, binary};
 use crate::faults::isolation::{FLOOR, alone, median, p99};
 
 const ROUTES: &str = r#"
@@ -39,7 +39,7 @@ const FUNCTIONS: usize = 800_000;
 fn check(bench: &Bench, bomb: &[u8]) -> Child {
     std::fs::write(bench.path("bomb.wasm"), bomb).expect("a file");
     let file = bench.write_routes(ROUTES);
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.args(["check", "--config"]).arg(file).arg("--state").arg(bench.state());
     command.env("SECRET_OF_THE_PARENT", "hunter2").stdin(Stdio::null()).stderr(Stdio::piped());
     command.spawn().expect("it runs")
@@ -90,7 +90,7 @@ async fn ended(mut check: Child) -> (String, u64) {
         most = most.max(status(pid, "VmRSS").unwrap_or_default());
         done = check.try_wait().expect("the process can be asked");
         assert!(begun.elapsed() < Duration::from_secs(400), "the check does not end");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        trunkline::wait::after(Duration::from_millis(20)).await;
     }
     let output = check.wait_with_output().expect("its words");
     assert_eq!(output.status.code(), Some(1), "a refusal, and no crash");

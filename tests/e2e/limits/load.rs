@@ -10,7 +10,7 @@ use serde_json::Value;
 use trunkline_support::handmade;
 
 use super::publish;
-use crate::bench::{BINARY, Bench};
+use crate::bench::{Bench, binary};
 
 /// What traps is given up at once.
 const HEAD: &str = "[defaults]\nexchange = { name = \"$P-events\", type = \"topic\" }\nretry = { max = 0 }\n";
@@ -24,7 +24,7 @@ fn routes(names: &[String]) -> String {
 
 fn check(bench: &Bench, routes: &str) -> Output {
     let file = bench.write_routes(routes);
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.args(["check", "--config"]).arg(file).arg("--state").arg(bench.state());
     command.output().expect("it runs")
 }

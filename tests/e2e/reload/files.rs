@@ -7,7 +7,7 @@ use serde_json::Value;
 use trunkline_support::eventually;
 
 use super::{Plugins, generation, guest, handled, marked, number, reached, refused, start};
-use crate::bench::{BINARY, Bench, on_both_brokers};
+use crate::bench::{Bench, binary, on_both_brokers};
 
 const ROUTES: &str = r#"
 plugin-dir = "$D"
@@ -65,7 +65,7 @@ async fn a_broken_file_is_told_within_a_second_and_changes_nothing(bench: Bench)
         assert_eq!(generation(&daemon)["plugins"], good["plugins"], "{name}");
         assert_eq!(handled(&daemon, "one", name).await["outcome"], "ack", "{name}");
         assert_eq!(daemon.get("/health").0, 200, "{name}");
-        let checked = std::process::Command::new(BINARY)
+        let checked = std::process::Command::new(binary())
             .args(["check", "--broker", &bench.broker, "--state"])
             .arg(bench.path("other-state"))
             .arg("--config")
@@ -97,7 +97,7 @@ async fn a_file_that_is_still_written_is_not_read() {
     for part in whole.chunks(whole.len() / 12 + 1) {
         file.write_all(part).expect("written");
         // The writer pauses longer than the watcher waits for stillness.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        trunkline::wait::after(Duration::from_millis(200)).await;
         assert_eq!(number(&daemon), 1, "half a file was taken");
     }
     assert_eq!(generation(&daemon)["last_refusal"], Value::Null, "half a file was looked at");

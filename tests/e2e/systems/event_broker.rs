@@ -9,7 +9,7 @@ use trunkline::event::Message;
 use trunkline_support::Daemon;
 use trunkline_support::rabbitmq::Node;
 
-use crate::bench::{BINARY, Bench, drain, metric};
+use crate::bench::{Bench, binary, drain, metric};
 use crate::http::sse::Client;
 
 /// As the mission has them, but for the pool: one at a time, so that an order can be seen.
@@ -36,7 +36,7 @@ async fn start(bench: &Bench) -> Daemon {
     let environment = environment(bench);
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let file = example().join("routes.toml");
-    let daemon = Daemon::start_with(BINARY, &file, &bench.state(), &bench.broker, &environment).await;
+    let daemon = Daemon::start_with(binary(), &file, &bench.state(), &bench.broker, &environment).await;
     let daemon = daemon.expect("it starts");
     daemon.runs().await;
     daemon
@@ -65,7 +65,7 @@ async fn open(bench: &Bench) -> trunkline::broker::Broker {
 /// An event of the queue as the API would publish it.
 fn waiting(kind: &str, id: &str, priority: u8) -> Publication {
     let mut publication = crate::bench::message("event-broker", &format!("events.{kind}"), id, "{\"name\":\"n\"}");
-    let properties = &mut publication.message.properties;
+    let properties = &mut publication.message_mut().properties;
     properties.kind = Some(kind.to_owned());
     properties.content_type = Some("application/json".to_owned());
     properties.priority = Some(priority);
@@ -110,7 +110,7 @@ async fn service(daemon: &Daemon) {
 /// Everything that went in and came out is kept: ten inputs, and seven batches.
 async fn history(bench: &Bench, daemon: &Daemon) {
     metric(daemon, &acknowledged("archive"), |count| count >= 17.0).await;
-    let mut replay = std::process::Command::new(BINARY);
+    let mut replay = std::process::Command::new(binary());
     replay.args(["replay", "archive", "--dry-run", "--format", "json", "--config"]).arg(example().join("routes.toml"));
     replay.envs(environment(bench)).args(["--url", &daemon.url("")]);
     let output = replay.output().expect("it runs");

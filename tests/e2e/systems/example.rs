@@ -11,7 +11,7 @@ use trunkline::event::{Message, QueueName};
 use trunkline_support::Daemon;
 use xtask::rabbitmq::Node;
 
-use crate::bench::{BINARY, connected, drain};
+use crate::bench::{binary, connected, drain};
 
 /// Which broker a story is played on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Example {
     pub async fn start(&self) -> Daemon {
         let environment = self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let environment = environment.collect::<Vec<_>>();
-        let started = Daemon::start_with(BINARY, &self.routes, self.state.path(), &self.broker, &environment).await;
+        let started = Daemon::start_with(binary(), &self.routes, self.state.path(), &self.broker, &environment).await;
         let daemon = started.unwrap_or_else(|ended| panic!("{ended:?}"));
         daemon.runs().await;
         daemon

@@ -87,7 +87,8 @@ pub struct Accepted {
     params(("Idempotency-Key" = Option<String>, Header, description = "The event's id, where the body has none")),
     responses(
         (status = 202, description = "Confirmed by the broker", body = Accepted),
-        Answers<400>, Answers<401>, Answers<408>, Answers<413>, Answers<415>, Answers<422>, Answers<503>,
+        Answers<400>, Answers<401>, Answers<403>, Answers<408>, Answers<413>, Answers<415>, Answers<422>, Answers<503>,
+        Answers<507>,
     )
 )]
 pub(super) async fn publish(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {

@@ -1,199 +1,156 @@
-//! One publish channel and its confirms.
+//! One publish channel of an exchange, and its confirms; who is answered what is judged in [`super::confirms`].
 //!
-//! AMQP returns an unroutable message without its delivery tag, and lapin hands the oldest return it has to whichever
-//! confirm it resolves next, in any order within a `multiple` acknowledgement. So no confirm says anything about its
-//! own message. The rule here: returns are collected by message id, exchange and key, and a message is answered only
-//! when every confirm up to the highest one seen is resolved. That is enough: returns come in the order of the tags,
-//! each before the confirm of its message, and each resolved confirm takes one (`ReturnedMessages::get_waiting_message`
-//! pops the front), so once m confirms in a row from the first are resolved, every return among them has been taken.
+//! A broker that refuses a message closes the channel that it came on, and says which rule was broken but not by which
+//! message. So what was in flight is then published again, each message alone, until the one is found: its neighbours
+//! keep their ids and are confirmed. An exchange that is missing refuses everything, and nobody has to be found.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Confirmation, ErrorKind};
 use tokio::sync::{mpsc, oneshot};
 
+use super::confirms::{Answer, CONFIRM_WITHIN, Identity, Window};
 use super::convert::{name, to_properties};
-use super::publish::unroutable;
 use super::session::{Session, let_go};
-use crate::broker::bug::Bug;
-use crate::broker::{Fate, Refusal};
+use super::suspects::{Lane, is_of_channel, says_missing};
+use crate::broker::Passing;
 use crate::event::{ExchangeName, Message};
+use crate::wait;
 
-/// Messages without an answer; lapin walks all of them for each `multiple` confirm.
+/// Messages without an answer on a shared channel; lapin walks all of them for each `multiple` confirm.
 const IN_FLIGHT_MAX: usize = 1000;
-/// A confirm that takes longer will not come, unless the broker has blocked us. Then nothing is known, and the session
-/// is given up.
-const CONFIRM_WITHIN: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(1);
+/// A channel that is given up may belong to a broker that answers nothing.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// A message to publish.
 pub(super) struct Job {
-    pub(super) message: Message,
+    pub(super) message: Arc<Message>,
     pub(super) accept_unroutable: bool,
     pub(super) reply: oneshot::Sender<Answer>,
 }
 
-/// What became of it.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Answer {
-    Confirmed(Fate),
-    Refused(Refusal),
-    /// Nobody knows.
-    Lost(String),
-    /// The channel was closed before it was written: another one may take it.
-    Unsent,
-}
-
-/// What identifies a message when it is returned: id, exchange, key.
-pub(crate) type Identity = (String, String, String);
-
-struct Pending {
-    identity: Identity,
-    accept_unroutable: bool,
-    reply: oneshot::Sender<Answer>,
-    since: Instant,
-    /// The broker's word: taken or not.
-    taken: Option<bool>,
-}
-
-/// The bookkeeping, without a channel.
-#[derive(Default)]
-pub(crate) struct Window {
-    pending: BTreeMap<u64, Pending>,
-    returned: HashMap<Identity, usize>,
-    next: u64,
-}
-
-impl Window {
-    pub(crate) fn add(&mut self, identity: Identity, accept_unroutable: bool, reply: oneshot::Sender<Answer>) -> u64 {
-        self.next += 1;
-        self.pending
-            .insert(self.next, Pending { identity, accept_unroutable, reply, since: Instant::now(), taken: None });
-        self.next
-    }
-
-    pub(crate) fn resolve(&mut self, tag: u64, taken: bool, returned: Option<Identity>) {
-        let returned = self.blamed(tag, returned);
-        if let Some(pending) = self.pending.get_mut(&tag) {
-            pending.taken = Some(taken);
-        }
-        if let Some(identity) = returned {
-            *self.returned.entry(identity).or_default() += 1;
-        }
-    }
-
-    /// Whom a return is about, which is never decided by the confirm that carries it.
-    fn blamed(&self, tag: u64, returned: Option<Identity>) -> Option<Identity> {
-        if Bug::ReturnIgnored.is_planted() {
-            return None;
-        }
-        if Bug::ReturnBlamedOnNext.is_planted() {
-            return returned.and(self.pending.get(&tag).map(|pending| pending.identity.clone()));
-        }
-        returned
-    }
-
-    /// Answers the resolved ones that come before every unresolved one.
-    pub(crate) fn settle(&mut self) {
-        while let Some(first) = self.pending.first_entry() {
-            let Some(taken) = first.get().taken else {
-                return;
-            };
-            let Pending { identity, accept_unroutable, reply, .. } = first.remove();
-            let was_returned = self.take_return(&identity);
-            let answer = match (was_returned, taken) {
-                (true, _) => unroutable(&identity.1, &identity.2, accept_unroutable),
-                (false, true) => Answer::Confirmed(Fate::Routed),
-                (false, false) => Answer::Refused(Refusal::Nacked),
-            };
-            let _nobody_waits = reply.send(answer);
-        }
-    }
-
-    fn take_return(&mut self, identity: &Identity) -> bool {
-        let Some(count) = self.returned.get_mut(identity) else {
-            return false;
-        };
-        *count -= 1;
-        if *count == 0 {
-            self.returned.remove(identity);
-        }
-        true
-    }
-
-    /// Whether the first confirm should have come. The time of an alarm does not count.
-    fn is_overdue(&self, unblocked: Option<Instant>) -> bool {
-        let first = self.pending.values().next();
-        let since = first.map(|first| unblocked.map_or(first.since, |unblocked| unblocked.max(first.since)));
-        since.is_some_and(|since| since.elapsed() > CONFIRM_WITHIN)
-    }
-
-    fn unsent(&mut self, tag: u64) {
-        if let Some(pending) = self.pending.remove(&tag) {
-            let _nobody_waits = pending.reply.send(Answer::Unsent);
-        }
-    }
-
-    pub(crate) fn fail(&mut self, answer: impl Fn() -> Answer) {
-        for (_, pending) in std::mem::take(&mut self.pending) {
-            let _nobody_waits = pending.reply.send(answer());
-        }
-    }
+/// Why a channel is given up.
+enum End {
+    /// Nobody publishes to it any more.
+    Idle,
+    /// A confirm did not come in time.
+    Overdue,
+    /// The channel or the connection failed.
+    Failed(lapin::Error),
+    /// It was closed while nothing was in flight, or the session ended.
+    Closed,
 }
 
 /// Runs until the channel or the session ends; the next publish to the exchange opens another channel.
-pub(super) async fn run(session: Arc<Session>, exchange: ExchangeName, mut jobs: mpsc::Receiver<Job>) {
-    let mut window = Window::default();
-    let ended = tokio::select! {
-        ended = collect(&session, &exchange, &mut window, &mut jobs) => ended,
-        () = session.over.cancelled() => Err(None),
+pub(super) async fn run(session: Arc<Session>, exchange: ExchangeName, lane: Lane, mut jobs: mpsc::Receiver<Job>) {
+    let mut flight = Flight { lane, window: Window::default(), alone: None };
+    let end = tokio::select! {
+        end = collect(&session, &exchange, &mut flight, &mut jobs) => end,
+        () = session.over.cancelled() => End::Closed,
     };
-    let is_missing = says_missing(&ended);
+    let is_missing = matches!(&end, End::Failed(error) if says_missing(error));
     if is_missing {
         session.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(exchange.clone());
     }
-    let answer = || match &ended {
-        _ if is_missing => Answer::Refused(Refusal::NoExchange(exchange.to_string())),
-        Err(Some(error)) => Answer::Lost(error.to_string()),
-        Err(None) | Ok(()) => Answer::Lost("the session ended".to_owned()),
-    };
-    window.fail(answer);
+    let missing = || Answer::Refused(Passing::NoExchange(exchange.to_string()).into());
+    match &end {
+        End::Failed(_) if is_missing => flight.window.fail(missing),
+        End::Failed(error) if is_of_channel(error) => match flight.alone.take() {
+            Some(message) => {
+                let refusal = session.suspects().refused(&message, error);
+                tracing::debug!(%exchange, key = %message.routing_key, %refusal, "a message is refused for good");
+                flight.window.fail(|| Answer::Refused(refusal.clone().into()));
+            }
+            None => flight.window.fail(|| Answer::Suspect),
+        },
+        End::Failed(error) => flight.window.fail(|| Answer::Lost(error.to_string())),
+        End::Overdue => {
+            flight.window.fail(|| Answer::Lost(format!("no confirm within {} s", CONFIRM_WITHIN.as_secs())));
+        }
+        End::Idle | End::Closed => flight.window.fail(|| Answer::Lost("the session ended".to_owned())),
+    }
     jobs.close();
     while let Some(job) = jobs.recv().await {
         // What waited behind a message for a missing exchange need not find that out for itself.
-        let _nobody_waits = job.reply.send(if is_missing { answer() } else { Answer::Unsent });
+        let _nobody_waits = job.reply.send(if is_missing { missing() } else { Answer::Unsent });
+    }
+}
+
+/// What is on its way on a channel.
+struct Flight {
+    lane: Lane,
+    window: Window,
+    /// The message that has the channel for itself.
+    alone: Option<Arc<Message>>,
+}
+
+impl Flight {
+    fn has_room(&self) -> bool {
+        let most = match self.lane {
+            Lane::Shared => IN_FLIGHT_MAX,
+            Lane::Alone => 1,
+        };
+        self.window.len() < most
+    }
+
+    fn resolve(&mut self, tag: u64, confirmed: Result<Confirmation, lapin::Error>) -> Result<(), End> {
+        match confirmed.map_err(End::Failed)? {
+            Confirmation::Ack(returned) => self.window.resolve(tag, true, returned.as_ref().map(returned_identity)),
+            Confirmation::Nack(returned) => self.window.resolve(tag, false, returned.as_ref().map(returned_identity)),
+            // Confirms are switched on; without them nothing would be known.
+            Confirmation::NotRequested => return Err(End::Closed),
+        }
+        Ok(())
+    }
+
+    /// Judges what is resolved.
+    fn settle(&mut self, session: &Session) {
+        self.window.settle();
+        if self.window.len() == 0
+            && let Some(message) = self.alone.take()
+        {
+            session.suspects().confirmed(message.body.len());
+        }
     }
 }
 
 async fn collect(
     session: &Session,
     exchange: &ExchangeName,
-    window: &mut Window,
+    flight: &mut Flight,
     jobs: &mut mpsc::Receiver<Job>,
-) -> Result<(), Option<lapin::Error>> {
-    let channel = session.publish.create_channel().await?;
+) -> End {
+    let channel = match session.publish.create_channel().await {
+        Ok(channel) => channel,
+        Err(error) => return End::Failed(error),
+    };
     let ready = async {
         look_for(session, &channel, exchange).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await
     };
-    let ended = match ready.await {
-        Ok(()) => pump(session, &channel, window, jobs).await,
-        Err(error) => Err(Some(error)),
+    let end = match ready.await {
+        Ok(()) => pump(session, &channel, flight, jobs).await,
+        Err(error) => End::Failed(error),
     };
+    if matches!(end, End::Overdue) {
+        session.unheard(exchange);
+        // Nothing that comes on it later counts.
+        let closing = channel.close(200, ShortString::default());
+        let _silent = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+    }
     let_go(channel).await;
-    ended
+    end
 }
 
 /// Asks for an exchange that was missing before anything is published to it again. The answer closes the channel as
-/// well, but nothing is on its way then: a message that is written while its channel is being closed may come after the
-/// client's close-ok, and the broker ends the whole connection for a frame on a channel that is not open.
+/// well, but nothing is on its way then.
 async fn look_for(session: &Session, channel: &Channel, exchange: &ExchangeName) -> Result<(), lapin::Error> {
     let was_missing = session.missing.lock().unwrap_or_else(PoisonError::into_inner).contains(exchange);
     if !was_missing {
@@ -206,61 +163,63 @@ async fn look_for(session: &Session, channel: &Channel, exchange: &ExchangeName)
     Ok(())
 }
 
-async fn pump(
-    session: &Session,
-    channel: &Channel,
-    window: &mut Window,
-    jobs: &mut mpsc::Receiver<Job>,
-) -> Result<(), Option<lapin::Error>> {
+async fn pump(session: &Session, channel: &Channel, flight: &mut Flight, jobs: &mut mpsc::Receiver<Job>) -> End {
     let mut confirms = FuturesUnordered::new();
-    let mut look = tokio::time::interval(LOOK);
+    let mut look = wait::every(LOOK);
     loop {
         tokio::select! {
             biased;
             Some((tag, confirmed)) = confirms.next(), if !confirms.is_empty() => {
-                resolve(window, tag, confirmed)?;
-                while let Some(Some((tag, confirmed))) = confirms.next().now_or_never() {
-                    resolve(window, tag, confirmed)?;
+                let mut resolved = flight.resolve(tag, confirmed);
+                while resolved.is_ok() && let Some(Some((tag, confirmed))) = confirms.next().now_or_never() {
+                    resolved = flight.resolve(tag, confirmed);
                 }
-                window.settle();
+                flight.settle(session);
+                if let Err(end) = resolved {
+                    return end;
+                }
+                session.heard();
             }
-            job = jobs.recv(), if window.pending.len() < IN_FLIGHT_MAX => {
+            job = jobs.recv(), if flight.has_room() => {
                 let Some(job) = job else {
-                    return Ok(());
+                    return End::Idle;
                 };
-                let identity = identity(&job.message);
-                let tag = window.add(identity, job.accept_unroutable, job.reply);
+                let tag = flight.window.add(identity(&job.message), job.accept_unroutable, job.reply);
                 match write(channel, &job.message).await {
-                    Ok(confirm) => confirms.push(async move { (tag, confirm.await) }),
-                    Err(error) => {
+                    Ok(confirm) => {
+                        flight.alone = Some(job.message).filter(|_| flight.lane == Lane::Alone);
+                        confirms.push(async move { (tag, confirm.await) });
+                    }
+                    Err(error) if matches!(error.kind(), ErrorKind::InvalidChannelState(..)) => {
                         // The channel is closing: nothing was written, and the confirms before it tell why.
-                        if !matches!(error.kind(), ErrorKind::InvalidChannelState(..)) {
-                            return Err(Some(error));
-                        }
-                        let mut ended = Err(Some(error));
+                        let mut end = End::Closed;
                         while let Some((tag, confirmed)) = confirms.next().await {
-                            if let Err(why) = resolve(window, tag, confirmed) {
-                                ended = Err(why);
+                            if let Err(why) = flight.resolve(tag, confirmed) {
+                                end = why;
                                 break;
                             }
-                            window.settle();
+                            flight.settle(session);
                         }
-                        if !says_missing(&ended) {
-                            window.unsent(tag);
+                        if !matches!(&end, End::Failed(error) if says_missing(error)) {
+                            flight.window.unsent(tag);
                         }
-                        return ended;
+                        return end;
+                    }
+                    Err(error) => {
+                        flight.alone = Some(job.message).filter(|_| flight.lane == Lane::Alone);
+                        return End::Failed(error);
                     }
                 }
             }
             _ = look.tick() => {
                 let is_blocked = session.status.borrow().blocked;
                 let unblocked = *session.unblocked.lock().unwrap_or_else(PoisonError::into_inner);
-                if !is_blocked && window.is_overdue(unblocked) {
-                    session.over.cancel();
+                if !is_blocked && flight.window.is_overdue(unblocked) {
+                    return End::Overdue;
                 }
                 // A closed channel without anything in flight is noticed here.
-                if window.pending.is_empty() && !channel.status().connected() {
-                    return Err(None);
+                if flight.window.len() == 0 && !channel.status().connected() {
+                    return End::Closed;
                 }
             }
         }
@@ -277,20 +236,6 @@ async fn write(
     channel.basic_publish(exchange, key, options, &message.body, to_properties(&message.properties)).await
 }
 
-fn resolve(
-    window: &mut Window,
-    tag: u64,
-    confirmed: Result<Confirmation, lapin::Error>,
-) -> Result<(), Option<lapin::Error>> {
-    match confirmed? {
-        Confirmation::Ack(returned) => window.resolve(tag, true, returned.as_ref().map(returned_identity)),
-        Confirmation::Nack(returned) => window.resolve(tag, false, returned.as_ref().map(returned_identity)),
-        // Confirms are switched on; without them nothing would be known.
-        Confirmation::NotRequested => return Err(None),
-    }
-    Ok(())
-}
-
 fn identity(message: &Message) -> Identity {
     let id = message.properties.message_id.clone().unwrap_or_default();
     (id, message.exchange.to_string(), message.routing_key.to_string())
@@ -300,78 +245,4 @@ fn returned_identity(returned: &BasicReturnMessage) -> Identity {
     let delivery = &returned.delivery;
     let id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default();
     (id, delivery.exchange.as_str().to_owned(), delivery.routing_key.as_str().to_owned())
-}
-
-/// Whether a channel ended because its exchange is not there.
-fn says_missing(ended: &Result<(), Option<lapin::Error>>) -> bool {
-    let Err(Some(error)) = ended else { return false };
-    matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 404)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name_of(id: u32) -> Identity {
-        (id.to_string(), "e".to_owned(), "k".to_owned())
-    }
-
-    /// Returns taken by other confirms than their own, in any order of resolution: exact blame all the same.
-    #[test]
-    fn blame_does_not_depend_on_which_confirm_carries_a_return() {
-        let mut random = fastrand::Rng::with_seed(11);
-        for _ in 0..500 {
-            let mut window = Window::default();
-            let count = random.u32(1..40);
-            let mut answers = Vec::new();
-            let mut waiting = std::collections::VecDeque::new();
-            for id in 1..=count {
-                let (reply, answer) = oneshot::channel();
-                window.add(name_of(id), false, reply);
-                let is_unroutable = random.u8(..10) == 0;
-                if is_unroutable {
-                    waiting.push_back(id);
-                }
-                answers.push((is_unroutable, answer));
-            }
-            // One `multiple` acknowledgement for all, walked in a random order, as lapin does.
-            let mut order: Vec<u32> = (1..=count).collect();
-            random.shuffle(&mut order);
-            for tag in order {
-                window.resolve(u64::from(tag), true, waiting.pop_front().map(name_of));
-                if random.bool() {
-                    window.settle();
-                }
-            }
-            window.settle();
-            for (id, (is_unroutable, mut answer)) in answers.into_iter().enumerate() {
-                let answer = answer.try_recv().expect("everything is answered");
-                assert_eq!(matches!(answer, Answer::Refused(Refusal::Unroutable { .. })), is_unroutable, "{id}");
-            }
-        }
-    }
-
-    /// What waited for the end of an alarm gets its whole time from then on.
-    #[test]
-    fn an_alarm_makes_nothing_overdue() {
-        let mut window = Window::default();
-        let (reply, _answer) = oneshot::channel();
-        let tag = window.add(name_of(1), false, reply);
-        let now = Instant::now();
-        let long_ago = now.checked_sub(CONFIRM_WITHIN * 2).expect("a machine that is up for a minute");
-        assert!(!window.is_overdue(None) && !window.is_overdue(Some(long_ago)));
-        window.pending.get_mut(&tag).expect("it waits").since = long_ago;
-        assert!(window.is_overdue(None) && window.is_overdue(Some(long_ago)));
-        assert!(!window.is_overdue(Some(now)));
-    }
-
-    #[test]
-    fn a_nack_is_a_refusal() {
-        let mut window = Window::default();
-        let (reply, mut answer) = oneshot::channel();
-        let tag = window.add(name_of(1), true, reply);
-        window.resolve(tag, false, None);
-        window.settle();
-        assert_eq!(answer.try_recv(), Ok(Answer::Refused(Refusal::Nacked)));
-    }
 }

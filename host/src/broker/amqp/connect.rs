@@ -257,7 +257,7 @@ mod tests {
         futures_util::future::join_all(attempts).await;
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while threads() >= before + 8 && std::time::Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            crate::wait::after(Duration::from_millis(20)).await;
         }
         assert!(threads() < before + 8, "{} threads, {before} before eight attempts", threads());
     }

@@ -5,11 +5,14 @@
 //! included) with the topology declared. Our own supervisor makes one after the other, with jittered backoff, for as
 //! long as the process lives. What belongs to a lost session is dropped, never sent on the next one.
 
+mod acks;
 mod collector;
+mod confirms;
 mod connect;
 mod consume;
 mod convert;
 mod delay;
+mod key;
 mod ledger;
 mod logs;
 mod management;
@@ -18,11 +21,14 @@ mod reshape;
 mod session;
 mod statistics;
 mod supervisor;
+mod suspects;
 mod tap;
 mod topology;
 
+pub use acks::Answer;
 pub(super) use connect::Endpoint;
-pub use consume::{Answer, Subscription};
+pub use consume::Subscription;
+pub(super) use key::header_key;
 pub use logs::is_fit_to_log;
 
 use std::path::Path;
@@ -34,9 +40,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Known, Mark, Publication, Receipt, Status};
+use super::{Batch, Error, Known, Mark, Receipt, Status, Unpublished};
 use crate::config::{self, Binding, Topology};
-use crate::event::QueueName;
+use crate::event::{HeaderKey, QueueName};
 use consume::Settings;
 use ledger::Ledger;
 use management::Management;
@@ -47,6 +53,8 @@ const SESSION_WITHIN: Duration = Duration::from_secs(5);
 
 /// A RabbitMQ, reached or not.
 pub struct Amqp {
+    /// Signs our headers, and tells them from those that anybody wrote.
+    key: HeaderKey,
     /// What is declared, in this session and in the next ones.
     topology: ArcSwap<Topology>,
     /// Bindings of earlier topologies that are still to be taken away.
@@ -68,9 +76,11 @@ impl Amqp {
         management: Option<config::Management>,
         topology: Arc<Topology>,
         state_dir: &Path,
+        key: HeaderKey,
     ) -> Arc<Self> {
         connect::start_closer();
         let amqp = Arc::new(Self {
+            key,
             topology: ArcSwap::new(topology),
             unbinds: Mutex::default(),
             status: watch::Sender::new(Status::default()),
@@ -92,13 +102,21 @@ impl Amqp {
         self.status.subscribe()
     }
 
+    /// What our own headers are signed with.
+    #[must_use]
+    pub fn header_key(&self) -> HeaderKey {
+        self.key.clone()
+    }
+
     /// Publishes and waits for every confirm; see [`Broker::publish`](super::Broker::publish).
     ///
     /// # Errors
     /// As there.
-    pub async fn publish(&self, publications: Vec<Publication>) -> Result<Receipt, Error> {
-        let session = self.session_soon().await?;
-        publish::publish(&session, &self.topology.load_full(), publications).await
+    pub async fn publish(&self, batch: Batch) -> Result<Receipt, Unpublished> {
+        match self.session_soon().await {
+            Ok(session) => publish::publish(&session, &self.topology.load_full(), batch).await,
+            Err(error) => Err(Unpublished::lost(batch, error.to_string())),
+        }
     }
 
     /// Whether an event was settled within its window.
@@ -120,7 +138,7 @@ impl Amqp {
     /// As there.
     pub async fn subscribe(&self, queue: &QueueName, prefetch: u16, tag: &str) -> Result<Subscription, Error> {
         let session = self.session_soon().await?;
-        let settings = Settings { prefetch, tag, exclusive: false };
+        let settings = Settings { tag, ..Settings::new(prefetch) };
         let subscription = Subscription::new(&session, &self.topology.load_full(), queue, settings).await?;
         // It declared the queue again: what stood in the way once is gone.
         self.status.send_if_modified(|status| {
@@ -129,6 +147,15 @@ impl Amqp {
             status.refused.len() != before
         });
         Ok(subscription)
+    }
+
+    /// Consumes again after the broker cancelled the consumer; see [`Broker::renew`](super::Broker::renew).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn renew(&self, subscription: &mut Subscription, prefetch: u16) -> Result<(), Error> {
+        let session = self.session_soon().await?;
+        subscription.renew(&session, &self.topology.load_full(), prefetch).await
     }
 
     async fn session_soon(&self) -> Result<Arc<Session>, Error> {
@@ -155,6 +182,6 @@ impl Amqp {
 /// What the simulator runs without a connection.
 #[cfg(test)]
 pub(crate) mod parts {
-    pub(crate) use super::collector::{Answer, Identity, Window};
-    pub(crate) use super::consume::Done;
+    pub(crate) use super::acks::Done;
+    pub(crate) use super::confirms::{Answer, Identity, Window};
 }

@@ -1,106 +1,130 @@
 //! Publishing: every message to the collector of its exchange, and one answer for all.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::collector::{Answer, Job};
+use super::collector::Job;
+use super::confirms::Answer;
 use super::delay;
 use super::session::Session;
-use crate::broker::{DELAY_MAX, Error, Fate, Publication, Receipt, Refusal};
+use super::suspects::Lane;
+use crate::broker::{Batch, Confirmed, DELAY_MAX, Passing, Permanent, Publication, Receipt, Refusal, Unpublished};
 use crate::config::Topology;
+use crate::event::Message;
+use crate::wait::{Loop, Retry};
 
-/// How often a message is offered to a channel that turns out to be closed already, and the pause in between.
-const SEND_TRIES: u32 = 5;
-const SEND_PAUSE: Duration = Duration::from_millis(20);
+/// A message as it is sent, with its place in the batch.
+struct Sending {
+    index: usize,
+    message: Arc<Message>,
+    accept_unroutable: bool,
+    lane: Lane,
+}
 
-/// Publishes all and waits for all, even when one is refused: what is refused must be known completely.
+/// Publishes what of a batch is open and waits for all of it, even when one message is refused: what is confirmed must be
+/// known completely.
 pub(super) async fn publish(
     session: &Arc<Session>,
     topology: &Arc<Topology>,
-    publications: Vec<Publication>,
-) -> Result<Receipt, Error> {
-    let mut refused = Vec::new();
-    let mut sendable = Vec::with_capacity(publications.len());
+    mut batch: Batch,
+) -> Result<Receipt, Unpublished> {
+    let mut refused: Vec<(usize, Refusal)> = Vec::new();
+    let mut waiting = Vec::with_capacity(batch.open());
     let mut has_delays = false;
-    for (index, publication) in publications.into_iter().enumerate() {
-        let delay = publication.delay.filter(|delay| !delay.is_zero());
-        has_delays |= delay.is_some();
-        let checked = match delay {
-            Some(delay) if delay > DELAY_MAX => Err(Refusal::Delay(delay)),
-            Some(delay) => delay::wrap(publication, delay),
-            None => publication.message.check().map(|()| publication).map_err(Refusal::Limit),
-        };
-        match checked {
-            Ok(publication) => sendable.push(publication),
-            Err(refusal) => refused.push((index, refusal)),
+    for (index, publication) in batch.rest() {
+        has_delays |= publication.delay.is_some_and(|delay| !delay.is_zero());
+        match prepare(session, index, publication) {
+            Ok(sending) => waiting.push(sending),
+            Err(permanent) => refused.push((index, permanent.into())),
         }
     }
+    // What can never be complete is not begun.
     if !refused.is_empty() {
-        return Err(Error::Refused(refused));
+        return Err(Unpublished { batch, refused, lost: None });
     }
     if has_delays {
         // Behind a pointer, because what it starts publishes too.
-        let ensured: BoxFuture<'_, Result<(), Error>> = Box::pin(delay::ensure(session, topology));
-        ensured.await?;
+        let ensured: BoxFuture<'_, Result<(), crate::broker::Error>> = Box::pin(delay::ensure(session, topology));
+        if let Err(error) = ensured.await {
+            return Err(Unpublished::lost(batch, error.to_string()));
+        }
     }
-    let publications = sendable;
-    let mut fates = vec![Fate::Routed; publications.len()];
     let mut lost = None;
-    let mut waiting: Vec<(usize, Publication)> = publications.into_iter().enumerate().collect();
-    for _ in 0..SEND_TRIES {
-        let mut unsent = Vec::new();
-        for (index, publication, answer) in send_all(session, waiting).await {
+    let mut opening = Retry::new(Loop::ChannelOpen, "");
+    while !waiting.is_empty() {
+        let (mut again, mut unsent) = (Vec::new(), false);
+        for (sending, answer) in send_all(session, waiting).await {
             match answer.await {
-                Ok(Answer::Confirmed(fate)) => fates[index] = fate,
-                Ok(Answer::Refused(refusal)) => refused.push((index, refusal)),
+                Ok(Answer::Confirmed(confirmed)) => batch.confirm(sending.index, confirmed),
+                Ok(Answer::Refused(refusal)) => refused.push((sending.index, refusal)),
                 Ok(Answer::Lost(reason)) => lost = Some(reason),
-                Ok(Answer::Unsent) => unsent.push((index, publication)),
+                Ok(Answer::Suspect) => again.push(Sending { lane: Lane::Alone, ..sending }),
+                Ok(Answer::Unsent) => {
+                    unsent = true;
+                    again.push(sending);
+                }
                 Err(_dropped) => lost = Some("the session ended".to_owned()),
             }
         }
-        waiting = unsent;
-        if waiting.is_empty() {
+        waiting = again;
+        // A closed channel costs a try; a neighbour that was refused costs none.
+        if unsent && opening.pause("a channel for publishing is closed again and again").await.is_err() {
+            lost = Some("no channel could be opened".to_owned());
             break;
         }
-        tokio::time::sleep(SEND_PAUSE).await;
     }
-    if !waiting.is_empty() {
-        lost = Some("no channel could be opened".to_owned());
+    if lost.is_none() && refused.is_empty() {
+        return batch.receipt().map_err(|batch| Unpublished::lost(batch, "a message has no answer"));
     }
-    match lost {
-        Some(reason) => Err(Error::Lost(reason)),
-        None if refused.is_empty() => Ok(Receipt::new(fates)),
-        None => Err(Error::Refused(refused)),
-    }
+    Err(Unpublished { batch, refused, lost })
 }
 
-type Sent = (usize, Publication, oneshot::Receiver<Answer>);
+/// The message as it goes over the wire, if the broker can take it at all.
+fn prepare(session: &Session, index: usize, publication: &Publication) -> Result<Sending, Permanent> {
+    let Publication { message, accept_unroutable, delay, .. } = publication;
+    let (message, accept_unroutable) = match delay.filter(|delay| !delay.is_zero()) {
+        Some(delay) if delay > DELAY_MAX => return Err(Permanent::Delay(delay)),
+        // A level that is not there is no place to lose it.
+        Some(delay) => (Arc::new(delay::wrap(message, *accept_unroutable, delay, &session.key)?), false),
+        None => {
+            message.check()?;
+            let mut message = message.clone();
+            // A returned message is found again by its id.
+            if message.properties.message_id.is_none() {
+                Arc::make_mut(&mut message).properties.message_id = Some(Uuid::now_v7().to_string());
+            }
+            (message, *accept_unroutable)
+        }
+    };
+    let mut suspects = session.suspects();
+    suspects.check(&message)?;
+    let lane = suspects.lane(&message);
+    Ok(Sending { index, message, accept_unroutable, lane })
+}
 
 /// Hands all to their collectors. One that just ended, because its channel was closed, drops the reply unsent.
-async fn send_all(session: &Arc<Session>, publications: Vec<(usize, Publication)>) -> Vec<Sent> {
-    let mut sent = Vec::with_capacity(publications.len());
-    for (index, mut publication) in publications {
+async fn send_all(session: &Arc<Session>, messages: Vec<Sending>) -> Vec<(Sending, oneshot::Receiver<Answer>)> {
+    let mut sent = Vec::with_capacity(messages.len());
+    for sending in messages {
         let (reply, answer) = oneshot::channel();
-        // A returned message is found again by its id.
-        publication.message.properties.message_id.get_or_insert_with(|| Uuid::now_v7().to_string());
-        let Publication { message, accept_unroutable, .. } = publication.clone();
-        let collector = session.collector(&message.exchange);
+        let collector = session.collector(&sending.message.exchange, sending.lane);
+        let (message, accept_unroutable) = (sending.message.clone(), sending.accept_unroutable);
         if let Err(closed) = collector.send(Job { message, accept_unroutable, reply }).await {
             let _waited_for_below = closed.0.reply.send(Answer::Unsent);
         }
-        sent.push((index, publication, answer));
+        sent.push((sending, answer));
     }
     sent
 }
 
-/// What an unroutable message comes to.
+/// The answer for an unroutable message.
 pub(super) fn unroutable(exchange: &str, key: &str, accept: bool) -> Answer {
     if accept {
-        return Answer::Confirmed(Fate::Unrouted);
+        return Answer::Confirmed(Confirmed::Unrouted);
     }
-    Answer::Refused(Refusal::Unroutable { exchange: exchange.to_owned(), key: key.to_owned() })
+    let (exchange, key) = (exchange.to_owned(), key.to_owned());
+    Answer::Refused(Passing::Unroutable { exchange, key }.into())
 }

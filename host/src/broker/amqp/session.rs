@@ -1,8 +1,8 @@
 //! One pair of connections.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lapin::Connection;
@@ -12,12 +12,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::collector::{self, Job};
+use super::confirms::CONFIRM_WITHIN;
 use super::connect::Endpoint;
+use super::suspects::{Lane, Suspects};
 use crate::broker::Status;
-use crate::event::ExchangeName;
+use crate::event::{ExchangeName, HeaderKey};
+use crate::wait;
 
 /// Closing hangs while the broker has blocked the connection.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// So many channels may be given up in a row for want of a confirm: then it is the connection that tells nothing any more.
+const SILENT_CHANNELS_MAX: u32 = 2;
 const CLOSING_PAUSE: Duration = Duration::from_millis(2);
 /// Publishes that wait for their channel.
 const JOBS_WAITING_MAX: usize = 1024;
@@ -29,6 +34,7 @@ pub(super) struct Session {
     /// Cancelled when the session is over.
     pub(super) over: CancellationToken,
     pub(super) status: watch::Receiver<Status>,
+    pub(super) key: HeaderKey,
     /// The end of the last alarm. Nothing could be confirmed before it.
     pub(super) unblocked: Mutex<Option<Instant>>,
     /// Exchanges that were not there when they were last published to.
@@ -37,13 +43,21 @@ pub(super) struct Session {
     pub(super) delays: tokio::sync::Mutex<bool>,
     /// What comes out of them is published by this session.
     pub(super) relays: AtomicBool,
-    collectors: Mutex<HashMap<ExchangeName, mpsc::Sender<Job>>>,
+    /// Channels that were given up for want of a confirm since the last confirm came.
+    silent: AtomicU32,
+    suspects: Mutex<Suspects>,
+    collectors: Mutex<HashMap<(ExchangeName, Lane), mpsc::Sender<Job>>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
 impl Session {
     /// Makes both connections, or says why there are none.
-    pub(super) async fn connect(to: &Endpoint, number: u64, status: watch::Receiver<Status>) -> Result<Self, String> {
+    pub(super) async fn connect(
+        to: &Endpoint,
+        number: u64,
+        status: watch::Receiver<Status>,
+        key: HeaderKey,
+    ) -> Result<Self, String> {
         let tls = to.connector().await?;
         let [consume, publish] = [to.connect(tls.clone(), "trunkline consume"), to.connect(tls, "trunkline publish")];
         let (consume, publish) = tokio::try_join!(consume, publish)?;
@@ -53,10 +67,13 @@ impl Session {
             publish,
             over: CancellationToken::new(),
             status,
+            key,
             unblocked: Mutex::default(),
             missing: Mutex::default(),
             delays: tokio::sync::Mutex::default(),
             relays: AtomicBool::new(false),
+            silent: AtomicU32::new(0),
+            suspects: Mutex::default(),
             collectors: Mutex::default(),
             tasks: Mutex::default(),
         })
@@ -64,17 +81,38 @@ impl Session {
 
     /// The channel of a destination exchange, opened on first use: a missing exchange closes its channel, and must not
     /// take the confirms of others with it.
-    pub(super) fn collector(self: &Arc<Self>, exchange: &ExchangeName) -> mpsc::Sender<Job> {
+    pub(super) fn collector(self: &Arc<Self>, exchange: &ExchangeName, lane: Lane) -> mpsc::Sender<Job> {
         let mut collectors = self.collectors.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = collectors.get(exchange)
+        let place = (exchange.clone(), lane);
+        if let Some(known) = collectors.get(&place)
             && !known.is_closed()
         {
             return known.clone();
         }
         let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
-        self.spawn(collector::run(self.clone(), exchange.clone(), jobs));
-        collectors.insert(exchange.clone(), sender.clone());
+        self.spawn(collector::run(self.clone(), exchange.clone(), lane, jobs));
+        collectors.insert(place, sender.clone());
         sender
+    }
+
+    /// What is known of messages that this broker refuses.
+    pub(super) fn suspects(&self) -> MutexGuard<'_, Suspects> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A confirm came.
+    pub(super) fn heard(&self) {
+        self.silent.store(0, Ordering::Relaxed);
+    }
+
+    /// A channel is given up for want of a confirm.
+    pub(super) fn unheard(&self, exchange: &ExchangeName) {
+        let within_s = CONFIRM_WITHIN.as_secs();
+        let what = "a confirm did not come; the channel is given up, and what was on it is published again";
+        tracing::warn!(%exchange, within_s, "{what}");
+        if self.silent.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_CHANNELS_MAX {
+            self.over.cancel();
+        }
     }
 
     /// A task that ends with the session.
@@ -108,6 +146,6 @@ impl Session {
 pub(super) async fn let_go(channel: lapin::Channel) {
     let deadline = tokio::time::Instant::now() + CLOSE_WITHIN;
     while channel.status().closing() && tokio::time::Instant::now() < deadline {
-        tokio::time::sleep(CLOSING_PAUSE).await;
+        wait::after(CLOSING_PAUSE).await;
     }
 }

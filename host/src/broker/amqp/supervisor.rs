@@ -14,22 +14,20 @@ use super::session::Session;
 use super::{delay, topology};
 use crate::broker::Status;
 use crate::telemetry;
+use crate::wait::{self, Loop, Retry};
 
-/// Pause before the next try; doubled up to [`PAUSE_MAX`], and jittered so that many daemons do not come at once.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often a connection's state is looked at, should its event be missed.
 const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn supervise(amqp: Weak<Amqp>, endpoint: Endpoint, stop: CancellationToken) {
-    let mut pause = PAUSE_MIN;
+    let mut retry = Retry::new(Loop::BrokerSession, "");
     let mut number = 0;
     loop {
         let Some(strong) = amqp.upgrade() else {
             return;
         };
         let status = strong.status();
-        let connecting = Session::connect(&endpoint, number + 1, status);
+        let connecting = Session::connect(&endpoint, number + 1, status, strong.header_key());
         let connected = tokio::select! {
             connected = connecting => connected,
             () = stop.cancelled() => return,
@@ -37,7 +35,7 @@ pub(super) async fn supervise(amqp: Weak<Amqp>, endpoint: Endpoint, stop: Cancel
         let lost = match connected {
             Ok(session) => {
                 number += 1;
-                pause = PAUSE_MIN;
+                retry.succeeded();
                 serve(&strong, Arc::new(session), &stop).await
             }
             Err(error) => error,
@@ -49,14 +47,14 @@ pub(super) async fn supervise(amqp: Weak<Amqp>, endpoint: Endpoint, stop: Cancel
         set(&strong, |status| {
             status.connected = false;
             status.blocked = false;
-            status.error = Some(lost);
+            status.error = Some(lost.clone());
         });
         drop(strong);
         tokio::select! {
-            () = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
+            // The loop has no bound.
+            _tried = retry.pause(&lost) => {}
             () = stop.cancelled() => return,
         }
-        pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
@@ -92,12 +90,12 @@ async fn serve(amqp: &Amqp, session: Arc<Session>, stop: &CancellationToken) -> 
 async fn watch(amqp: &Amqp, session: &Session, stop: &CancellationToken) -> String {
     let mut consume = pin!(session.consume.events_listener());
     let mut publish = pin!(session.publish.events_listener());
-    let mut look = tokio::time::interval(LOOK);
+    let mut look = wait::every(LOOK);
     loop {
         let event = tokio::select! {
             event = consume.next() => event,
             event = publish.next() => event,
-            () = session.over.cancelled() => return "a confirm did not come in time".to_owned(),
+            () = session.over.cancelled() => return "confirms do not come any more".to_owned(),
             () = stop.cancelled() => return "closed".to_owned(),
             _ = look.tick() => {
                 if session.is_connected() {

@@ -36,7 +36,7 @@ impl Amqp {
     /// As there.
     pub async fn hold_tap(&self, tap: &Tap, tag: &str) -> Result<Subscription, Error> {
         let session = self.session_soon().await?;
-        let settings = Settings { prefetch: 1, tag, exclusive: true };
+        let settings = Settings { tag, exclusive: true, ..Settings::new(1) };
         Subscription::new(&session, &self.topology.load_full(), &tap.overflow, settings).await
     }
 

@@ -31,9 +31,12 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::{DELAY_MAX, Delivery, Error, Fate, Known, Mark, Publication, QueueDepth, Receipt, Refusal, Status};
+use super::{
+    Batch, Confirmed, DELAY_MAX, Delivery, Error, Known, Mark, Passing, Permanent, Publication, QueueDepth, Receipt,
+    Refusal, Status, Unpublished,
+};
 use crate::config::{self, Topology};
-use crate::event::{QueueName, millis, now_ms};
+use crate::event::{Message, QueueName, millis, now_ms};
 pub use damage::{Repaired, repair};
 use delayed::{Delayed, Later};
 use lock::Lock;
@@ -116,13 +119,17 @@ impl Embedded {
     /// Publishes all or nothing; see [`Broker::publish`](super::Broker::publish).
     ///
     /// # Errors
-    /// [`Error::Refused`] and then nothing is stored; [`Error::Lost`] when the store failed.
-    pub async fn publish(&self, publications: Vec<Publication>) -> Result<Receipt, Error> {
-        let (work, fates) = self.compose(publications)?;
-        if !work.delayed.is_empty() || work.routed.iter().any(|(_, queues)| !queues.is_empty()) {
-            self.shared.publish(work).await?;
+    /// [`Unpublished`], and then nothing is stored.
+    pub async fn publish(&self, batch: Batch) -> Result<Receipt, Unpublished> {
+        let (work, confirmed) = match self.compose(&batch) {
+            Ok(composed) => composed,
+            Err(refused) => return Err(Unpublished { batch, refused, lost: None }),
+        };
+        let is_stored = !work.delayed.is_empty() || work.routed.iter().any(|(_, queues)| !queues.is_empty());
+        if is_stored && let Err(not_stored) = self.shared.publish(work).await {
+            return Err(not_stored.of(batch));
         }
-        Ok(Receipt::new(fates))
+        complete(batch, &confirmed)
     }
 
     /// Publishes one and marks it in one transaction; see [`Broker::publish_marked`](super::Broker::publish_marked).
@@ -132,12 +139,18 @@ impl Embedded {
     pub async fn publish_marked(
         &self,
         publication: Publication,
-        mark: impl FnOnce(Fate) -> Mark,
-    ) -> Result<Fate, Error> {
-        let (work, fates) = self.compose(vec![publication])?;
-        let fate = fates.first().copied().unwrap_or(Fate::Unrouted);
-        self.shared.publish(Work { mark: Some(mark(fate)), ..work }).await?;
-        Ok(fate)
+        mark: impl FnOnce(Confirmed) -> Mark,
+    ) -> Result<Confirmed, Unpublished> {
+        let batch = Batch::from(publication);
+        let (work, confirmed) = match self.compose(&batch) {
+            Ok(composed) => composed,
+            Err(refused) => return Err(Unpublished { batch, refused, lost: None }),
+        };
+        let confirmed = confirmed.first().copied().unwrap_or(Confirmed::Unrouted);
+        match self.shared.publish(Work { mark: Some(mark(confirmed)), ..work }).await {
+            Ok(()) => Ok(confirmed),
+            Err(not_stored) => Err(not_stored.of(batch)),
+        }
     }
 
     /// Publishes, marks and acknowledges in one transaction; see [`Broker::commit`](super::Broker::commit).
@@ -147,24 +160,24 @@ impl Embedded {
     pub async fn commit(
         &self,
         delivery: Delivery,
-        publications: Vec<Publication>,
+        batch: Batch,
         mark: Option<Mark>,
-    ) -> Result<Vec<Fate>, Box<(Delivery, Error)>> {
+    ) -> Result<Vec<Confirmed>, Box<(Delivery, Unpublished)>> {
         let super::Answer::Embedded(answer) = &delivery.answer else {
-            return Err(Box::new((delivery, Error::Lost("the delivery is another broker's".to_owned()))));
+            return Err(Box::new((delivery, Unpublished::lost(batch, "the delivery is another broker's"))));
         };
         let settles = Some(answer.place());
-        let stored = match self.compose(publications) {
-            Ok((work, fates)) => self.shared.publish(Work { settles, mark, ..work }).await.map(|()| fates),
-            Err(error) => Err(error),
+        let (work, confirmed) = match self.compose(&batch) {
+            Ok(composed) => composed,
+            Err(refused) => return Err(Box::new((delivery, Unpublished { batch, refused, lost: None }))),
         };
-        match (stored, delivery) {
-            (Ok(fates), Delivery { answer: super::Answer::Embedded(answer), .. }) => {
+        match (self.shared.publish(Work { settles, mark, ..work }).await, delivery) {
+            (Ok(()), Delivery { answer: super::Answer::Embedded(answer), .. }) => {
                 answer.committed();
-                Ok(fates)
+                Ok(confirmed)
             }
-            (Ok(fates), Delivery { answer: super::Answer::Amqp(_), .. }) => Ok(fates),
-            (Err(error), delivery) => Err(Box::new((delivery, error))),
+            (Ok(()), Delivery { answer: super::Answer::Amqp(_), .. }) => Ok(confirmed),
+            (Err(not_stored), delivery) => Err(Box::new((delivery, not_stored.of(batch)))),
         }
     }
 
@@ -182,41 +195,46 @@ impl Embedded {
     /// # Errors
     /// [`Error::Lost`] when the store failed.
     pub async fn mark(&self, mark: Mark) -> Result<(), Error> {
-        self.shared.publish(Work { mark: Some(mark), ..Work::default() }).await
+        let written = self.shared.publish(Work { mark: Some(mark), ..Work::default() }).await;
+        written.map_err(|not_stored| Error::Lost(not_stored.to_string()))
     }
 
-    fn compose(&self, publications: Vec<Publication>) -> Result<(Work, Vec<Fate>), Error> {
+    /// What is stored for a batch, and what will be confirmed of each message; or what can never be stored.
+    fn compose(&self, batch: &Batch) -> Result<(Work, Vec<Confirmed>), Refusals> {
         let mut refused = Vec::new();
-        let mut fates = Vec::with_capacity(publications.len());
+        let mut confirmed = Vec::with_capacity(batch.open());
         let mut work = Work::default();
-        for (index, publication) in publications.into_iter().enumerate() {
-            match (self.route(&publication), publication.delay) {
-                (Err(refusal), _) => refused.push((index, refusal)),
-                (Ok(_), Some(delay)) if delay > DELAY_MAX => refused.push((index, Refusal::Delay(delay))),
-                (Ok(queues), delay) => {
-                    fates.push(if queues.is_empty() { Fate::Unrouted } else { Fate::Routed });
-                    let Publication { message, accept_unroutable, is_retry, .. } = publication;
-                    match delay.filter(|delay| !delay.is_zero()) {
-                        Some(delay) => {
-                            let due = now_ms() + millis(delay);
-                            work.delayed
-                                .push((due, Delayed { later: Later::new(accept_unroutable, is_retry), message }));
-                        }
-                        None => work.routed.push((Arc::new(message), queues)),
-                    }
+        for (index, publication) in batch.rest() {
+            let queues = match self.route(publication) {
+                Ok(queues) => queues,
+                Err(refusal) => {
+                    refused.push((index, refusal));
+                    continue;
                 }
+            };
+            confirmed.push(if queues.is_empty() { Confirmed::Unrouted } else { Confirmed::Routed });
+            let Publication { message, accept_unroutable, delay, is_retry } = publication;
+            match delay.filter(|delay| !delay.is_zero()) {
+                Some(delay) => {
+                    let later = Later::new(*accept_unroutable, *is_retry);
+                    work.delayed.push((now_ms() + millis(delay), Delayed { later, message: Message::clone(message) }));
+                }
+                None => work.routed.push((message.clone(), queues)),
             }
         }
-        if refused.is_empty() { Ok((work, fates)) } else { Err(Error::Refused(refused)) }
+        if refused.is_empty() { Ok((work, confirmed)) } else { Err(refused) }
     }
 
     fn route(&self, publication: &Publication) -> Result<BTreeSet<usize>, Refusal> {
         let message = &publication.message;
-        message.check()?;
+        message.check().map_err(Permanent::Limit)?;
+        if let Some(delay) = publication.delay.filter(|delay| *delay > DELAY_MAX) {
+            return Err(Permanent::Delay(delay).into());
+        }
         let queues = self.shared.routing.load().route(message)?;
         if queues.is_empty() && !publication.accept_unroutable {
             let (exchange, key) = (message.exchange.to_string(), message.routing_key.to_string());
-            return Err(Refusal::Unroutable { exchange, key });
+            return Err(Passing::Unroutable { exchange, key }.into());
         }
         Ok(queues)
     }
@@ -276,6 +294,16 @@ impl Drop for Embedded {
             let _panicked = writer.join();
         }
     }
+}
+
+/// What can never be stored of a batch, by the index of the message.
+type Refusals = Vec<(usize, Refusal)>;
+
+/// The receipt of a batch that is stored whole.
+fn complete(mut batch: Batch, confirmed: &[Confirmed]) -> Result<Receipt, Unpublished> {
+    let open: Vec<usize> = batch.rest().map(|(index, _)| index).collect();
+    open.into_iter().zip(confirmed).for_each(|(index, confirmed)| batch.confirm(index, *confirmed));
+    batch.receipt().map_err(|batch| Unpublished::lost(batch, "a message has no answer"))
 }
 
 /// A queue of an earlier configuration: it keeps what it has.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::topic::Trie;
-use crate::broker::Refusal;
+use crate::broker::Passing;
 use crate::config::{Binding, ExchangeKind, Match, Topology};
 use crate::event::{ExchangeName, HeaderValue, Headers, Message};
 
@@ -58,7 +58,7 @@ impl Routing {
     }
 
     /// The queues of a message, each once; none when it is unroutable.
-    pub(super) fn route(&self, message: &Message) -> Result<BTreeSet<usize>, Refusal> {
+    pub(super) fn route(&self, message: &Message) -> Result<BTreeSet<usize>, Passing> {
         let mut found = BTreeSet::new();
         if message.exchange.is_default() {
             found.extend(self.queues.get(message.routing_key.as_str()));
@@ -67,7 +67,7 @@ impl Routing {
         let mut name = &message.exchange;
         // Alternate exchanges may form a ring; each is asked once.
         for _ in 0..=self.exchanges.len() {
-            let missing = || Refusal::NoExchange(name.to_string());
+            let missing = || Passing::NoExchange(name.to_string());
             let exchange = self.exchanges.get(name).ok_or_else(missing)?;
             exchange.matcher.matches(message, &mut found);
             match &exchange.alternate {

@@ -12,7 +12,7 @@ use super::delayed::{Delayed, Retrying};
 use super::queue::{Entry, Queue};
 use super::routing::Routing;
 use super::store::Store;
-use crate::broker::{Error, Mark, Refusal, Status};
+use crate::broker::{Batch, Mark, Passing, Refusal, Status, Unpublished};
 use crate::config::Topology;
 use crate::event::{Message, QueueName, now_ms};
 
@@ -33,12 +33,40 @@ pub(super) struct Work {
     pub(super) mark: Option<Mark>,
 }
 
+/// Why nothing of a [`Work`] is stored.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotStored {
+    /// The store failed, or the delivery that was to be settled is somebody else's by now.
+    #[error("{0}")]
+    Lost(String),
+    /// Queues have no room for some of the messages; their places in the work.
+    #[error("a queue is full")]
+    Full(Vec<usize>),
+}
+
+impl NotStored {
+    /// As the answer to a publish of that batch.
+    pub(super) fn of(self, batch: Batch) -> Unpublished {
+        match self {
+            Self::Lost(reason) => Unpublished::lost(batch, reason),
+            Self::Full(places) => {
+                let routed =
+                    batch.rest().filter(|(_, publication)| publication.delay.is_none_or(|delay| delay.is_zero()));
+                let indexes: Vec<usize> = routed.map(|(index, _)| index).collect();
+                let refused = places.into_iter().filter_map(|place| indexes.get(place).copied());
+                let refused = refused.map(|index| (index, Refusal::from(Passing::Full))).collect();
+                Unpublished { batch, refused, lost: None }
+            }
+        }
+    }
+}
+
 /// What the writer is told.
 pub(super) enum Command {
     /// Store all and answer.
     Publish {
         work: Work,
-        reply: oneshot::Sender<Result<(), Error>>,
+        reply: oneshot::Sender<Result<(), NotStored>>,
         /// Given back when the publish is answered.
         _place: OwnedSemaphorePermit,
     },
@@ -149,8 +177,8 @@ impl Shared {
         self.is_woken.store(false, Ordering::Release);
     }
 
-    pub(super) async fn publish(&self, work: Work) -> Result<(), Error> {
-        let gone = || Error::Lost(self.lock().failed.clone().unwrap_or_else(|| "the store is closed".to_owned()));
+    pub(super) async fn publish(&self, work: Work) -> Result<(), NotStored> {
+        let gone = || NotStored::Lost(self.lock().failed.clone().unwrap_or_else(|| "the store is closed".to_owned()));
         let place = self.places.clone().acquire_owned().await.map_err(|_closed| gone())?;
         let (reply, answer) = oneshot::channel();
         self.send(Command::Publish { work, reply, _place: place });
@@ -169,9 +197,8 @@ impl Shared {
     }
 }
 
-pub(super) fn refused_by_full_queue(messages: &Routed, full: &BTreeSet<usize>) -> Vec<(usize, Refusal)> {
-    let hits = |(index, (_, queues)): (usize, &(Arc<Message>, BTreeSet<usize>))| {
-        (!queues.is_disjoint(full)).then_some((index, Refusal::Nacked))
-    };
-    messages.iter().enumerate().filter_map(hits).collect()
+/// The places of the messages of a publish that go to one of these queues.
+pub(super) fn places_of(messages: &Routed, full: &BTreeSet<usize>) -> Vec<usize> {
+    let hits = messages.iter().enumerate().filter(|(_, (_, queues))| !queues.is_disjoint(full));
+    hits.map(|(place, _)| place).collect()
 }

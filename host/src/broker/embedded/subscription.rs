@@ -143,6 +143,19 @@ impl Subscription {
         }
     }
 
+    /// Waits until there will be no more deliveries, and says why. Safe to drop while waiting.
+    pub async fn ended(&mut self) -> String {
+        loop {
+            let told = self.arrivals.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            if let Some(reason) = self.shared.lock().failed.clone() {
+                return reason;
+            }
+            told.await;
+        }
+    }
+
     fn try_next(&self) -> Result<Taken, String> {
         if self.is_cancelled {
             return Err("the subscription was cancelled".to_owned());

@@ -11,9 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::dead_letter::dead_letter;
 use super::queue::Entry;
-use super::shared::{Change, Command, Core, Routed, Shared, Work, refused_by_full_queue};
+use super::shared::{Change, Command, Core, NotStored, Routed, Shared, Work, places_of};
 use super::store::{Batch, Record};
-use crate::broker::Error;
 use crate::config::Overflow;
 use crate::event::{Message, now_ms};
 use crate::telemetry;
@@ -127,7 +126,7 @@ impl Writer {
             if let Err(error) = self.shared.store.commit(&plan.batch, now_ms()) {
                 let reason = error.to_string();
                 for (answer, _, _place) in answers {
-                    let _gone = answer.send(Err(Error::Lost(reason.clone())));
+                    let _gone = answer.send(Err(NotStored::Lost(reason.clone())));
                 }
                 return Err(reason);
             }
@@ -201,13 +200,13 @@ impl Writer {
         for (work, reply, place) in waiting.publishes.drain(..) {
             let full = full_queues(core, plan, &work.routed);
             if !full.is_empty() {
-                answers.push((reply, Err(Error::Refused(refused_by_full_queue(&work.routed, &full))), place));
+                answers.push((reply, Err(NotStored::Full(places_of(&work.routed, &full))), place));
                 continue;
             }
             if let Some((queue, position)) = work.settles {
                 if !core.queues[queue].release(position) {
                     let reason = "the delivery was given back meanwhile".to_owned();
-                    answers.push((reply, Err(Error::Lost(reason)), place));
+                    answers.push((reply, Err(NotStored::Lost(reason)), place));
                     continue;
                 }
                 plan.remove(core, queue, position);
@@ -283,7 +282,7 @@ impl Writer {
     fn refuse_forever(&self, reason: &str) {
         while let Ok(command) = self.commands.recv() {
             match command {
-                Command::Publish { reply, .. } => drop(reply.send(Err(Error::Lost(reason.to_owned())))),
+                Command::Publish { reply, .. } => drop(reply.send(Err(NotStored::Lost(reason.to_owned())))),
                 Command::Close(_) | Command::Abandon => return,
                 Command::Wake | Command::Flush(_) => {}
             }
@@ -292,13 +291,13 @@ impl Writer {
 }
 
 /// Who waits for a publish, the answer, and the place it held.
-type Planned = (Reply, Result<(), Error>, OwnedSemaphorePermit);
+type Planned = (Reply, Result<(), NotStored>, OwnedSemaphorePermit);
 
-type Reply = oneshot::Sender<Result<(), Error>>;
+type Reply = oneshot::Sender<Result<(), NotStored>>;
 
 fn refuse_all(waiting: Waiting, reason: &str) {
     for (_, reply, _place) in waiting.publishes {
-        let _gone = reply.send(Err(Error::Lost(reason.to_owned())));
+        let _gone = reply.send(Err(NotStored::Lost(reason.to_owned())));
     }
 }
 

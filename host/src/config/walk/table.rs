@@ -40,7 +40,7 @@ const HOMES: &[(&[&str], &str)] = &[
     (&["file", "digest", "config", "limits", "secrets", "allow"], "[plugins.NAME]"),
     (&["http", "kv", "private-networks"], "`allow` in [plugins.NAME]"),
     (&["max-body"], "[http], [routes.NAME] or [defaults]"),
-    (&["url", "topology", "management-url"], "[broker]"),
+    (&["url", "topology", "management-url", "header-key"], "[broker]"),
     (&["token", "signature", "status"], "[hooks.NAME]"),
     (&["listen", "tokens"], "[http]"),
     (&["alternate", "owned"], "[exchanges.NAME]"),

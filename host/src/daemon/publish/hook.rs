@@ -41,7 +41,7 @@ fn incoming(hook: &Hook, received: Received) -> Result<Incoming, Problem> {
     let key = hook.key.as_ref().map(|key| fill("key", key, &kind, &data)).transpose()?;
     let id = match &hook.id {
         Some(template) => Some(fill_id(template, &kind, &data)?),
-        None => given.or((!event.weak_id).then_some(event.id)),
+        None => given.or(event.own_id.then_some(event.id)),
     };
     Ok(Incoming {
         id,

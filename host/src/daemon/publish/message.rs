@@ -10,7 +10,7 @@ use crate::admin::{Problem, PublishRequest};
 use crate::broker::Mark;
 use crate::codec::{self, Outgoing, header};
 use crate::config::{Codec, Config, ExchangeKind};
-use crate::event::{ExchangeName, Message, Properties, RoutingKey};
+use crate::event::{ExchangeName, HeaderKey, Message, Properties, RoutingKey};
 use crate::schema::Schema;
 
 /// An event that came in; what is empty is not given.
@@ -88,7 +88,7 @@ impl Incoming {
 }
 
 /// Checks an event and makes the message.
-pub(super) fn compose(config: &Config, incoming: Incoming) -> Result<Composed, Problem> {
+pub(super) fn compose(config: &Config, incoming: Incoming, signed_by: Option<&HeaderKey>) -> Result<Composed, Problem> {
     let bad = |field: &str, problem: String| Problem::unpublishable(format!("`{field}` {problem}"));
     if incoming.kind.is_empty() {
         return Err(bad("type", "is empty".to_owned()));
@@ -132,7 +132,7 @@ pub(super) fn compose(config: &Config, incoming: Incoming) -> Result<Composed, P
     if let Some(tenant) = incoming.tenant {
         headers.set(header::TENANT, tenant);
     }
-    let message = Message {
+    let mut message = Message {
         exchange,
         routing_key: key.map_err(|error| bad("routing_key", error.to_string()))?,
         properties: Properties {
@@ -148,19 +148,26 @@ pub(super) fn compose(config: &Config, incoming: Incoming) -> Result<Composed, P
         },
         body: encoded.body,
     };
+    if let Some(signed_by) = signed_by {
+        signed_by.sign(&mut message);
+    }
     message.check().map_err(|error| Problem::unpublishable(error.to_string()))?;
     Ok(Composed { message, accept_unroutable, content })
 }
 
-/// Where attributes become headers, their names may not mean anything to the broker or to us.
+/// Where attributes become headers, their names may not mean anything to the broker or to the daemon; in an envelope they
+/// may have any name but those of the envelope itself.
 fn check_attributes(codec: Codec, attributes: &[(String, String)]) -> Result<(), Problem> {
-    let is_good = |name: &str| header::is_attribute_name(name) || name == header::TRACEPARENT;
-    match attributes.iter().find(|(name, _)| codec == Codec::Raw && !is_good(name)) {
-        Some((name, _)) => Err(Problem::unpublishable(format!(
-            "`attributes` has {name:?}; a name is up to 64 lower-case letters, digits, '-' and '_', and none of ours or the broker's"
-        ))),
-        None => Ok(()),
+    let is_trace = |name: &String| name == header::TRACEPARENT;
+    let checked = attributes.iter().filter(|(name, _)| codec != Codec::Raw || !is_trace(name));
+    for (name, _) in checked {
+        let checked = match codec {
+            Codec::Raw => codec::check_attribute(codec, name),
+            Codec::Cloudevents | Codec::Ocelot => codec::check_context(codec, name),
+        };
+        checked.map_err(|problem| Problem::unpublishable(format!("`attributes`: {problem}")))?;
     }
+    Ok(())
 }
 
 /// Checks data against a schema, whose name is told with the violations.

@@ -14,7 +14,7 @@ pub(super) use hook::receive;
 use std::time::Duration;
 
 use crate::admin::{Accepted, Problem, PublishRequest};
-use crate::broker::{Broker, Error, Fate, Known, Mark, Publication};
+use crate::broker::{Broker, Confirmed, Known, Mark, Passing, Permanent, Publication, Refusal, Unpublished};
 use crate::config::{Config, DedupeWindow};
 use crate::event::{Message, RouteName};
 use crate::telemetry;
@@ -39,7 +39,7 @@ pub(super) async fn publish(publisher: Publisher<'_>, request: PublishRequest) -
 impl Publisher<'_> {
     /// Publishes an event, unless its id was accepted before. `from` is the metrics' word for where it came in.
     async fn take(self, from: &'static str, incoming: Incoming) -> Result<Accepted, Problem> {
-        let composed = message::compose(self.config, incoming)?;
+        let composed = message::compose(self.config, incoming, self.broker.header_key().as_ref())?;
         let given = composed.content.map(|content| Given {
             broker: self.broker.clone(),
             claims: self.claims.clone(),
@@ -70,8 +70,9 @@ async fn new(broker: &Broker, from: &'static str, composed: Composed) -> Result<
     check_blocked(broker)?;
     let accepted = accepted(&composed.message);
     let publication = Publication::now(composed.message, composed.accept_unroutable);
-    let receipt = broker.publish(vec![publication]).await.map_err(problem)?;
-    let accepted = Accepted { routed: receipt.fates().iter().all(|fate| *fate == Fate::Routed), ..accepted };
+    let receipt = broker.publish(publication).await.map_err(|unpublished| problem(&unpublished))?;
+    let routed = receipt.confirmed().iter().all(|confirmed| *confirmed == Confirmed::Routed);
+    let accepted = Accepted { routed, ..accepted };
     telemetry::event_accepted(from, &accepted.id, &accepted.exchange, accepted.routed);
     Ok(accepted)
 }
@@ -102,8 +103,8 @@ impl Given {
         }
         check_blocked(&self.broker)?;
         let publication = Publication::now(composed.message, composed.accept_unroutable);
-        let published = self.broker.publish_marked(publication, |fate| mark(fate == Fate::Routed)).await;
-        let routed = published.map_err(problem)? == Fate::Routed;
+        let published = self.broker.publish_marked(publication, |confirmed| mark(confirmed == Confirmed::Routed)).await;
+        let routed = published.map_err(|unpublished| problem(&unpublished))? == Confirmed::Routed;
         telemetry::event_accepted(from, &accepted.id, &accepted.exchange, routed);
         Ok(Accepted { routed, ..accepted })
     }
@@ -147,9 +148,18 @@ fn check_blocked(broker: &Broker) -> Result<(), Problem> {
     Ok(())
 }
 
-fn problem(error: Error) -> Problem {
-    match error {
-        Error::Lost(_) | Error::Unusable(_) => Problem::unavailable(error.to_string()),
-        Error::Refused(_) | Error::Queue { .. } => Problem::unpublishable(error.to_string()),
+/// The answer for an event that is not confirmed: what another try can change is told as such.
+fn problem(unpublished: &Unpublished) -> Problem {
+    let why = unpublished.why();
+    match unpublished.refused.first().map(|(_, refusal)| refusal) {
+        Some(Refusal::Permanent(Permanent::TooLarge { .. })) => Problem::too_large_because(why),
+        Some(Refusal::Permanent(Permanent::Forbidden(_))) => Problem::forbidden(why),
+        Some(Refusal::Permanent(Permanent::Limit(_) | Permanent::Delay(_))) => Problem::unpublishable(why),
+        Some(Refusal::Passing(Passing::Unroutable { .. } | Passing::NoExchange(_))) => Problem::unpublishable(why),
+        Some(Refusal::Passing(Passing::NoRoom(_))) => Problem::no_room(why),
+        Some(Refusal::Passing(Passing::Full)) => {
+            Problem::unavailable(format!("{why}; other queues may have it, so send it again with the same id"))
+        }
+        None => Problem::unavailable(why),
     }
 }

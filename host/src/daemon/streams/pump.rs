@@ -15,10 +15,11 @@ use super::event;
 use super::frames::{Frames, Handed};
 use super::window::{BEGIN, BEGIN_MARK, Marked, Step, Window, empty, is_begin};
 use crate::admin::{StreamGap, StreamItem, StreamReady};
-use crate::broker::{Broker, Delivery, Next, Publication, Receipt, Settlement, Subscription, Tap};
+use crate::broker::{Broker, Delivery, Next, NothingPublished, Publication, Settlement, Subscription, Tap};
 use crate::config::Codec;
 use crate::event::Properties;
 use crate::telemetry;
+use crate::wait::{self, Loop, Retry};
 
 /// RabbitMQ hands out so many deliveries ahead, at the least; all of them are in our memory.
 const AHEAD_MIN: u16 = 32;
@@ -36,7 +37,6 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What the broker gets to confirm the mark of a stream's begin.
 const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 /// Pause before a lost subscription is made again.
-const AGAIN: Duration = Duration::from_millis(300);
 /// Between two reports of what did not fit.
 const GAPS_EVERY: Duration = Duration::from_secs(1);
 /// The type of a message that tells an older connection, perhaps of another daemon, that its client is elsewhere.
@@ -160,6 +160,7 @@ impl Pump {
         if resumed && let Err(why) = self.announce().await {
             return End::Broker(why);
         }
+        let mut retry = Retry::new(Loop::StreamSubscribe, "");
         loop {
             let why = match self.consume().await {
                 Ok(why) => why,
@@ -171,7 +172,7 @@ impl Pump {
             tokio::select! {
                 () = self.told.cancelled() => return End::Told,
                 () = self.frames.closed() => return End::Client("the client has gone"),
-                () = tokio::time::sleep(AGAIN) => {}
+                tried = retry.pause(&why) => if tried.is_err() { return End::Broker(why) },
             }
             if let Ok(None) = self.broker.tap_consumers(&self.tap).await {
                 return End::Broker("its queue was deleted".to_owned());
@@ -200,7 +201,7 @@ impl Pump {
     async fn leave_sign(&self, kind: &str, id: String) -> Result<(), String> {
         let properties = Properties { message_id: Some(id), kind: Some(kind.to_owned()), ..Properties::default() };
         let sign = Publication::now(empty(&self.tap, properties), false);
-        let published = self.broker.publish(vec![sign]).await;
+        let published = self.broker.publish(sign).await;
         published.map(drop).map_err(|error| error.to_string())
     }
 
@@ -237,7 +238,7 @@ impl Pump {
     }
 
     async fn pump(&mut self, queue: &mut Subscription, lost: &mut Subscription) -> Result<String, End> {
-        let mut look = tokio::time::interval(LOOK);
+        let mut look = wait::every(LOOK);
         loop {
             enum Happened {
                 Came(Next),
@@ -256,10 +257,11 @@ impl Pump {
                 _ = look.tick() => Happened::Look,
                 next = lost.next(), if gap_due => Happened::Lost(next),
                 next = queue.next() => Happened::Came(next),
-                () = tokio::time::sleep_until(quiet_at) => Happened::Quiet,
+                () = wait::until(quiet_at.into_std()) => Happened::Quiet,
             };
             match happened {
-                Happened::Came(Next::Ended(why)) | Happened::Lost(Next::Ended(why)) => return Ok(why),
+                Happened::Came(Next::Cancelled(why) | Next::Ended(why))
+                | Happened::Lost(Next::Cancelled(why) | Next::Ended(why)) => return Ok(why),
                 Happened::Came(Next::Delivery(delivery)) => {
                     self.taken += 1;
                     self.take(delivery).await?;
@@ -267,7 +269,7 @@ impl Pump {
                 }
                 Happened::Lost(Next::Delivery(delivery)) => {
                     self.last_gap = Some(Instant::now());
-                    delivery.settle(Settlement::Ack(Receipt::of_nothing()));
+                    delivery.settle(Settlement::Nothing(NothingPublished::Streamed));
                     let detail = "more events came than are kept for a client that takes none".to_owned();
                     self.send(StreamItem::Gap(StreamGap { reason: "overflow", detail })).await?;
                 }
@@ -303,7 +305,7 @@ impl Pump {
             // Not acknowledged: who left it knows by it that all before it came earlier.
             Some((_, true)) | None => return Err(End::Told),
         }
-        delivery.settle(Settlement::Ack(Receipt::of_nothing()));
+        delivery.settle(Settlement::Nothing(NothingPublished::Streamed));
         Ok(())
     }
 

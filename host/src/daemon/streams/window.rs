@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::event;
-use crate::broker::{Delivery, Receipt, Settlement, Tap};
+use crate::broker::{Delivery, NothingPublished, Settlement, Tap};
 use crate::event::{ExchangeName, Message, Properties};
 
 /// Linux lets a socket grow to 4 MiB for what is sent and 32 MiB (since 6.16) for what is received.
@@ -119,7 +119,11 @@ impl Window {
                 return Step::Show(all);
             }
             for (passed, mark) in self.give_up() {
-                if is_seen { passed.settle(Settlement::Ack(Receipt::of_nothing())) } else { self.sent(passed, mark) }
+                if is_seen {
+                    passed.settle(Settlement::Nothing(NothingPublished::Streamed))
+                } else {
+                    self.sent(passed, mark)
+                }
             }
             // Kept, because the client may come back here once more.
             self.sent(delivery, mark);
@@ -159,7 +163,7 @@ impl Window {
             && let Some(first) = self.sent.pop_front()
         {
             self.sent_bytes -= first.bytes;
-            first.delivery.settle(Settlement::Ack(Receipt::of_nothing()));
+            first.delivery.settle(Settlement::Nothing(NothingPublished::Streamed));
         }
     }
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::Error as HttpError;
 
 use crate::telemetry::{HostCalls, HostOutcome};
+use crate::wait;
 
 /// A body with its bounds.
 pub(super) struct Bounded<B> {
@@ -38,7 +39,7 @@ impl<B> Bounded<B> {
             is_response,
             silence,
             deadline,
-            sleep: Box::pin(sleep_until(deadline)),
+            sleep: Box::pin(wait::until(deadline.into_std())),
             over: Arc::default(),
             calls: None,
             permit: None,

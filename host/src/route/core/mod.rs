@@ -16,9 +16,9 @@ mod tenants;
 mod words;
 mod work;
 
-pub(crate) use words::{Action, Facts, Input, Plan, Rules, Settled, Ticket, Unpublished};
+pub(crate) use words::{Action, Facts, Incomplete, Input, Plan, Rules, Settled, Ticket};
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::decide::{self, Decision};
@@ -39,6 +39,8 @@ pub(crate) struct Core {
     draining: bool,
     jobs: BTreeMap<Ticket, Job>,
     bytes: usize,
+    /// Deliveries whose messages the broker did not take, since their first try that failed.
+    stuck: BTreeSet<Ticket>,
     /// May start as soon as there is room.
     ready: VecDeque<Ticket>,
     running: usize,
@@ -67,6 +69,7 @@ impl Core {
             draining: false,
             jobs: BTreeMap::new(),
             bytes: 0,
+            stuck: BTreeSet::new(),
             ready: VecDeque::new(),
             running: 0,
             alone: false,
@@ -102,22 +105,24 @@ impl Core {
     pub(crate) fn wants(&self) -> bool {
         let has_room =
             self.jobs.len() < self.rules.held_max && (self.bytes < self.rules.bytes_max || self.jobs.is_empty());
-        let is_stuck = self.jobs.values().any(|job| matches!(job.phase, Phase::Paused { .. }));
         let may_probe = |circuit: &Circuit| self.jobs.is_empty() && circuit.is_probing();
         let may_start = self.circuit.as_ref().is_none_or(|circuit| circuit.lets_in() || may_probe(circuit));
-        has_room && may_start && !is_stuck && !self.blocked && !self.draining && self.session.is_some()
+        has_room && may_start && self.stuck.is_empty() && !self.blocked && !self.draining && self.session.is_some()
     }
 
     /// When [`Input::Tick`] is due, if time alone can change anything. Also when that is over already: whoever asks does so
     /// some time after the step.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         // During an alarm nothing is tried again, whatever the time.
-        let paused = self.jobs.values().filter(|_| !self.blocked).filter_map(|job| match &job.phase {
-            Phase::Paused { until, .. } => Some(*until),
-            Phase::Waiting | Phase::Looking | Phase::Running | Phase::Publishing(_) | Phase::Marking => None,
-        });
+        let paused = self.paused().filter(|_| !self.blocked).map(|(_, _, until)| until);
         let circuit = self.circuit.as_ref().and_then(Circuit::deadline);
         paused.chain(circuit).chain(self.rated_until).min()
+    }
+
+    /// Until when nothing can begin, by the rate or the open circuit, while nothing is in work.
+    pub(crate) fn idle_until(&self) -> Option<Duration> {
+        let until = self.circuit.as_ref().and_then(Circuit::deadline).max(self.rated_until)?;
+        self.jobs.values().all(|job| matches!(job.phase, Phase::Waiting)).then_some(until)
     }
 
     /// Nothing new is begun.
@@ -214,7 +219,7 @@ impl Core {
         let Some(job) = self.jobs.get_mut(&ticket) else { return };
         job.counted = true;
         self.ids.insert(id, VecDeque::new());
-        if self.rules.dedupe && !job.facts.weak_id {
+        if self.rules.dedupe && job.facts.own_id {
             job.phase = Phase::Looking;
             self.actions.push(Action::Look(ticket));
         } else {
@@ -279,6 +284,7 @@ impl Core {
 
     /// Forgets a ticket, and lets those go that waited for it.
     fn end(&mut self, ticket: Ticket) {
+        self.unstick(ticket);
         let Some(job) = self.jobs.remove(&ticket) else { return };
         self.bytes -= job.facts.bytes;
         if job.counted {
@@ -330,25 +336,22 @@ impl Core {
         while let Some(lane) = self.lanes.woken() {
             self.advance(&lane, now);
         }
-        let due: Vec<(Ticket, Plan)> = self
-            .jobs
-            .iter()
-            .filter_map(|(ticket, job)| match &job.phase {
-                Phase::Paused { plan, until } if *until <= now => Some((*ticket, plan.clone())),
-                Phase::Waiting
-                | Phase::Looking
-                | Phase::Running
-                | Phase::Publishing(_)
-                | Phase::Paused { .. }
-                | Phase::Marking => None,
-            })
-            .collect();
-        if self.blocked {
+        if self.blocked || self.stuck.is_empty() {
             return;
         }
+        let due = self.paused().filter(|(_, _, until)| *until <= now);
+        let due: Vec<(Ticket, Plan)> = due.map(|(ticket, plan, _)| (ticket, plan.clone())).collect();
         for (ticket, plan) in due {
-            self.publish(ticket, plan);
+            self.try_publish(ticket, plan);
         }
+    }
+
+    /// What waits to be published again, and until when.
+    fn paused(&self) -> impl Iterator<Item = (Ticket, &Plan, Duration)> {
+        self.stuck.iter().filter_map(|ticket| match &self.jobs.get(ticket)?.phase {
+            Phase::Paused { plan, until } => Some((*ticket, plan, *until)),
+            Phase::Waiting | Phase::Looking | Phase::Running | Phase::Publishing(_) | Phase::Marking => None,
+        })
     }
 }
 

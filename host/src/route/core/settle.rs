@@ -3,41 +3,60 @@
 use std::time::Duration;
 
 use super::work::Phase;
-use super::{Action, Core, Plan, Settled, Ticket, Unpublished};
+use super::{Action, Core, Incomplete, Plan, Settled, Ticket};
+use crate::broker::Permanent;
 use crate::broker::bug::Bug;
+use crate::event::Reason;
 use crate::route::decide::{self, Decision};
-
-/// Pause before a publish that failed is tried again; doubled up to [`PAUSE_MAX`].
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+use crate::wait::Loop;
 
 impl Core {
     /// Begins to publish a plan; in one transaction with its acknowledgement where the broker can.
     pub(super) fn publish(&mut self, ticket: Ticket, plan: Plan) {
+        self.unstick(ticket);
+        self.try_publish(ticket, plan);
+    }
+
+    /// Publishes what of a plan is not confirmed yet.
+    pub(super) fn try_publish(&mut self, ticket: Ticket, plan: Plan) {
         let Some(job) = self.jobs.get_mut(&ticket) else { return };
         if self.session != Some(job.facts.session) {
             return self.leave(ticket, "its session is over");
         }
         job.phase = Phase::Publishing(plan.clone());
         let marks = self.rules.dedupe && job.marks(&plan);
-        let action =
-            if self.rules.atomic { Action::Commit(ticket, plan, marks) } else { Action::Publish(ticket, plan) };
-        self.actions.push(action);
+        self.actions.push(match (self.rules.atomic, job.tries) {
+            // A transaction takes all or nothing.
+            (true, _) => Action::Commit(ticket, plan, marks),
+            (false, 0) => Action::Publish(ticket, plan),
+            (false, _) => Action::PublishRest(ticket),
+        });
     }
 
-    pub(super) fn published(&mut self, ticket: Ticket, result: Result<(), Unpublished>, now: Duration) {
+    /// Nothing of the delivery waits for the broker any more.
+    pub(super) fn unstick(&mut self, ticket: Ticket) {
+        if let Some(job) = self.jobs.get_mut(&ticket) {
+            job.tries = 0;
+        }
+        if self.stuck.remove(&ticket) && self.stuck.is_empty() {
+            self.actions.push(Action::Unstuck);
+        }
+    }
+
+    pub(super) fn published(&mut self, ticket: Ticket, result: Result<(), Incomplete>, now: Duration) {
         let Some(job) = self.jobs.get_mut(&ticket) else { return };
         let Phase::Publishing(plan) = job.phase.clone() else { return };
-        let refusals = match result {
+        let (policy, attempt) = (self.rules.unroutable, job.facts.attempt);
+        let passing = match result {
             Ok(()) => return self.confirmed(ticket, plan, now),
             Err(_) if Bug::LostCountsAsConfirmed.is_planted() => return self.confirmed(ticket, plan, now),
-            Err(Unpublished::Lost(why)) => return self.pause(ticket, plan, &why, now),
-            Err(Unpublished::Refused(refusals)) => refusals,
+            Err(Incomplete::Lost(why)) => return self.pause(ticket, plan, &why, now),
+            Err(Incomplete::Permanent(refusal)) => return self.refused(ticket, plan, &refusal, now),
+            Err(Incomplete::Passing(passing)) => passing,
         };
-        let (policy, attempt) = (self.rules.unroutable, job.facts.attempt);
         if plan == Plan::Emissions {
             let decide = |refusal| decide::after_refusal(refusal, policy, attempt, &self.rules.retry);
-            if let Some(decision) = refusals.iter().find_map(decide) {
+            if let Some(decision) = passing.iter().find_map(decide) {
                 return self.publish(ticket, Plan::Copy(decision));
             }
         }
@@ -45,8 +64,26 @@ impl Core {
             return self.confirmed(ticket, plan, now);
         }
         // A copy that is not taken holds its delivery, and with it the route: better late than lost.
-        let why = refusals.first().map_or_else(String::new, ToString::to_string);
+        let why = passing.first().map_or_else(String::new, ToString::to_string);
         self.pause(ticket, plan, &why, now);
+    }
+
+    /// The broker will never take what was to be published: another plan follows, or the delivery is held.
+    fn refused(&mut self, ticket: Ticket, plan: Plan, refusal: &Permanent, now: Duration) {
+        let next = match &plan {
+            Plan::Emissions => Plan::Copy(decide::after_permanent(refusal, "an emission")),
+            Plan::Copy(Decision::Retry { .. }) | Plan::Park | Plan::Queue(_) => {
+                Plan::Copy(decide::after_permanent(refusal, "the copy for a later attempt"))
+            }
+            // The input itself is larger than what the broker takes now.
+            Plan::Copy(Decision::DeadLetter { reason, error }) if refusal.reason() == Reason::TooLarge => {
+                Plan::Cut(*reason, format!("{error}; the body is cut: {refusal}"))
+            }
+            Plan::Copy(Decision::DeadLetter { .. }) | Plan::Cut(..) => {
+                return self.pause(ticket, plan, &format!("the dead letter: {refusal}"), now);
+            }
+        };
+        self.publish(ticket, next);
     }
 
     /// Tries again later, in the same session only: a redelivery in the next one does the work with the same ids.
@@ -55,18 +92,22 @@ impl Core {
         if self.session != Some(job.facts.session) {
             return self.leave(ticket, why);
         }
-        job.pause = (job.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
-        job.phase = Phase::Paused { plan, until: now + job.pause };
+        job.tries = job.tries.saturating_add(1);
+        let pause = Loop::RoutePublish.pause(job.tries).unwrap_or_default();
+        job.phase = Phase::Paused { plan, until: now + pause };
+        self.stuck.insert(ticket);
         self.actions.push(Action::Stuck(ticket, why.to_owned()));
     }
 
     /// Everything is with the broker.
     pub(super) fn confirmed(&mut self, ticket: Ticket, plan: Plan, now: Duration) {
+        self.unstick(ticket);
         let Some(job) = self.jobs.get_mut(&ticket) else { return };
         let marks = self.rules.dedupe && job.marks(&plan);
         job.outcome = Some(match plan {
             Plan::Emissions => Settled::Emitted,
             Plan::Copy(decision) => Settled::Copied(decision),
+            Plan::Cut(reason, error) => Settled::Copied(Decision::DeadLetter { reason, error }),
             Plan::Park | Plan::Queue(_) => Settled::Parked,
         });
         if marks && !self.rules.atomic && !Bug::MarkBeforeConfirm.is_planted() {

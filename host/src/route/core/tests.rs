@@ -23,7 +23,7 @@ fn rules(rate: Rate) -> Rules {
 fn facts(number: u64) -> Facts {
     Facts {
         id: number.to_string(),
-        weak_id: false,
+        own_id: true,
         session: 1,
         attempt: 1,
         suspect: false,

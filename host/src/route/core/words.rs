@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::broker::{Known, Refusal};
+use crate::broker::{Known, Passing, Permanent};
 use crate::config::{CircuitBreaker, Rate, Retry, Unroutable};
-use crate::event::Failure;
+use crate::event::{Failure, Reason};
 use crate::route::decide::Decision;
 
 /// Names a delivery for as long as it is in work; never used again.
@@ -38,8 +38,8 @@ pub(crate) struct Rules {
 pub(crate) struct Facts {
     /// Identity of the event.
     pub(crate) id: String,
-    /// No producer gave the id: two equal bodies may be two facts.
-    pub(crate) weak_id: bool,
+    /// The producer gave the id. Without one the daemon gives each message a new one, which no other can repeat.
+    pub(crate) own_id: bool,
     /// The broker session it belongs to.
     pub(crate) session: u64,
     /// From 1.
@@ -60,13 +60,15 @@ pub(crate) struct Facts {
     pub(crate) refused: Option<Decision>,
 }
 
-/// Why a publish was not confirmed.
+/// Why a publish was not confirmed, by what follows. What was confirmed of it stays confirmed.
 #[derive(Debug, Clone)]
-pub(crate) enum Unpublished {
-    /// Nobody knows what became of it.
+pub(crate) enum Incomplete {
+    /// Nobody knows what became of some messages.
     Lost(String),
-    /// The broker refused some of the messages.
-    Refused(Vec<Refusal>),
+    /// The broker may take what it refused later; the refusals of all messages that it refused.
+    Passing(Vec<Passing>),
+    /// The broker will never take one of the messages.
+    Permanent(Permanent),
 }
 
 /// What happens to a route.
@@ -78,8 +80,8 @@ pub(crate) enum Input {
     Looked(Ticket, Known),
     /// Answer to [`Action::Invoke`]: its emissions can be published, or what went wrong.
     Invoked(Ticket, Result<(), Failure>),
-    /// Answer to [`Action::Publish`] and [`Action::Commit`].
-    Published(Ticket, Result<(), Unpublished>),
+    /// Answer to [`Action::Publish`], [`Action::PublishRest`] and [`Action::Commit`].
+    Published(Ticket, Result<(), Incomplete>),
     /// Answer to [`Action::Mark`].
     Marked(Ticket),
     /// Whatever was begun for it came to nothing, and why.
@@ -99,6 +101,8 @@ pub(crate) enum Plan {
     Emissions,
     /// A copy into a retry or dead-letter queue.
     Copy(Decision),
+    /// A copy into the dead-letter queue without most of its body: the broker does not take a body of this size.
+    Cut(Reason, String),
     /// A copy to the end of the order queue, attempts unchanged: one before it with its key is not settled.
     Park,
     /// A copy that comes back after this time, attempts unchanged: its tenant has had its share.
@@ -114,6 +118,8 @@ pub(crate) enum Action {
     Invoke(Ticket),
     /// Publish and wait for every confirm.
     Publish(Ticket, Plan),
+    /// Publish again what of the last plan is not confirmed.
+    PublishRest(Ticket),
     /// Publish, mark (when told so) and acknowledge in one transaction. It ends the ticket when it succeeds.
     Commit(Ticket, Plan, bool),
     /// Note in the dedupe window that the event is settled.
@@ -122,8 +128,10 @@ pub(crate) enum Action {
     Ack(Ticket, Settled),
     /// It is acknowledged, by the transaction. It ends the ticket.
     Settled(Ticket, Settled),
-    /// The broker does not take what is published; it is tried again, and the route waits.
+    /// The broker does not take what is published; the rest of it is tried again, and the route waits.
     Stuck(Ticket, String),
+    /// Nothing waits for the broker to take it any more.
+    Unstuck,
     /// Give no answer; the broker delivers it again. It ends the ticket.
     Leave(Ticket, String),
     /// The circuit opened, or closed.

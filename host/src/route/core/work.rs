@@ -27,23 +27,23 @@ pub(super) struct Job {
     pub(super) phase: Phase,
     /// Counts as running.
     pub(super) counted: bool,
-    /// The last pause between publishes.
-    pub(super) pause: Duration,
+    /// Publishes of the present plan that failed.
+    pub(super) tries: u32,
     /// What it came to, once everything is confirmed.
     pub(super) outcome: Option<Settled>,
 }
 
 impl Job {
     pub(super) fn new(facts: Facts) -> Self {
-        Self { facts, phase: Phase::Waiting, counted: false, pause: Duration::ZERO, outcome: None }
+        Self { facts, phase: Phase::Waiting, counted: false, tries: 0, outcome: None }
     }
 
     /// Whether a plan ends the event, so that a repeat of it may be dropped.
     pub(super) fn marks(&self, plan: &Plan) -> bool {
         let is_end = match plan {
-            Plan::Emissions | Plan::Copy(Decision::DeadLetter { .. }) => true,
+            Plan::Emissions | Plan::Copy(Decision::DeadLetter { .. }) | Plan::Cut(..) => true,
             Plan::Copy(Decision::Retry { .. }) | Plan::Park | Plan::Queue(_) => false,
         };
-        is_end && !self.facts.weak_id
+        is_end && self.facts.own_id
     }
 }

@@ -6,7 +6,7 @@ use crate::event::ExchangeName;
 fn event() -> Event {
     Event {
         id: "e-1".into(),
-        weak_id: false,
+        own_id: true,
         source: "communications".into(),
         kind: "call.ended".into(),
         subject: None,
@@ -45,6 +45,7 @@ fn build(types: Option<Vec<String>>, emissions: &[Emission]) -> Result<Vec<Publi
         digest: "d",
         now: "2026-11-21T00:00:00Z",
         now_seconds: 1,
+        key: None,
     };
     publications(&context, &event(), emissions)
 }
@@ -76,9 +77,9 @@ fn one_bad_emission_stops_all() {
         (emission(&"t".repeat(256)), "261 bytes"),
         (with(|e| e.routing_key = Some("k".repeat(300))), "routing key is 300 bytes"),
         (with(|e| e.deliver_after_ms = Some(31 * 24 * 3600 * 1000)), "deliver-after-ms"),
-        (with(|e| e.attributes = vec![("CC".into(), "other.key".into())]), "\"CC\""),
-        (with(|e| e.attributes = vec![("x-delay".into(), "1".into())]), "\"x-delay\""),
-        (with(|e| e.attributes = vec![("trunkline-hops".into(), "0".into())]), "\"trunkline-hops\""),
+        (with(|e| e.attributes = vec![("CC".into(), "other.key".into())]), "`CC`"),
+        (with(|e| e.attributes = vec![("x-delay".into(), "1".into())]), "`x-delay`"),
+        (with(|e| e.attributes = vec![("trunkline-hops".into(), "0".into())]), "`trunkline-hops`"),
         (with(|e| e.attributes = vec![("big".into(), "v".repeat(70_000))]), "headers take"),
         (with(|e| e.content_type = Some("c".repeat(256))), "content-type is 256 bytes"),
         (with(|e| (e.kind, e.routing_key) = ("t".repeat(256), Some("k".into()))), "type is 256 bytes"),

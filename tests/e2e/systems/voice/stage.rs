@@ -8,7 +8,7 @@ use trunkline::broker::Publication;
 use trunkline_support::{Daemon, eventually};
 
 use super::{FIRST, SECOND};
-use crate::bench::{BINARY, Bench, message};
+use crate::bench::{Bench, binary, message};
 use crate::systems::clients::{Client, Library};
 
 const EXCHANGE: &str = "ocelot.events";
@@ -104,7 +104,7 @@ impl Stage {
             ("VOICE_CLOSES", "24:00"),
             ("VOICE_DAYS", "mon-sun"),
         ];
-        let started = Daemon::start_with(BINARY, &file, &self.bench.state(), &self.bench.broker, &environment).await;
+        let started = Daemon::start_with(binary(), &file, &self.bench.state(), &self.bench.broker, &environment).await;
         self.expected.clear();
         let daemon = started.unwrap_or_else(|ended| panic!("{ended:?}"));
         daemon.runs().await;
@@ -203,7 +203,7 @@ impl Stage {
             }
         } else {
             let broker = self.bench.open(&self.text()).await;
-            drop(broker.publish(events.iter().map(publication).collect()).await.expect("confirmed"));
+            drop(broker.publish(events.iter().map(publication).collect::<Vec<_>>()).await.expect("confirmed"));
             broker.close(trunkline_support::patience()).await;
         }
         self.start().await;
@@ -258,7 +258,7 @@ impl Stage {
 fn publication(event: &Value) -> Publication {
     let id = event["id"].as_str().expect("an id");
     let mut publication = message(EXCHANGE, &key(event), id, event.to_string());
-    publication.message.properties.content_type = Some("application/json".to_owned());
+    publication.message_mut().properties.content_type = Some("application/json".to_owned());
     publication
 }
 

@@ -1,0 +1,117 @@
+//! F15 and F22: what is due and is not the daemon's, and what is another daemon's.
+
+use std::time::{Duration, Instant};
+
+use lapin::BasicProperties;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use serde_json::json;
+use trunkline_support::{Daemon, eventually};
+use xtask::rabbitmq::Node;
+
+use super::{Breaker, post};
+use crate::bench::{Bench, drain};
+
+const ROUTES: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
+[queues.$P-out]
+bind = "later"
+[queues.$P-secret]
+[routes.$P-later]
+from = "later.in"
+plugin = "delayer"
+"#;
+
+const DUE: &str = "trunkline.delay.due";
+const DEAD: &str = "trunkline.delay.dlq";
+/// As many as the daemon takes ahead.
+const FOREIGN: usize = 200;
+/// Far less than what is put off.
+const SOON: Duration = Duration::from_secs(20);
+
+async fn put(breaker: &Breaker, queue: &str, headers: FieldTable) {
+    let properties = BasicProperties::default().with_headers(headers).with_message_id("foreign".into());
+    let (queue, options) = (ShortString::from(queue), BasicPublishOptions::default());
+    let confirm = breaker.channel.basic_publish("".into(), queue, options, b"foreign", properties);
+    let _ack = confirm.await.expect("sent").await.expect("confirmed");
+}
+
+/// Whether a queue comes to hold so many messages.
+async fn holds(bench: &Bench, breaker: &Breaker, queue: &str, count: u32) {
+    eventually(&format!("{count} messages in {queue}"), || async {
+        (breaker.ready(bench, queue).await >= count).then_some(())
+    })
+    .await;
+}
+
+/// The levels are made with the first delayed event.
+async fn warm(bench: &Bench, breaker: &Breaker, daemon: &Daemon) {
+    post(daemon, "later.in", json!(1));
+    holds(bench, breaker, "$P-out", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_messages_that_are_due_hold_up_no_delayed_event() {
+    let node = Node::start().expect("a RabbitMQ");
+    let bench = Bench::on(node.url());
+    let daemon = bench.start(ROUTES).await;
+    let breaker = Breaker::on(&bench).await;
+    breaker.channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+    warm(&bench, &breaker, &daemon).await;
+    for _ in 0..FOREIGN {
+        put(&breaker, DUE, FieldTable::default()).await;
+    }
+    // Headers as a daemon writes them, by somebody who may publish to this queue and wants to publish to another one.
+    let mut forged = FieldTable::default();
+    let secret = format!("{}-secret", bench.prefix);
+    for (name, value) in [("trunkline-delay-exchange", ""), ("trunkline-delay-key", &secret)] {
+        forged.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    forged.insert("trunkline-delay-accept".into(), AMQPValue::Boolean(false));
+    let mut signed = forged.clone();
+    let guessed = format!("1.{}.{}", "0".repeat(8), "0".repeat(32));
+    signed.insert("trunkline-mac".into(), AMQPValue::LongString(guessed.into()));
+    put(&breaker, DUE, forged).await;
+    put(&breaker, DUE, signed).await;
+
+    let started = Instant::now();
+    post(&daemon, "later.in", json!(500));
+    holds(&bench, &breaker, "$P-out", 2).await;
+    assert!(started.elapsed() < SOON, "the event came after {:?}", started.elapsed());
+    let dead = FOREIGN + 2;
+    holds(&bench, &breaker, DEAD, u32::try_from(dead).expect("few")).await;
+    assert_eq!(breaker.ready(&bench, "$P-secret").await, 0, "nobody publishes with the daemon's hand");
+    assert!(daemon.terminate().await.success());
+    let broker = bench.open(ROUTES).await;
+    let letters = drain(&broker, &bench.queue(DEAD), dead).await;
+    assert_eq!(letters.len(), dead);
+    assert!(letters.iter().all(|letter| &letter.body[..] == b"foreign"), "the letters are whole");
+    broker.close(trunkline_support::patience()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn daemons_with_different_keys_pass_on_each_others_delayed_events() {
+    const EVENTS: u32 = 30;
+    let node = Node::start().expect("a RabbitMQ");
+    let [one, other] = [(); 2].map(|()| Bench::on(node.url()));
+    let daemons = [one.start(ROUTES).await, other.start(ROUTES).await];
+    let breaker = Breaker::on(&one).await;
+    for (bench, daemon) in [&one, &other].into_iter().zip(&daemons) {
+        warm(bench, &breaker, daemon).await;
+    }
+    // Both consume what is due now.
+    for daemon in &daemons {
+        for delay in 0..EVENTS {
+            post(daemon, "later.in", json!(200 + delay));
+        }
+    }
+    for bench in [&one, &other] {
+        holds(bench, &breaker, "$P-out", EVENTS + 1).await;
+    }
+    assert_eq!(breaker.ready(&one, DEAD).await, 0, "none is given up");
+    for daemon in daemons {
+        assert!(daemon.terminate().await.success());
+    }
+}
