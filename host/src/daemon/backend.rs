@@ -21,11 +21,13 @@ use crate::config::{self, Config, Hook};
 use crate::event::{PluginName, RouteName};
 use crate::reload::{Generation, Installed};
 use crate::route::{Phase, Rollouts, Trial};
-use crate::telemetry::{self, Exposition, RaisedCondition, raised_conditions};
+use crate::telemetry::{self, Condition, Exposition, RaisedCondition, raised_conditions};
 
 const STARTING: u8 = 0;
 const RUNNING: u8 = 1;
 const DRAINING: u8 = 2;
+/// Conditions whose subject is a route.
+const OF_ROUTES: [Condition; 3] = [Condition::RouteEnded, Condition::RouteDown, Condition::RouteStuck];
 
 pub(super) struct State {
     generation: ArcSwap<Generation>,
@@ -119,7 +121,8 @@ impl State {
         self.broker.expire_taps().await;
     }
 
-    fn routes(&self) -> BTreeMap<String, RouteHealth> {
+    /// Every route; what is wrong with one is its plugin, or the first condition that names it.
+    fn routes(&self, raised: &[ConditionView]) -> BTreeMap<String, RouteHealth> {
         let generation = self.generation.load();
         let health = |plugin: &PluginName| {
             let (digest, error) = match generation.plugins.get(plugin).map(|installed| &installed.state) {
@@ -134,7 +137,15 @@ impl State {
             Some(plugin) => health(plugin),
             None => RouteHealth { plugin: route.runs().to_owned(), digest: None, error: None },
         };
-        routes.map(|(name, route)| (name.to_string(), health(route))).collect()
+        let with_conditions = |(name, route): (&RouteName, &config::Route)| {
+            let RouteHealth { plugin, digest, error } = health(route);
+            let of_route = |raised: &&ConditionView| {
+                raised.subject == name.as_str() && OF_ROUTES.iter().any(|kind| kind.as_str() == raised.condition)
+            };
+            let error = error.or_else(|| raised.iter().find(of_route).map(|raised| raised.detail.clone()));
+            (name.to_string(), RouteHealth { plugin, digest, error })
+        };
+        routes.map(with_conditions).collect()
     }
 
     /// Waits for events that come in and are not confirmed yet.
@@ -232,8 +243,8 @@ impl Backend for State {
     fn health(&self) -> Health {
         let status = self.status.borrow().clone();
         let phase = self.phase.load(Ordering::Relaxed);
-        let routes = self.routes();
         let conditions = conditions();
+        let routes = self.routes(&conditions);
         let good = status.connected
             && !status.blocked
             && status.refused.is_empty()

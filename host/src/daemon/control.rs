@@ -78,7 +78,7 @@ impl Control {
                 },
                 Some(Request { by, reply }) = self.requests.recv() => self.ask(by, reply),
                 () = self.watch.changed() => self.ask(By::Watch, None),
-                ended = self.routes.ended() => self.routes.over(&ended, &self.state.generation()),
+                what = self.routes.happens() => self.routes.happened(&what, &self.state.generation()),
                 Some(prepared) = self.preparing.join_next(), if !self.preparing.is_empty() => match prepared {
                     Ok(prepared) => self.prepared(prepared).await,
                     Err(error) => tracing::error!(%error, "preparing a generation panicked; report this"),

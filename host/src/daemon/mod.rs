@@ -9,6 +9,7 @@ mod control;
 mod lock;
 mod publish;
 mod request;
+mod restarts;
 mod routes;
 mod signals;
 mod statistics;

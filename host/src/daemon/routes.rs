@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{info, warn};
 
+use super::restarts::{Due, Restarts};
 use crate::archive::Archive;
 use crate::broker::Broker;
 use crate::config::{self, Config, Handler};
@@ -17,6 +18,7 @@ use crate::event::{PluginName, RouteName};
 use crate::plugin::Slot;
 use crate::reload::Generation;
 use crate::route::{Handlers, Plugins, Rollouts, Route, Stop};
+use crate::telemetry;
 use crate::wait;
 
 /// What a route that is changed or removed gets to finish what is in work; then it is left to the broker.
@@ -45,6 +47,15 @@ pub(super) struct Routes {
     names: HashMap<Id, RouteName>,
     /// Ends of routes that have to go.
     deadlines: JoinSet<()>,
+    restarts: Restarts,
+}
+
+/// What happened to the routes.
+pub(super) enum Happened {
+    /// A task ended.
+    Ended(Result<(Id, ()), JoinError>),
+    /// Something is due for a route that ended badly.
+    Due(Due),
 }
 
 impl Shape {
@@ -64,6 +75,7 @@ impl Routes {
             tasks: JoinSet::new(),
             names: HashMap::new(),
             deadlines: JoinSet::new(),
+            restarts: Restarts::default(),
         }
     }
 
@@ -94,6 +106,7 @@ impl Routes {
             }
         }
         while self.deadlines.try_join_next().is_some() {}
+        self.restarts.retain(|name| wanted(generation, name).is_some());
         for name in generation.config.routes.keys() {
             self.start(generation, name);
         }
@@ -106,9 +119,15 @@ impl Routes {
         let route = Route::new(name, &generation.config, handlers, &self.rollouts, self.broker.clone());
         let Some(route) = route else { return };
         let stop = Stop::default();
-        let task = self.tasks.spawn(route.run(stop.clone()));
-        self.names.insert(task.id(), name.clone());
-        self.running.insert(name.clone(), Running { stop, shape: Shape::new(settings, &generation.config) });
+        let shape = Shape::new(settings, &generation.config);
+        self.run(name, route.run(stop.clone()), Running { stop, shape });
+    }
+
+    fn run(&mut self, name: &RouteName, route: impl Future<Output = ()> + Send + 'static, running: Running) {
+        let task = self.tasks.spawn(route).id();
+        self.names.insert(task, name.clone());
+        self.running.insert(name.clone(), running);
+        self.restarts.started(name, task);
     }
 
     fn handlers(&self, name: &RouteName, settings: &config::Route) -> Option<Handlers> {
@@ -126,16 +145,36 @@ impl Routes {
         }))
     }
 
-    /// Waits until a route ends; for ever while there is none.
-    pub(super) async fn ended(&mut self) -> Result<(Id, ()), JoinError> {
-        match self.tasks.join_next_with_id().await {
-            Some(ended) => ended,
-            None => std::future::pending().await,
+    /// Waits until a route ends, or is to be started again; for ever while neither can be.
+    pub(super) async fn happens(&mut self) -> Happened {
+        let (tasks, restarts) = (&mut self.tasks, &mut self.restarts);
+        let ended = async {
+            match tasks.join_next_with_id().await {
+                Some(ended) => ended,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = ended => Happened::Ended(ended),
+            due = restarts.next() => Happened::Due(due),
+        }
+    }
+
+    /// Takes in what happened.
+    pub(super) fn happened(&mut self, what: &Happened, generation: &Generation) {
+        match what {
+            Happened::Ended(ended) => self.ended(ended, generation),
+            Happened::Due(Due::Start(name)) => self.start(generation, name),
+            Happened::Due(Due::Well(name, task)) => {
+                if self.names.get(task) == Some(name) {
+                    self.restarts.over(name);
+                }
+            }
         }
     }
 
     /// A route ended: its successor begins, if the generation has one.
-    pub(super) fn over(&mut self, ended: &Result<(Id, ()), JoinError>, generation: &Arc<Generation>) {
+    fn ended(&mut self, ended: &Result<(Id, ()), JoinError>, generation: &Generation) {
         let id = match ended {
             Ok((id, ())) => *id,
             Err(error) => error.id(),
@@ -144,8 +183,12 @@ impl Routes {
         self.running.remove(&name);
         match ended {
             Ok(_) => self.start(generation, &name),
-            // Our bug. Starting it again could end in a loop; the next generation does.
-            Err(error) => warn!(route = %name, %error, "a route ended badly"),
+            // A bug of ours: whatever it holds comes again from the broker.
+            Err(error) => {
+                warn!(route = %name, %error, "a route ended badly; it is started again");
+                telemetry::route_ended(&name);
+                self.restarts.ended_badly(&name, &format!("the route ended badly: {error}"));
+            }
         }
     }
 
@@ -179,4 +222,64 @@ fn wanted<'g>(generation: &'g Generation, name: &RouteName) -> Option<&'g config
         generation.plugins.get(plugin)?.state.as_ref().ok()?;
     }
     Some(route)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Condition;
+
+    /// One route, which writes an archive and so needs no plugin.
+    fn generation(dir: &std::path::Path) -> Generation {
+        let file = dir.join("routes.toml");
+        let text = format!(
+            "[defaults]\nexchange = {{ name = \"events\", type = \"topic\" }}\n[routes.kept]\nfrom = \"in\"\narchive = {{ dir = {:?} }}\n",
+            dir.join("archive").display().to_string()
+        );
+        std::fs::write(&file, text).expect("a file");
+        let sources = config::Sources {
+            file,
+            environment: BTreeMap::new(),
+            broker_url: None,
+            listen: None,
+            state_dir: Some(dir.join("state")),
+            insecure: false,
+        };
+        let config = config::load(&sources).unwrap_or_else(|rejected| panic!("{}", rejected.render(false))).config;
+        Generation::none(Arc::new(config))
+    }
+
+    /// A bug anywhere in a route is a panic of its task.
+    #[tokio::test]
+    async fn a_route_that_ends_badly_is_seen_and_started_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let generation = generation(dir.path());
+        let config = &generation.config;
+        let topology = Arc::new(config.topology.clone());
+        let broker = Broker::open(&config.broker, topology, &config.state_dir).await.expect("a broker");
+        let mut routes = Routes::new(broker.clone(), Arc::new(Rollouts::open(&config.state_dir)));
+        let name = RouteName::new("kept").expect("a name");
+        let settings = wanted(&generation, &name).expect("a route");
+        let running = || Running { stop: Stop::default(), shape: Shape::new(settings, config) };
+        routes.run(&name, async { panic!("for the test") }, running());
+
+        let ended = routes.happens().await;
+        assert!(matches!(&ended, Happened::Ended(Err(error)) if error.is_panic()));
+        routes.happened(&ended, &generation);
+        assert_eq!(routes.len(), 0);
+        assert!(Condition::RouteEnded.is_raised("kept"), "an operator sees it");
+
+        let due = routes.happens().await;
+        assert!(matches!(&due, Happened::Due(Due::Start(due)) if *due == name));
+        routes.happened(&due, &generation);
+        assert_eq!(routes.len(), 1, "the real one runs");
+        assert!(Condition::RouteEnded.is_raised("kept"), "until it has run for a while");
+        let task = *routes.names.keys().next().expect("it runs");
+        routes.happened(&Happened::Due(Due::Well(name.clone(), task)), &generation);
+        assert!(!Condition::RouteEnded.is_raised("kept"));
+
+        routes.drain();
+        while routes.next_end().await {}
+        broker.close(FINISH_WITHIN).await;
+    }
 }

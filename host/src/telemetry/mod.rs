@@ -140,6 +140,13 @@ pub fn route_down(route: &RouteName, queue: &QueueName, reason: &str) {
     warn!(%route, %queue, reason, "route does not consume; trying again");
 }
 
+/// The task of a route ended without being asked to.
+pub fn route_ended(route: &RouteName) {
+    gauge!("trunkline_route_up", "route" => route.to_string()).set(0.0);
+    // What it had in work it has no more.
+    gauge!("trunkline_messages_in_flight", "route" => route.to_string()).set(0.0);
+}
+
 /// A request was answered.
 pub fn http_answered(method: &str, path: &str, status: u16, took: Duration) {
     let labels = [("method", method.to_owned()), ("path", path.to_owned()), ("status", status.to_string())];
