@@ -12,6 +12,7 @@ mod delivery;
 mod faults;
 mod foreign;
 mod guests;
+mod hostile;
 mod http;
 mod languages;
 mod lateness;

@@ -39,8 +39,6 @@ pub enum Condition {
     ArchiveFailed,
     /// The HTTP listener cannot accept connections.
     ListenerFailed,
-    /// Messages carry headers of a daemon that has another `[broker] header-key`.
-    HeaderKeyDiffers,
     /// A reload waits for a broker or a store that does not answer.
     ReloadSlow,
     /// Log lines are dropped: nobody reads what the daemon writes.
@@ -49,7 +47,7 @@ pub enum Condition {
 
 impl Condition {
     /// Every condition, in the order of the documentation.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 15] = [
         Self::BrokerAway,
         Self::SessionFlapping,
         Self::ChannelUnavailable,
@@ -63,7 +61,6 @@ impl Condition {
         Self::DedupeOff,
         Self::ArchiveFailed,
         Self::ListenerFailed,
-        Self::HeaderKeyDiffers,
         Self::ReloadSlow,
         Self::LogBlocked,
     ];
@@ -85,7 +82,6 @@ impl Condition {
             Self::DedupeOff => "dedupe-off",
             Self::ArchiveFailed => "archive-failed",
             Self::ListenerFailed => "listener-failed",
-            Self::HeaderKeyDiffers => "header-key-differs",
             Self::ReloadSlow => "reload-slow",
             Self::LogBlocked => "log-blocked",
         }

@@ -93,6 +93,7 @@ fn describe_counters() {
         ("trunkline_dead_letters_total", "Events put into a dead-letter queue, by reason"),
         ("trunkline_plugin_host_calls_total", "Calls of granted interfaces by plugins, by outcome"),
         ("trunkline_state_failures_total", "Times the plugins' state could not be written or opened"),
+        ("trunkline_headers_dropped_total", "Messages whose `trunkline-*` headers were not believed, by why"),
         ("trunkline_http_requests_total", "HTTP requests answered"),
         ("trunkline_config_reloads_total", "Reloads, by result"),
         ("trunkline_canary_messages_total", "Events that went to a canary, by result"),

@@ -147,6 +147,11 @@ pub fn route_ended(route: &RouteName) {
     gauge!("trunkline_messages_in_flight", "route" => route.to_string()).set(0.0);
 }
 
+/// A message came with headers that only daemons may write, and not with the signature of one that has this key.
+pub fn headers_dropped(why: &'static str) {
+    counter!("trunkline_headers_dropped_total", "why" => why).increment(1);
+}
+
 /// A request was answered.
 pub fn http_answered(method: &str, path: &str, status: u16, took: Duration) {
     let labels = [("method", method.to_owned()), ("path", path.to_owned()), ("status", status.to_string())];

@@ -9,7 +9,7 @@ use trunkline::broker::Broker;
 use trunkline_support::Daemon;
 use trunkline_support::rabbitmq::Node;
 
-use super::{header, id, of_route, settled, taken};
+use super::{handled, header, id, of_route, post, settled, taken};
 use crate::bench::{Bench, drain, message, metric};
 use crate::broker_faults::insist;
 
@@ -102,4 +102,65 @@ async fn a_rolling_restart_of_a_cluster_loses_nothing() {
         "cluster made in {made:.1?}; restarts took {away:.1?}; {events} events, {} twice, {sessions} sessions made again",
         out.len() - events
     );
+}
+
+const ONE_STUCK: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
+[queues.$P-in]
+bind = "in"
+type = "classic"
+[queues.$P-sleep]
+bind = "sleep"
+type = "classic"
+[queues.$P-out]
+bind = "echoed"
+type = "classic"
+[queues.$P-stuck]
+bind = "slept"
+type = "quorum"
+[routes.$P-echo]
+queue = "$P-in"
+plugin = "echo"
+[routes.$P-sleeper]
+queue = "$P-sleep"
+plugin = "sleeper"
+"#;
+/// Longer than a confirm may take, twice.
+const STUCK_FOR: Duration = Duration::from_secs(70);
+
+/// F12: a quorum queue without a majority confirms nothing. That is no matter of what else goes to the same exchange.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_without_a_majority_holds_its_own_messages_only() {
+    const EACH: f64 = 100.0;
+    let nodes = Node::start_cluster(NODES).expect("a cluster");
+    let bench = Bench::on(nodes[0].url());
+    let daemon = bench.start(ONE_STUCK).await;
+    handled(&daemon, "sleep", 0).await;
+    handled(&daemon, "in", 0).await;
+    for node in &nodes[1..] {
+        node.stop().expect("it stops");
+    }
+    let (begun, acked) = (Instant::now(), settled(&bench, "echo", "ack"));
+    let held = post(&daemon, "sleep", 0);
+    let mut rounds = 0;
+    while begun.elapsed() < STUCK_FOR {
+        rounds += 1;
+        let (round, before) = (Instant::now(), daemon.metric(&acked));
+        (0..EACH as usize).for_each(|n| drop(post(&daemon, "in", n)));
+        metric(&daemon, &acked, |count| count >= before + EACH).await;
+        assert!(round.elapsed() < Duration::from_secs(10), "others wait for it: {:?}", round.elapsed());
+        trunkline::wait::after(Duration::from_secs(1)).await;
+    }
+    assert_eq!(daemon.metric("trunkline_broker_reconnects_total"), 0.0, "no session ends for it");
+    assert_eq!(daemon.metric(&settled(&bench, "sleeper", "ack")), 1.0, "nothing is acknowledged without a confirm");
+    let health = daemon.get("/health").1;
+    assert!(health.contains("route-stuck"), "an operator sees it: {health}");
+    for node in &nodes[1..] {
+        node.restart().expect("it comes back");
+    }
+    assert_eq!(daemon.settled(&held).await["outcome"], "ack");
+    println!("{rounds} rounds of {EACH} beside a queue without a majority");
+    assert!(daemon.terminate().await.success());
 }

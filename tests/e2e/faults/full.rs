@@ -151,3 +151,97 @@ async fn a_deleted_dead_letter_queue_holds_its_route_until_it_is_there_again() {
     assert_eq!(letters.iter().map(id).collect::<Vec<_>>(), [published]);
     assert!(daemon.terminate().await.success());
 }
+
+const FULL_BESIDE_FREE: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
+[queues.$P-full]
+bind = "full"
+type = "classic"
+max-length = 1
+overflow = "reject-publish"
+[queues.$P-free]
+bind = "free"
+[routes.$P-both]
+from = "both"
+plugin = "addresser"
+concurrency = 8
+[routes.$P-other]
+from = "other"
+plugin = "sleeper"
+"#;
+
+const RECEIVED: &str = "trunkline_messages_received_total";
+
+/// F7: what is confirmed is not published again with what is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_beside_a_free_one_doubles_nothing() {
+    const BOTH: u32 = 8;
+    // The first pauses are shorter; with each the other queue would get all eight once more.
+    const HELD: Duration = Duration::from_secs(15);
+    let bench = Bench::amqp();
+    let daemon = bench.start(FULL_BESIDE_FREE).await;
+    let (broker, breaker) = (bench.open(FULL_BESIDE_FREE).await, Breaker::on(&bench).await);
+    for _ in 0..BOTH {
+        post(&daemon, "both", serde_json::json!(["free", "full"]));
+    }
+    daemon.logged(STUCK).await;
+    let held = Instant::now();
+    eventually("it lasts", || async { (held.elapsed() >= HELD).then_some(()) }).await;
+    let (free, begun) = (breaker.ready(&bench, "$P-free").await, super::of_route(&bench, RECEIVED, "both"));
+    let begun = daemon.metric(&begun);
+    assert!(f64::from(free) <= begun, "{free} of {begun} events, however often the rest is tried");
+    assert!(free >= 2, "the test shows nothing: {free}");
+    let (status, health) = daemon.get("/health");
+    assert!(status == 503 && health.contains("route-stuck"), "an operator sees it: {health}");
+    handled(&daemon, "other", 1).await;
+
+    let out = taken(&bench, &broker, "$P-full", BOTH as usize, |message| header(message, "trunkline-cause")).await;
+    assert_eq!(out.len(), BOTH as usize, "each once");
+    metric(&daemon, &settled(&bench, "both", "ack"), |count| count == f64::from(BOTH)).await;
+    let free = drain(&broker, &bench.queue("$P-free"), BOTH as usize).await;
+    assert_eq!((free.len(), causes(&free).len()), (BOTH as usize, BOTH as usize));
+    eventually("it is over in /health", || {
+        let is_ok = daemon.get("/health").0 == 200;
+        async move { is_ok.then_some(()) }
+    })
+    .await;
+    assert!(daemon.terminate().await.success());
+}
+
+const FULL_FOR_THE_API: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+[queues.$P-full]
+bind = "both"
+type = "classic"
+max-length = 1
+overflow = "reject-publish"
+[queues.$P-free]
+bind = "both"
+"#;
+
+/// F19: the broker has no room now; that is no fault of the request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_meets_a_full_queue_may_be_sent_again() {
+    let bench = Bench::amqp();
+    let daemon = bench.start(FULL_FOR_THE_API).await;
+    let breaker = Breaker::on(&bench).await;
+    post(&daemon, "both", 1);
+    eventually("the queue is full", || async { (breaker.ready(&bench, "$P-full").await >= 1).then_some(()) }).await;
+    let event = r#"{"type":"both","id":"again","data":2}"#;
+    let (status, retry_after, answer) = daemon.post_for("/api/v1/events", event, "retry-after");
+    assert_eq!(status, 503, "{answer}");
+    let seconds: u64 = retry_after.expect("when to come back").parse().expect("seconds");
+    assert!((1..=120).contains(&seconds), "{seconds}");
+
+    // The same request when there is room: it is not taken for a repetition of what was never complete.
+    let name = bench.queue("$P-full");
+    let options = lapin::options::QueuePurgeOptions::default();
+    breaker.channel.queue_purge(name.as_str().into(), options).await.expect("purged");
+    let (status, answer) = daemon.post("/api/v1/events", event);
+    assert_eq!((status, &answer["routed"]), (202, &serde_json::json!(true)), "{answer}");
+    assert_eq!(breaker.ready(&bench, "$P-full").await, 1);
+    assert!(daemon.terminate().await.success());
+}

@@ -120,11 +120,22 @@ impl Daemon {
     /// When there is no answer.
     #[must_use]
     pub fn post(&self, path: &str, body: &str) -> (u16, Value) {
+        let (status, _, answer) = self.post_for(path, body, "");
+        (status, answer)
+    }
+
+    /// As [`Daemon::post`], with a header of the answer.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[must_use]
+    pub fn post_for(&self, path: &str, body: &str, header: &str) -> (u16, Option<String>, Value) {
         let request = ureq::post(self.url(path)).config().timeout_global(Some(patience()));
         let request = request.http_status_as_error(false).build();
         let mut response = request.header("content-type", "application/json").send(body).expect("an answer");
+        let wanted = response.headers().get(header).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let text = response.body_mut().read_to_string().expect("a text");
-        (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        (response.status().as_u16(), wanted, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     /// The value of a series of `/metrics`, written as there; 0 when it is not there.

@@ -140,7 +140,8 @@ async fn collect(
         Err(error) => End::Failed(error),
     };
     if matches!(end, End::Overdue) {
-        session.unheard(exchange);
+        let (what, within_s) = ("a confirm did not come; its channel is given up", CONFIRM_WITHIN.as_secs());
+        tracing::warn!(%exchange, within_s, "{what}, and what was on it is published again");
         // Nothing that comes on it later counts.
         let closing = channel.close(200, ShortString::default());
         let _silent = tokio::time::timeout(CLOSE_WITHIN, closing).await;
@@ -178,7 +179,6 @@ async fn pump(session: &Session, channel: &Channel, flight: &mut Flight, jobs: &
                 if let Err(end) = resolved {
                     return end;
                 }
-                session.heard();
             }
             job = jobs.recv(), if flight.has_room() => {
                 let Some(job) = job else {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
@@ -17,12 +17,12 @@ use super::session::{Session, let_go};
 use super::topology;
 use crate::broker::{self, Delivery, Error, Next};
 use crate::config::Topology;
-use crate::event::{HeaderKey, QueueName, Trust};
-use crate::telemetry::Condition;
+use crate::event::{HeaderKey, Message, QueueName, Trust};
+use crate::telemetry;
 
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-/// How long `/health` shows that other daemons have another key, after the last message of theirs.
-const OTHER_KEY_SHOWN_FOR: Duration = Duration::from_secs(300);
+/// How often a subscription mentions headers that are not believed.
+const DISTRUST_NOTICE: Duration = Duration::from_secs(60);
 
 /// A consumer of one queue.
 pub struct Subscription {
@@ -38,6 +38,8 @@ pub struct Subscription {
     /// Why there will be no more.
     over: Option<Over>,
     key: Option<HeaderKey>,
+    /// When headers that are not believed were last mentioned.
+    mentioned: Option<Instant>,
     settle: mpsc::Sender<Settle>,
     settler: JoinSet<()>,
     is_cancelled: bool,
@@ -109,6 +111,7 @@ impl Subscription {
             left: VecDeque::new(),
             over: None,
             key: (!as_it_is).then(|| session.key.clone()),
+            mentioned: None,
             settle,
             settler,
             is_cancelled: false,
@@ -135,13 +138,7 @@ impl Subscription {
         };
         let (exchange, key) = (delivery.exchange.as_str(), delivery.routing_key.as_str());
         let mut message = message(exchange, key, &delivery.properties, delivery.data);
-        if let Some(key) = &self.key
-            && let Trust::OtherKey(_) = key.admit(&mut message)
-        {
-            let what = "messages are signed by a daemon with another key; give all daemons that share queues the same \
-                        `header-key` in [broker]";
-            Condition::HeaderKeyDiffers.raise_for(self.queue.as_str(), what, OTHER_KEY_SHOWN_FOR);
-        }
+        self.admit(&mut message);
         let count = message.properties.headers.int("x-delivery-count").and_then(|count| u32::try_from(count).ok());
         Next::Delivery(Delivery {
             message: Arc::new(message),
@@ -150,6 +147,24 @@ impl Subscription {
             delivery_count: count.unwrap_or(u32::from(delivery.redelivered)),
             answer: broker::Answer::Amqp(Answer { tag: delivery.delivery_tag, settle: self.settle.clone() }),
         })
+    }
+
+    /// Takes away the daemon's headers that no daemon with this key wrote.
+    fn admit(&mut self, message: &mut Message) {
+        let Some(key) = &self.key else { return };
+        let (why, hint) = match key.admit(message) {
+            Trust::Nothing | Trust::Signed => return,
+            Trust::OtherKey(_) => {
+                ("other-key", "daemons that share queues need the same `header-key` in [broker], or it is forged")
+            }
+            Trust::Forged => ("forged", "only daemons write headers that begin with `trunkline-`"),
+        };
+        telemetry::headers_dropped(why);
+        if self.mentioned.is_none_or(|at| at.elapsed() >= DISTRUST_NOTICE) {
+            self.mentioned = Some(Instant::now());
+            let id = message.properties.message_id.as_deref().unwrap_or_default();
+            tracing::warn!(queue = %self.queue, event = id, why, "headers of the daemon's are not believed: {hint}");
+        }
     }
 
     /// Waits until there will be no more deliveries, and says why. What comes meanwhile is kept for [`Subscription::next`].

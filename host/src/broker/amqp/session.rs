@@ -1,7 +1,7 @@
 //! One pair of connections.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::collector::{self, Job};
-use super::confirms::CONFIRM_WITHIN;
 use super::connect::Endpoint;
 use super::suspects::{Lane, Suspects};
 use crate::broker::Status;
@@ -21,8 +20,6 @@ use crate::wait;
 
 /// Closing hangs while the broker has blocked the connection.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
-/// So many channels may be given up in a row for want of a confirm: then it is the connection that tells nothing any more.
-const SILENT_CHANNELS_MAX: u32 = 2;
 const CLOSING_PAUSE: Duration = Duration::from_millis(2);
 /// Publishes that wait for their channel.
 const JOBS_WAITING_MAX: usize = 1024;
@@ -43,8 +40,6 @@ pub(super) struct Session {
     pub(super) delays: tokio::sync::Mutex<bool>,
     /// What comes out of them is published by this session.
     pub(super) relays: AtomicBool,
-    /// Channels that were given up for want of a confirm since the last confirm came.
-    silent: AtomicU32,
     suspects: Mutex<Suspects>,
     collectors: Mutex<HashMap<(ExchangeName, Lane), mpsc::Sender<Job>>>,
     tasks: Mutex<JoinSet<()>>,
@@ -72,7 +67,6 @@ impl Session {
             missing: Mutex::default(),
             delays: tokio::sync::Mutex::default(),
             relays: AtomicBool::new(false),
-            silent: AtomicU32::new(0),
             suspects: Mutex::default(),
             collectors: Mutex::default(),
             tasks: Mutex::default(),
@@ -98,21 +92,6 @@ impl Session {
     /// What is known of messages that this broker refuses.
     pub(super) fn suspects(&self) -> MutexGuard<'_, Suspects> {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A confirm came.
-    pub(super) fn heard(&self) {
-        self.silent.store(0, Ordering::Relaxed);
-    }
-
-    /// A channel is given up for want of a confirm.
-    pub(super) fn unheard(&self, exchange: &ExchangeName) {
-        let within_s = CONFIRM_WITHIN.as_secs();
-        let what = "a confirm did not come; the channel is given up, and what was on it is published again";
-        tracing::warn!(%exchange, within_s, "{what}");
-        if self.silent.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_CHANNELS_MAX {
-            self.over.cancel();
-        }
     }
 
     /// A task that ends with the session.

@@ -95,7 +95,6 @@ async fn watch(amqp: &Amqp, session: &Session, stop: &CancellationToken) -> Stri
         let event = tokio::select! {
             event = consume.next() => event,
             event = publish.next() => event,
-            () = session.over.cancelled() => return "confirms do not come any more".to_owned(),
             () = stop.cancelled() => return "closed".to_owned(),
             _ = look.tick() => {
                 if session.is_connected() {

@@ -14,7 +14,7 @@ const HELD_WITHIN: Duration = Duration::from_millis(5);
 pub(in crate::faults) enum Mode {
     /// As they come.
     Pass,
-    /// After so many, none comes any more on the connections that there are then; new ones work.
+    /// After so many, none comes any more on the channels that there are then; new ones work.
     SwallowAfter(u64),
     /// Held, and then let go in the wrong order, or as one for many.
     Disorder,
@@ -77,8 +77,8 @@ pub(super) struct Book {
     pub(super) early: Vec<String>,
     /// Emissions of each event.
     emissions: usize,
-    /// Connections up to this one get no confirms.
-    mute: u64,
+    /// Channels that get no confirms.
+    mute: BTreeSet<(u64, u16)>,
     connections: u64,
     releases: u64,
     channels: HashMap<(u64, u16), Channel>,
@@ -92,7 +92,7 @@ impl Book {
             seen: Seen::default(),
             early: Vec::new(),
             emissions,
-            mute: 0,
+            mute: BTreeSet::new(),
             connections: 0,
             releases: 0,
             channels: HashMap::new(),
@@ -110,7 +110,10 @@ impl Book {
     pub(super) fn up(&mut self, connection: u64, unit: &Unit) {
         let channel = self.channels.entry((connection, unit.channel)).or_default();
         match unit.method {
-            wire::CHANNEL_OPEN | wire::CONFIRM_SELECT => *channel = Channel::default(),
+            wire::CHANNEL_OPEN | wire::CONFIRM_SELECT => {
+                *channel = Channel::default();
+                self.mute.remove(&(connection, unit.channel));
+            }
             wire::PUBLISH => {
                 let (id, cause) = unit.message();
                 channel.last += 1;
@@ -195,12 +198,12 @@ impl Book {
         for number in of_connection.collect::<Vec<_>>() {
             if let Mode::SwallowAfter(count) = self.mode
                 && self.seen.confirmed >= count
-                && self.mute == 0
+                && self.mute.is_empty()
             {
-                self.mute = self.connections;
+                self.mute.extend(self.channels.keys());
             }
             let Some(channel) = self.channels.get_mut(&(connection, number)) else { continue };
-            if connection <= self.mute {
+            if self.mute.contains(&(connection, number)) {
                 for tag in std::mem::take(&mut channel.held) {
                     channel.open.remove(&tag);
                     self.seen.swallowed += 1;
