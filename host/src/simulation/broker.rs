@@ -1,17 +1,19 @@
 //! A RabbitMQ as the daemon sees it, reduced to what can go wrong.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::plugin::NOBODY;
-use crate::broker::Publication;
+use super::plugin::{FORBIDDEN, NOBODY, NUMBER};
 use crate::broker::amqp::parts::Identity;
+use crate::broker::{Permanent, Publication};
 use crate::event::Message;
 
 /// Names of the model's queues and exchanges.
 pub(super) const SOURCE: &str = "q";
 pub(super) const DEAD: &str = "q.dlq";
 pub(super) const OUT: &str = "out";
+/// Bodies that are larger are refused for good.
+pub(super) const MAX_BYTES: usize = 36 << 10;
 /// Queues `q.retry.<ms>` hold a message for so long.
 pub(super) const RETRY: &str = "q.retry.";
 
@@ -23,11 +25,26 @@ pub(super) struct Stored {
 }
 
 /// What became of a publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Taken {
     Stored,
     Returned,
     Refused,
+    /// The channel is closed for it.
+    Never(Permanent),
+}
+
+/// Taken, and not confirmed yet.
+#[derive(Debug, Clone)]
+struct Unconfirmed {
+    tag: u64,
+    taken: bool,
+    number: usize,
+}
+
+/// The event of the schedule that a message is, or follows from.
+pub(super) fn number(message: &Message) -> usize {
+    message.properties.headers.text(NUMBER).and_then(|number| number.parse().ok()).unwrap_or(usize::MAX)
 }
 
 #[derive(Debug, Default)]
@@ -37,8 +54,9 @@ pub(super) struct Broker {
     last_tag: u64,
     /// On the way, or waiting for the end of an alarm: publish tag and message.
     pub(super) inbound: VecDeque<(u64, Publication)>,
-    /// Taken, and not confirmed yet.
-    unconfirmed: Vec<(u64, bool)>,
+    unconfirmed: Vec<Unconfirmed>,
+    /// Events of which something is stored and was never confirmed: it may come again.
+    pub(super) ambiguous: BTreeSet<usize>,
     /// Sent to the client, which hands the oldest to whichever confirm it resolves next.
     returns: VecDeque<Identity>,
     pub(super) outputs: Vec<Message>,
@@ -48,6 +66,12 @@ pub(super) struct Broker {
     pub(super) blocked: bool,
     /// Every publish is refused, as by a full queue.
     pub(super) full: bool,
+    /// The queue of the second type is full, beside all others that are not.
+    pub(super) half_full: bool,
+    /// The consumer is cancelled: nothing is handed out, and what was is still the daemon's.
+    pub(super) cancelled: bool,
+    /// The next confirm is never sent.
+    pub(super) swallows: bool,
     pub(super) sequence: u64,
 }
 
@@ -58,7 +82,7 @@ impl Broker {
 
     /// The next delivery with its tag.
     pub(super) fn deliver(&mut self, prefetch: usize) -> Option<(u64, Stored)> {
-        if self.unacknowledged.len() >= prefetch {
+        if self.cancelled || self.unacknowledged.len() >= prefetch {
             return None;
         }
         let stored = self.source.pop_front()?;
@@ -95,26 +119,49 @@ impl Broker {
         for _ in 0..arrived {
             self.take(now);
         }
+        self.close();
+    }
+
+    /// The channel ends without another word.
+    pub(super) fn close(&mut self) {
         self.inbound.clear();
-        self.unconfirmed.clear();
+        self.ambiguous.extend(self.unconfirmed.drain(..).filter(|one| one.taken).map(|one| one.number));
         self.returns.clear();
+    }
+
+    /// One confirm is never sent, if that is to be.
+    pub(super) fn swallow(&mut self, random: &mut fastrand::Rng) -> bool {
+        if !self.swallows || self.unconfirmed.is_empty() {
+            return false;
+        }
+        self.swallows = false;
+        let swallowed = self.unconfirmed.remove(random.usize(..self.unconfirmed.len()));
+        self.ambiguous.insert(swallowed.number);
+        true
     }
 
     /// Takes the next message that is on the way.
     pub(super) fn take(&mut self, now: Duration) -> Option<Taken> {
         let (tag, publication) = self.inbound.pop_front()?;
+        let number = number(&publication.message);
         let taken = self.store(publication, now);
-        self.unconfirmed.push((tag, taken != Taken::Refused));
+        if !matches!(taken, Taken::Never(_)) {
+            self.unconfirmed.push(Unconfirmed { tag, taken: taken != Taken::Refused, number });
+        }
         Some(taken)
     }
 
     /// Stores or refuses one message.
     pub(super) fn store(&mut self, publication: Publication, now: Duration) -> Taken {
         let message = Message::clone(&publication.message);
-        if self.full {
+        let key = message.routing_key.as_str().to_owned();
+        if let Some(permanent) = refused_for_good(&message) {
+            return Taken::Never(permanent);
+        }
+        if self.full || self.half_full && key == super::plugin::MADE[1] {
             return Taken::Refused;
         }
-        let key = message.routing_key.as_str().to_owned();
+        self.route_further(&message);
         match message.exchange.as_str() {
             OUT if key == NOBODY => {
                 let id = message.properties.message_id.clone().unwrap_or_default();
@@ -134,6 +181,23 @@ impl Broker {
             }
         }
         Taken::Stored
+    }
+
+    /// On the default exchange every key is a queue's name, those in CC and BCC too.
+    fn route_further(&mut self, message: &Message) {
+        if message.exchange.as_str() == OUT {
+            return;
+        }
+        for name in ["CC", "BCC"] {
+            let Some(crate::event::HeaderValue::List(keys)) = message.properties.headers.get(name) else { continue };
+            for key in keys.iter().filter_map(|key| key.as_str()).map(str::to_owned).collect::<Vec<_>>() {
+                match key.as_str() {
+                    DEAD => self.dead.push(message.clone()),
+                    SOURCE => self.put(message.clone()),
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// What has waited long enough goes to the end of the source queue.
@@ -163,10 +227,19 @@ impl Broker {
         };
         random.shuffle(&mut frame);
         // A return comes before the confirm of its message, so what is not confirmed yet may be returned already.
-        frame.into_iter().map(|(tag, taken)| (tag, taken, self.returns.pop_front())).collect()
+        frame.into_iter().map(|one| (one.tag, one.taken, self.returns.pop_front())).collect()
     }
 
     pub(super) fn has_unconfirmed(&self) -> bool {
         !self.unconfirmed.is_empty()
     }
+}
+
+/// Why a message is never taken.
+pub(super) fn refused_for_good(message: &Message) -> Option<Permanent> {
+    let bytes = message.body.len();
+    if bytes > MAX_BYTES {
+        return Some(Permanent::TooLarge { bytes, max: MAX_BYTES });
+    }
+    (message.routing_key.as_str() == FORBIDDEN).then(|| Permanent::Forbidden("ACCESS_REFUSED".to_owned()))
 }

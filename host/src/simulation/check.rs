@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::broker::number;
 use super::plugin::Nature;
 use super::world::{Published, World};
 use crate::codec::header;
 use crate::config::Unroutable;
-use crate::event::{RouteName, emission_id};
+use crate::event::{Message, RouteName, emission_id};
 
 /// The first promise that a schedule broke.
 pub(super) fn violation(world: &World) -> Option<String> {
@@ -24,59 +25,98 @@ fn at_rest(world: &World) -> Option<String> {
         .then(|| format!("it does not come to rest: source, unacknowledged, waiting {left:?}, in work {held}"))
 }
 
-/// The ids that an event's emissions have, and whether it may or must be dead.
-fn expected(event: &Published, policy: Unroutable) -> (Vec<String>, bool) {
-    let route = RouteName::new("r").expect("a name");
-    let ids = |count: usize| (0..count).map(|index| emission_id(&event.id, &route, index, None)).collect();
+/// How many emissions an event has that are published, and whether it is dead in the end.
+fn expected(event: &Published, policy: Unroutable) -> (usize, bool) {
     match event.nature {
-        Nature::Emits(count) => (ids(count), false),
+        Nature::Emits(count) => (count, false),
         // What has a queue may be published with each attempt; the event is dead if somebody was addressed.
-        Nature::EmitsToNobody => (ids(1), policy != Unroutable::Accept),
-        Nature::Recovers(_) => (ids(1), false),
-        Nature::Rejected | Nature::Traps => (Vec::new(), true),
+        Nature::EmitsToNobody => (1, policy != Unroutable::Accept),
+        Nature::Recovers(_) => (1, false),
+        // The first of two emissions may be published before the second is refused for good.
+        Nature::Forbidden => (1, true),
+        Nature::Rejected | Nature::Traps | Nature::Heavy => (0, true),
     }
+}
+
+/// The position of an emission among its siblings.
+fn index(message: &Message) -> usize {
+    message.properties.headers.int(header::INDEX).and_then(|index| usize::try_from(index).ok()).unwrap_or(usize::MAX)
+}
+
+fn id(message: &Message) -> &str {
+    message.properties.message_id.as_deref().unwrap_or_default()
 }
 
 /// Every event is completely published or dead, never both, and nothing else is there.
 fn conserved(world: &World) -> Option<String> {
-    let id = |message: &crate::event::Message| message.properties.message_id.clone().unwrap_or_default();
-    let outputs: BTreeSet<String> = world.broker.outputs.iter().map(id).collect();
-    let dead: BTreeSet<String> = world.broker.dead.iter().map(id).collect();
-    let mut known = BTreeSet::new();
-    for event in &world.published {
-        let (ids, dies) = expected(event, world.scenario.unroutable);
-        let must_be_out = !dies;
-        if dead.contains(&event.id) != dies {
-            let what = if dies { "is not in the dead-letter queue" } else { "is healthy and in the dead-letter queue" };
-            return Some(format!("{event:?} {what}"));
+    let route = RouteName::new("r").expect("a name");
+    let dead: BTreeSet<usize> = world.broker.dead.iter().map(number).collect();
+    let mut outputs: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for message in &world.broker.outputs {
+        let (number, index) = (number(message), index(message));
+        let event = world.published.get(number);
+        let possible = event.map_or(0, |event| expected(event, world.scenario.unroutable).0);
+        if index >= possible {
+            return Some(format!("nobody should have emitted {} ({index} of {event:?})", id(message)));
         }
-        let missing = ids.iter().filter(|id| !outputs.contains(*id)).count();
-        if must_be_out && missing > 0 {
-            return Some(format!("{missing} of {} emissions of {event:?} are lost", ids.len()));
+        let wanted = event.and_then(|event| event.id.as_ref()).map(|of| emission_id(of, &route, index, None));
+        if wanted.is_some_and(|wanted| wanted != id(message)) {
+            return Some(format!("emission {index} of {event:?} has another id: {}", id(message)));
         }
-        known.extend(ids);
+        outputs.entry(number).or_default().insert(index);
     }
-    outputs.iter().find(|id| !known.contains(*id)).map(|id| format!("nobody should have emitted {id}"))
+    for (number, event) in world.published.iter().enumerate() {
+        let (count, dies) = expected(event, world.scenario.unroutable);
+        if dead.contains(&number) != dies {
+            let what = if dies { "is not in the dead-letter queue" } else { "is healthy and in the dead-letter queue" };
+            return Some(format!("{number}, {event:?}, {what}"));
+        }
+        let missing = count - outputs.get(&number).map_or(0, BTreeSet::len);
+        if !dies && missing > 0 {
+            return Some(format!("{missing} of {count} emissions of {number}, {event:?}, are lost"));
+        }
+    }
+    world
+        .broker
+        .dead
+        .iter()
+        .map(number)
+        .find(|number| *number >= world.published.len())
+        .map(|_| "a strange letter".into())
 }
 
-/// Without faults, and over orderly stops, nothing is there twice.
+/// Nothing is there twice but what was in work when a fault struck.
 fn not_repeated(world: &World) -> Option<String> {
-    let disturbed = world.faults().keys().any(|fault| *fault != "stop");
-    let mut counts: HashMap<&str, u32> = HashMap::new();
+    let mut emitted: HashMap<(usize, usize), u32> = HashMap::new();
     for message in &world.broker.outputs {
-        *counts.entry(message.properties.message_id.as_deref().unwrap_or_default()).or_default() += 1;
+        *emitted.entry((number(message), index(message))).or_default() += 1;
     }
-    for event in &world.published {
-        // What is refused in part is published again as a whole, by the rules.
+    let mut dead: HashMap<usize, u32> = HashMap::new();
+    for letter in &world.broker.dead {
+        *dead.entry(number(letter)).or_default() += 1;
+    }
+    for (number, event) in world.published.iter().enumerate() {
+        let may_repeat = world.may_repeat.contains(&number) || world.broker.ambiguous.contains(&number);
+        // In one transaction there is no gap in which a crash could repeat anything. But two events are two.
+        let is_excused = may_repeat && !world.scenario.atomic || event.times > 1 && !world.scenario.dedupe;
+        if is_excused {
+            continue;
+        }
+        let letters = dead.get(&number).copied().unwrap_or(0);
+        if letters > 1 && event.times == 1 {
+            return Some(format!("{number}, {event:?}, is in the dead-letter queue {letters} times"));
+        }
+        // What nobody takes is published in part before it is refused, with every attempt.
         if event.nature == Nature::EmitsToNobody && world.scenario.unroutable != Unroutable::Accept {
             continue;
         }
-        let most =
-            expected(event, world.scenario.unroutable).0.iter().filter_map(|id| counts.get(id.as_str())).max().copied();
-        // In one transaction there is no gap in which a crash could repeat anything.
-        let must_be_single = !disturbed || world.scenario.atomic && (event.times == 1 || world.scenario.dedupe);
-        if must_be_single && most.unwrap_or(0) > 1 {
-            return Some(format!("an emission of {event:?} is there {} times", most.unwrap_or(0)));
+        // A dead letter leaves no mark, and so the second of two equal events is tried as well.
+        if event.nature == Nature::Forbidden && event.times > 1 {
+            continue;
+        }
+        let most = (0..4).filter_map(|index| emitted.get(&(number, index))).max().copied().unwrap_or(0);
+        if most > 1 {
+            return Some(format!("an emission of {number}, {event:?}, is there {most} times"));
         }
     }
     None
@@ -88,24 +128,22 @@ fn in_order(world: &World) -> Option<String> {
     if !world.scenario.ordered || restarted {
         return None;
     }
-    let arrived: HashMap<&str, usize> =
-        world.arrivals.iter().enumerate().rev().map(|(place, id)| (id.as_str(), place)).collect();
-    let mut last: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    let arrived: HashMap<usize, usize> =
+        world.arrivals.iter().enumerate().rev().map(|(place, number)| (*number, place)).collect();
+    let mut last: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for message in &world.broker.outputs {
-        let cause = message.properties.headers.text(header::CAUSE)?;
-        let event = world.published.iter().find(|event| event.id == cause)?;
-        // What is addressed to nobody is published in part before it is refused, with every attempt.
-        if !seen.insert(cause)
-            || event.nature == Nature::EmitsToNobody && world.scenario.unroutable != Unroutable::Accept
-        {
+        let number = number(message);
+        let event = world.published.get(number)?;
+        // What dies is published in part before it is refused, perhaps with every attempt.
+        if !seen.insert(number) || expected(event, world.scenario.unroutable).1 {
             continue;
         }
-        let place = *arrived.get(cause)?;
-        if let Some((before, id)) = last.insert(&event.key, (place, cause))
+        let place = *arrived.get(&number)?;
+        if let Some((before, other)) = last.insert(&event.key, (place, number))
             && before > place
         {
-            return Some(format!("{cause} came before {id} in {} and after it out of it", event.key));
+            return Some(format!("{number} came before {other} in {} and after it out of it", event.key));
         }
     }
     None

@@ -1,13 +1,14 @@
 //! The daemon of the model: carries out the core's actions as the real one does, on the model's broker and clock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::broker::{OUT, RETRY, SOURCE, Stored};
-use super::plugin::Nature;
+use super::broker::{OUT, RETRY, SOURCE, Stored, number};
+use super::faulty::Faulty;
+use super::plugin::{NUMBER, Nature};
 use super::world::{Due, World};
 use crate::broker::amqp::parts::{Answer, Done, Window};
 use crate::broker::bug::Bug;
@@ -17,6 +18,12 @@ use crate::config::{Codec, Emit, Retry, RetryStep};
 use crate::event::{Event, ExchangeName, Failure, Message, QueueName, RouteName};
 use crate::route::core::{Action, Core, Facts, Input, Plan, Rules, Ticket};
 use crate::route::emit;
+
+/// The daemon hears of the end of a session or of a consumer within so long.
+const TOLD_WITHIN_MS: u64 = 20;
+const TOLD_WITHIN: Duration = Duration::from_millis(TOLD_WITHIN_MS);
+/// Or after so long, when it does not look.
+const UNSEEN: Duration = Duration::from_secs(10);
 
 static ROUTE: LazyLock<RouteName> = LazyLock::new(|| RouteName::new("r").expect("a name"));
 pub(super) static QUEUE: LazyLock<QueueName> = LazyLock::new(|| QueueName::new(SOURCE).expect("a name"));
@@ -31,12 +38,16 @@ pub(super) struct Item {
     pub(super) open: Option<Batch>,
     /// What is committed in one transaction.
     pub(super) committing: Option<(Plan, bool)>,
+    /// It was looked up or called.
+    begun: bool,
 }
 
 /// Messages of one publish that are not all answered.
 pub(super) struct Waiting {
     pub(super) ticket: Ticket,
     pub(super) batch: Batch,
+    /// What was to be published when it was begun.
+    pub(super) whole: Vec<Publication>,
     /// By the index of the message.
     pub(super) answers: Vec<(usize, oneshot::Receiver<Answer>)>,
     pub(super) refused: Vec<Refusal>,
@@ -49,13 +60,19 @@ pub(super) struct Daemon {
     pub(super) window: Window,
     done: Done,
     pub(super) waiting: Vec<Waiting>,
+    /// Messages that are published one by one, because one among them was refused for good.
+    pub(super) alone: VecDeque<(oneshot::Sender<Answer>, Publication)>,
     last: u64,
     /// What it was told of the alarm.
     blocked: bool,
+    /// And of the session: what it consumes in.
+    session: Option<u64>,
     stopping: bool,
     /// The next tick that is asked for.
     alarm: Option<Duration>,
     flushing: bool,
+    /// Events whose acknowledgement is not sent yet.
+    unsent: Vec<usize>,
 }
 
 pub(super) fn retry(ordered: bool, atomic: bool) -> Retry {
@@ -72,7 +89,11 @@ pub(super) fn retry(ordered: bool, atomic: bool) -> Retry {
 
 /// What a later look finds: the event as the route decodes it.
 fn decode(message: &Message) -> Event {
-    codec::decode(Codec::Raw, message).expect("the raw codec takes everything")
+    let mut event = codec::decode(Codec::Raw, message).expect("the raw codec takes everything");
+    if !event.own_id && Faulty::WeakIdsAreReal.is_planted() {
+        (event.id, event.own_id) = (format!("hash of {:?}", message.body), true);
+    }
+    event
 }
 
 impl World {
@@ -101,11 +122,14 @@ impl World {
             window: Window::default(),
             done: Done::default(),
             waiting: Vec::new(),
+            alone: VecDeque::new(),
             last: 0,
             blocked: false,
+            session: None,
             stopping: false,
             alarm: None,
             flushing: false,
+            unsent: Vec::new(),
         });
         self.begin_session();
     }
@@ -120,7 +144,7 @@ impl World {
 
     /// The daemon hears of the state of the broker, after a while.
     pub(super) fn tell(&mut self) {
-        self.soon(20, Due::Told(self.incarnation));
+        self.soon(TOLD_WITHIN_MS, Due::Told(self.incarnation));
     }
 
     pub(super) fn told(&mut self, incarnation: u64) {
@@ -129,13 +153,22 @@ impl World {
         }
         let (session, blocked) = (self.session, self.broker.blocked);
         if let Some(daemon) = &mut self.daemon {
-            daemon.blocked = blocked;
+            (daemon.blocked, daemon.session) = (blocked, session);
         }
         self.feed(Input::Session { now: session, blocked });
     }
 
+    /// Whatever is begun now may be done again.
+    pub(super) fn note_begun(&mut self) {
+        self.struck = self.now;
+        let Some(daemon) = &self.daemon else { return };
+        self.may_repeat.extend(daemon.items.values().filter(|item| item.begun).map(|item| number(&item.message)));
+        self.may_repeat.extend(&daemon.unsent);
+    }
+
     /// The power is off.
     pub(super) fn crash(&mut self) {
+        self.note_begun();
         self.daemon = None;
         self.incarnation += 1;
         self.session = None;
@@ -163,6 +196,7 @@ impl World {
     }
 
     pub(super) fn lose_session(&mut self) {
+        self.note_begun();
         self.session = None;
         self.broker.cut(&mut self.random, self.now);
         self.await_release();
@@ -182,16 +216,41 @@ impl World {
         }
     }
 
+    /// The broker closes the consumer's channel, for example because an acknowledgement took too long. Another one is made,
+    /// and to the core that is another session.
+    pub(super) fn lose_consumer(&mut self) {
+        self.note_begun();
+        self.sessions += 1;
+        self.session = Some(self.sessions);
+        self.broker.give_back();
+        if let Some(daemon) = &mut self.daemon {
+            daemon.done = Done::default();
+        }
+        if Faulty::ConsumerEndUnseen.is_planted() {
+            return self.at(self.now + UNSEEN, Due::Told(self.incarnation));
+        }
+        self.tell();
+    }
+
     pub(super) fn lose_channel(&mut self) {
         self.broker.cut(&mut self.random, self.now);
         self.await_release();
         self.fail_publishes();
     }
 
+    /// What is on the way when its channel is lost: what arrived of it is not told, and so it may be published again.
+    pub(super) fn note_unanswered(&mut self) {
+        let Some(daemon) = &self.daemon else { return };
+        let items = daemon.waiting.iter().filter_map(|waiting| daemon.items.get(&waiting.ticket));
+        self.may_repeat.extend(items.map(|item| number(&item.message)));
+    }
+
     fn fail_publishes(&mut self) {
+        self.note_unanswered();
         let Some(daemon) = &mut self.daemon else { return };
         daemon.window.fail(|| Answer::Lost("the channel was closed".to_owned()));
         daemon.window = Window::default();
+        daemon.alone.clear();
         self.collect_answers();
     }
 
@@ -199,7 +258,7 @@ impl World {
     pub(super) fn deliver(&mut self) {
         loop {
             let Some(daemon) = &self.daemon else { return };
-            let Some(session) = self.session else { return };
+            let Some(session) = self.session.filter(|session| daemon.session == Some(*session)) else { return };
             if !daemon.core.wants() {
                 return;
             }
@@ -218,7 +277,7 @@ impl World {
         let due = stored.message.properties.headers.int(header::DUE).and_then(|ms| u64::try_from(ms).ok());
         let facts = Facts {
             id: event.id.clone(),
-            own_id: true,
+            own_id: event.own_id,
             session,
             attempt: event.attempt,
             suspect: stored.deliveries >= 2,
@@ -229,8 +288,9 @@ impl World {
             bytes: stored.message.body.len(),
             refused: None,
         };
-        let (emissions, open, committing) = (Vec::new(), None, None);
-        daemon.items.insert(ticket, Item { message: stored.message, event, session, tag, emissions, open, committing });
+        let (emissions, open, committing, begun) = (Vec::new(), None, None, false);
+        let message = stored.message;
+        daemon.items.insert(ticket, Item { message, event, session, tag, emissions, open, committing, begun });
         self.feed(Input::Arrived(ticket, facts));
     }
 
@@ -268,12 +328,14 @@ impl World {
                 self.soon(5, Due::Looked(incarnation, ticket));
             }
             Action::Invoke(ticket) => {
-                if !self.scenario.dedupe {
-                    self.begun(ticket);
-                }
+                self.begun(ticket);
                 self.soon(200, Due::Called(incarnation, ticket));
             }
-            Action::Publish(ticket, plan) => self.publish(ticket, &plan),
+            Action::Publish(ticket, plan) => {
+                // A copy that waits is as good as begun: the delivery that it is of may come again.
+                self.in_work(ticket);
+                self.publish(ticket, &plan);
+            }
             Action::PublishRest(ticket) => self.publish_rest(ticket),
             Action::Commit(ticket, plan, marks) => {
                 let item = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket));
@@ -295,9 +357,22 @@ impl World {
     }
 
     fn begun(&mut self, ticket: Ticket) {
-        if self.daemon.as_ref().is_some_and(|daemon| daemon.blocked) {
+        // With an id it is begun with the look for a repetition.
+        if self.in_work(ticket) && self.daemon.as_ref().is_some_and(|daemon| daemon.blocked) {
             self.violations.push(format!("{ticket:?} was begun during an alarm that was known"));
         }
+    }
+
+    /// False when it was in work before.
+    fn in_work(&mut self, ticket: Ticket) -> bool {
+        let item = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket));
+        let Some(item) = item.filter(|item| !item.begun) else { return false };
+        item.begun = true;
+        // It was not known yet that its delivery is another's.
+        if self.now < self.struck + TOLD_WITHIN {
+            self.may_repeat.insert(number(&item.message));
+        }
+        true
     }
 
     fn acknowledge(&mut self, ticket: Ticket) {
@@ -306,6 +381,7 @@ impl World {
         let is_current = Some(item.session) == self.session;
         if is_current || Bug::StaleTag.is_planted() {
             daemon.done.note(item.tag);
+            daemon.unsent.push(number(&item.message));
             if !std::mem::replace(&mut daemon.flushing, true) {
                 self.soon(4, Due::Flush(self.incarnation));
             }
@@ -315,6 +391,7 @@ impl World {
     pub(super) fn flush(&mut self, incarnation: u64) {
         let Some(daemon) = self.daemon.as_mut().filter(|_| incarnation == self.incarnation) else { return };
         daemon.flushing = false;
+        daemon.unsent.clear();
         if self.session.is_none() {
             return;
         }
@@ -351,8 +428,9 @@ impl World {
             return;
         }
         let Some(item) = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket)) else { return };
-        let nature = self.published.iter().find(|event| event.id == item.event.id).map(|event| event.nature);
-        let (emissions, failure) = nature.unwrap_or(Nature::Rejected).call(item.event.attempt);
+        let nature = self.published.get(number(&item.message)).map_or(Nature::Rejected, |event| event.nature);
+        let number = item.event.attributes.iter().find(|(name, _)| name == NUMBER).map(|(_, number)| number.as_str());
+        let (emissions, failure) = nature.call(item.event.attempt, number.unwrap_or_default());
         let emit = Emit {
             exchange: ExchangeName::new(OUT).expect("a name"),
             key: "{type}".to_owned(),

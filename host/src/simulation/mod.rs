@@ -2,17 +2,20 @@
 //!
 //! What runs is the daemon's own code: the core with its lanes, circuit and rate, `decide`, emissions, copies, the
 //! window that matches returns and confirms, and the frames that acknowledge. What is modelled: the clock, the broker
-//! (confirms out of order and in batches, returns that come with the wrong confirm, lost channels and sessions, alarms,
-//! full queues, redelivery), the dedupe store, plugins, crashes and orderly stops. One seed is one schedule; the same
+//! (confirms out of order, in batches and never, returns that come with the wrong confirm, lost consumers, channels and
+//! sessions, alarms, full queues beside free ones, messages that are refused for good, headers that route further,
+//! redelivery), the dedupe store, plugins, events without an id, crashes and orderly stops. One seed is one schedule; the same
 //! seed gives the same trace. [`check`] then says what was lost, repeated or disordered.
 
 mod broker;
 mod check;
 mod daemon;
+mod faulty;
 mod plugin;
 mod publish;
 mod world;
 
+use faulty::Faulty;
 use world::World;
 
 use crate::broker::bug::{Bug, PLANTED};
@@ -79,6 +82,14 @@ fn every_planted_bug_is_caught() {
             Ok(()) => missed.push(bug),
         }
         PLANTED.with(|planted| planted.set(None));
+    }
+    assert!(missed.is_empty(), "not caught within {WITHIN} schedules: {missed:?}");
+    let mut missed = Vec::new();
+    for faulty in Faulty::ALL {
+        match faulty.planted(|| run(1, WITHIN)) {
+            Err(violation) => println!("{faulty:?}: {}", violation.lines().next().unwrap_or_default()),
+            Ok(()) => missed.push(faulty),
+        }
     }
     assert!(missed.is_empty(), "not caught within {WITHIN} schedules: {missed:?}");
 }

@@ -2,11 +2,12 @@
 
 use tokio::sync::oneshot;
 
-use super::broker::{DEAD, OUT, Taken};
+use super::broker::{DEAD, OUT, Taken, refused_for_good};
 use super::daemon::{Item, QUEUE, Waiting, retry};
+use super::faulty::Faulty;
 use super::world::{Due, World};
-use crate::broker::amqp::parts::Answer;
-use crate::broker::{Passing, Publication, Refusal};
+use crate::broker::amqp::parts::{Answer, CONFIRM_WITHIN, Window};
+use crate::broker::{Batch, Confirmed, Passing, Publication, Refusal};
 use crate::config::DeadLetter;
 use crate::event::{ExchangeName, RoutingKey, millis};
 use crate::route::copies::Seen;
@@ -25,7 +26,7 @@ impl World {
             plugin: "p".into(),
             digest: "d".into(),
             log: String::new(),
-            own_id: true,
+            own_id: item.event.own_id,
             key: None,
         };
         let key = RoutingKey::new(DEAD).expect("a key");
@@ -36,7 +37,14 @@ impl World {
             is_ordered: self.scenario.ordered,
         };
         let source = Source { message: &item.message, seen: &seen, emissions: &item.emissions };
-        messages(plan, source, places, Moment { now_ms: millis(self.now), luck: 0.0 })
+        let mut planned = messages(plan, source, places, Moment { now_ms: millis(self.now), luck: 0.0 });
+        if Faulty::CopiesRoute.is_planted()
+            && let Some(keys) = item.message.properties.headers.get("CC")
+        {
+            let copies = planned.iter_mut().filter(|publication| publication.message.exchange.as_str() != OUT);
+            copies.for_each(|copy| copy.message_mut().properties.headers.set("CC", keys.clone()));
+        }
+        planned
     }
 
     pub(super) fn publish(&mut self, ticket: Ticket, plan: &Plan) {
@@ -54,7 +62,8 @@ impl World {
     pub(super) fn publish_rest(&mut self, ticket: Ticket) {
         let Some(daemon) = &mut self.daemon else { return };
         let Some(batch) = daemon.items.get_mut(&ticket).and_then(|item| item.open.take()) else { return };
-        let mut waiting = Waiting { ticket, batch, answers: Vec::new(), refused: Vec::new(), lost: false };
+        let whole = batch.rest().map(|(_, publication)| publication.clone()).collect();
+        let mut waiting = Waiting { ticket, batch, whole, answers: Vec::new(), refused: Vec::new(), lost: false };
         for (index, publication) in waiting.batch.rest() {
             let (reply, answer) = oneshot::channel();
             waiting.answers.push((index, answer));
@@ -81,16 +90,72 @@ impl World {
         if self.broker.blocked {
             return;
         }
-        if self.broker.take(self.now).is_some() {
-            self.await_release();
-            self.soon(15, Due::Confirm);
-            if !self.broker.inbound.is_empty() {
-                self.soon(3, Due::Take);
+        match self.broker.take(self.now) {
+            None => {}
+            Some(Taken::Never(_)) => self.close_for_one(),
+            Some(Taken::Stored | Taken::Returned | Taken::Refused) => {
+                self.await_release();
+                self.soon(15, Due::Confirm);
+                if !self.broker.inbound.is_empty() {
+                    self.soon(3, Due::Take);
+                }
             }
+        }
+        // The header that routes further may have brought something.
+        self.deliver();
+    }
+
+    /// The broker closes the channel and does not say for which of the messages on it: each is published alone.
+    fn close_for_one(&mut self) {
+        self.broker.close();
+        self.note_unanswered();
+        *self.seen_faults.entry("refused").or_default() += 1;
+        let Some(daemon) = &mut self.daemon else { return };
+        daemon.window.fail(|| Answer::Suspect);
+        daemon.window = Window::default();
+        self.collect_answers();
+    }
+
+    /// The next of the messages that are published alone.
+    pub(super) fn take_alone(&mut self, incarnation: u64) {
+        if incarnation != self.incarnation || self.daemon.is_none() {
+            return;
+        }
+        if self.broker.blocked {
+            return self.soon(50, Due::Alone(incarnation));
+        }
+        let Some((reply, publication)) = self.daemon.as_mut().and_then(|daemon| daemon.alone.pop_front()) else {
+            return;
+        };
+        let (exchange, key) = (publication.message.exchange.to_string(), publication.message.routing_key.to_string());
+        let accepts = publication.accept_unroutable;
+        let answer = match self.broker.store(publication, self.now) {
+            Taken::Stored => Answer::Confirmed(Confirmed::Routed),
+            Taken::Returned if accepts => Answer::Confirmed(Confirmed::Unrouted),
+            Taken::Returned => Answer::Refused(Passing::Unroutable { exchange, key }.into()),
+            Taken::Refused => Answer::Refused(Passing::Full.into()),
+            Taken::Never(permanent) => Answer::Refused(permanent.into()),
+        };
+        drop(reply.send(answer));
+        self.await_release();
+        self.collect_answers();
+        self.soon(5, Due::Alone(incarnation));
+        self.deliver();
+    }
+
+    /// A confirm that did not come in time: its channel is given up.
+    pub(super) fn overdue(&mut self, incarnation: u64) {
+        let is_late = self.daemon.as_ref().is_some_and(|daemon| daemon.window.len() > 0);
+        if incarnation == self.incarnation && is_late && !self.broker.blocked {
+            self.lose_channel();
         }
     }
 
     pub(super) fn confirm(&mut self) {
+        if self.broker.swallow(&mut self.random) {
+            *self.seen_faults.entry("unconfirmed").or_default() += 1;
+            self.at(self.now + CONFIRM_WITHIN, Due::Overdue(self.incarnation));
+        }
         let frame = self.broker.confirm(&mut self.random);
         let Some(daemon) = &mut self.daemon else { return };
         for (tag, taken, returned) in frame {
@@ -113,8 +178,17 @@ impl World {
                 match answer.try_recv() {
                     Ok(Answer::Confirmed(confirmed)) => waiting.batch.confirm(index, confirmed),
                     Ok(Answer::Refused(refusal)) => waiting.refused.push(refusal),
-                    Ok(Answer::Lost(_) | Answer::Unsent | Answer::Suspect)
-                    | Err(oneshot::error::TryRecvError::Closed) => waiting.lost = true,
+                    Ok(Answer::Suspect) => {
+                        let publication = waiting.batch.rest().find(|(place, _)| *place == index);
+                        let (reply, answer) = oneshot::channel();
+                        if let Some((_, publication)) = publication {
+                            daemon.alone.push_back((reply, publication.clone()));
+                        }
+                        open.push((index, answer));
+                    }
+                    Ok(Answer::Lost(_) | Answer::Unsent) | Err(oneshot::error::TryRecvError::Closed) => {
+                        waiting.lost = true
+                    }
                     Err(oneshot::error::TryRecvError::Empty) => open.push((index, answer)),
                 }
             }
@@ -126,11 +200,20 @@ impl World {
             }
         }
         daemon.waiting = still;
-        for Waiting { ticket, batch, refused, lost, .. } in complete {
-            let result = incomplete(refused, lost).map_or(Ok(()), Err);
+        if !daemon.alone.is_empty() {
+            self.soon(5, Due::Alone(self.incarnation));
+        }
+        for Waiting { ticket, batch, whole, refused, lost, .. } in complete {
+            let mut result = incomplete(refused, lost).map_or(Ok(()), Err);
+            let is_open = batch.rest().next().is_some();
+            let open = is_open.then_some(batch);
+            assert_eq!(result.is_ok(), open.is_none(), "it is complete when every message is confirmed");
             let item = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket));
-            if let Some(item) = item.filter(|_| result.is_err()) {
-                item.open = Some(batch);
+            if let (Some(item), Some(open)) = (item, open) {
+                item.open = Some(if Faulty::WholeBatchAgain.is_planted() { Batch::from(whole) } else { open });
+            }
+            if Faulty::ReceiptOfNothing.is_planted() && matches!(result, Err(Incomplete::Passing(_))) {
+                result = Ok(());
             }
             self.feed(Input::Published(ticket, result));
         }
@@ -149,7 +232,9 @@ impl World {
             let key = publication.message.routing_key.as_str();
             let is_nowhere = key == super::plugin::NOBODY && !publication.accept_unroutable;
             let nowhere = || Passing::Unroutable { exchange: OUT.to_owned(), key: key.to_owned() };
-            is_nowhere.then(nowhere).or(self.broker.full.then_some(Passing::Full)).map(Refusal::from)
+            let is_full = self.broker.full || self.broker.half_full && key == super::plugin::MADE[1];
+            let passing = is_nowhere.then(nowhere).or(is_full.then_some(Passing::Full)).map(Refusal::from);
+            refused_for_good(&publication.message).map(Refusal::from).or(passing)
         };
         let refused: Vec<Refusal> = publications.iter().filter_map(refusal).collect();
         if let Some(incomplete) = incomplete(refused, false) {
@@ -174,6 +259,7 @@ fn incomplete(refused: Vec<Refusal>, lost: bool) -> Option<Incomplete> {
     let mut passing = Vec::new();
     for refusal in refused {
         match refusal {
+            Refusal::Permanent(_) if Faulty::RefusalPasses.is_planted() => passing.push(Passing::Full),
             Refusal::Permanent(permanent) => return Some(Incomplete::Permanent(permanent)),
             Refusal::Passing(refusal) => passing.push(refusal),
         }

@@ -1,20 +1,23 @@
 //! One schedule: the clock, what is due, and the faults.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::broker::Broker;
+use super::broker::{Broker, DEAD, SOURCE};
 use super::daemon::Daemon;
-use super::plugin::Nature;
+use super::plugin::{NUMBER, Nature};
 use crate::config::{CircuitBreaker, Rate, Unroutable};
-use crate::event::{ExchangeName, Message, Properties, RoutingKey};
+use crate::event::{ExchangeName, HeaderValue, Message, Properties, RoutingKey};
 use crate::route::core::Ticket;
 
 /// What can happen to a schedule.
-pub(super) const FAULTS: [&str; 6] = ["crash", "stop", "session", "channel", "alarm", "full"];
+pub(super) const FAULTS: [&str; 10] =
+    ["crash", "stop", "session", "consumer", "cancelled", "channel", "unconfirmed", "alarm", "full", "half-full"];
+/// More than the broker takes back.
+static HEAVY: [u8; 40 << 10] = [b'x'; 40 << 10];
 /// Everything is over long before this.
 const END: Duration = Duration::from_secs(4 * 3600);
 /// A schedule has some thousand.
@@ -41,7 +44,10 @@ pub(super) struct Scenario {
 /// An event that a producer has published and that is confirmed to it.
 #[derive(Debug, Clone)]
 pub(super) struct Published {
-    pub(super) id: String,
+    /// None: the daemon gives each delivery another one.
+    pub(super) id: Option<String>,
+    /// With headers by which the broker routes copies further.
+    pub(super) routes_further: bool,
     pub(super) key: String,
     pub(super) nature: Nature,
     /// Times that it was published.
@@ -55,6 +61,10 @@ pub(super) enum Due {
     /// The broker looks at what is on the way to it.
     Take,
     Confirm,
+    /// The next of the messages that are published one by one.
+    Alone(u64),
+    /// A confirm is missed.
+    Overdue(u64),
     Release,
     /// Acknowledgements are sent.
     Flush(u64),
@@ -86,13 +96,17 @@ pub(super) struct World {
     pub(super) sessions: u64,
     /// The dedupe store, which outlives the daemon.
     pub(super) marks: HashMap<String, u64>,
-    seen_faults: BTreeMap<&'static str, u32>,
+    /// Events that were in work when a fault struck, by number: what they do may be done again.
+    pub(super) may_repeat: BTreeSet<usize>,
+    /// When a fault struck last.
+    pub(super) struck: Duration,
+    pub(super) seen_faults: BTreeMap<&'static str, u32>,
     trace: DefaultHasher,
     pub(super) violations: Vec<String>,
     /// When the next held message is looked for.
     release_at: Option<Duration>,
-    /// Ids in the order in which they were published.
-    pub(super) arrivals: Vec<String>,
+    /// Numbers of events in the order in which they were published.
+    pub(super) arrivals: Vec<usize>,
 }
 
 impl World {
@@ -130,11 +144,15 @@ impl World {
         let scenario = Scenario::draw(&mut random);
         let keys = random.usize(1..4);
         let published = (0..random.usize(4..24))
-            .map(|index| Published {
-                id: format!("e{index}"),
-                key: format!("k{}", random.usize(..keys)),
-                nature: Nature::draw(&mut random),
-                times: if scenario.dedupe && random.u8(..4) == 0 { 2 } else { 1 },
+            .map(|index| {
+                let id = (random.u8(..5) > 0).then(|| format!("e{index}"));
+                Published {
+                    routes_further: random.u8(..6) == 0,
+                    key: format!("k{}", random.usize(..keys)),
+                    nature: Nature::draw(&mut random),
+                    times: if scenario.dedupe && id.is_some() && random.u8(..4) == 0 { 2 } else { 1 },
+                    id,
+                }
             })
             .collect();
         Self {
@@ -150,6 +168,8 @@ impl World {
             session: None,
             sessions: 0,
             marks: HashMap::new(),
+            may_repeat: BTreeSet::new(),
+            struck: Duration::ZERO,
             seen_faults: BTreeMap::new(),
             trace: DefaultHasher::new(),
             violations: Vec::new(),
@@ -175,6 +195,8 @@ impl World {
             Due::Produce(index) => self.produce(index),
             Due::Take => self.take(),
             Due::Confirm => self.confirm(),
+            Due::Alone(incarnation) => self.take_alone(incarnation),
+            Due::Overdue(incarnation) => self.overdue(incarnation),
             Due::Release => {
                 self.release_at = None;
                 self.broker.release(self.now);
@@ -196,19 +218,24 @@ impl World {
 
     fn produce(&mut self, index: usize) {
         let event = &self.published[index];
-        self.arrivals.push(event.id.clone());
+        self.arrivals.push(index);
         let mut properties = Properties {
-            message_id: Some(event.id.clone()),
+            message_id: event.id.clone(),
             kind: Some("made".to_owned()),
-            content_type: Some("application/json".to_owned()),
+            content_type: Some("text/plain".to_owned()),
             ..Properties::default()
         };
         properties.headers.set(crate::codec::header::SUBJECT, event.key.as_str());
+        properties.headers.set(NUMBER, index.to_string());
+        if event.routes_further {
+            properties.headers.set("CC", HeaderValue::List(vec![DEAD.into(), SOURCE.into()]));
+        }
+        let body: &'static [u8] = if event.nature == Nature::Heavy { &HEAVY } else { b"{}" };
         self.broker.put(Message {
             exchange: ExchangeName::new("in").expect("a name"),
             routing_key: RoutingKey::new("made").expect("a key"),
             properties,
-            body: Bytes::from_static(b"{}"),
+            body: Bytes::from_static(body),
         });
         self.deliver();
     }
@@ -221,6 +248,13 @@ impl World {
             "stop" if self.daemon.is_some() => self.stop(),
             "session" if self.session.is_some() => self.lose_session(),
             "channel" if self.session.is_some() => self.lose_channel(),
+            "consumer" if self.session.is_some() && self.daemon.is_some() => self.lose_consumer(),
+            "cancelled" if !self.broker.cancelled => self.broker.cancelled = true,
+            "unconfirmed" if !self.broker.swallows => {
+                self.broker.swallows = true;
+                return;
+            }
+            "half-full" if !self.broker.half_full => self.broker.half_full = true,
             "alarm" if !self.broker.blocked => {
                 self.broker.blocked = true;
                 self.tell();
@@ -242,6 +276,11 @@ impl World {
                 self.tell();
             }
             "full" => self.broker.full = false,
+            "half-full" => self.broker.half_full = false,
+            "cancelled" => {
+                self.broker.cancelled = false;
+                self.deliver();
+            }
             _ => {}
         }
     }
@@ -273,7 +312,7 @@ impl Scenario {
     fn draw(random: &mut fastrand::Rng) -> Self {
         let atomic = random.u8(..3) == 0;
         // A random part of the faults, so that some schedules are dense with one of them and some have none.
-        let possible = if atomic { vec!["crash", "stop", "full"] } else { FAULTS.to_vec() };
+        let possible = if atomic { vec!["crash", "stop", "full", "half-full"] } else { FAULTS.to_vec() };
         let enabled: Vec<&'static str> = possible.into_iter().filter(|_| random.bool()).collect();
         let count = if enabled.is_empty() { 0 } else { random.usize(0..7) };
         let mut draw = || {

@@ -21,7 +21,7 @@ use crate::broker::bug::Bug;
 use crate::broker::{Confirmed, Passing, Refusal};
 
 /// A confirm that takes longer will not come, unless the broker has blocked the connection.
-pub(super) const CONFIRM_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const CONFIRM_WITHIN: Duration = Duration::from_secs(30);
 
 /// What became of a message that was to be published.
 #[derive(Debug, PartialEq)]

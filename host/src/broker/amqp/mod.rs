@@ -183,5 +183,5 @@ impl Amqp {
 #[cfg(test)]
 pub(crate) mod parts {
     pub(crate) use super::acks::Done;
-    pub(crate) use super::confirms::{Answer, Identity, Window};
+    pub(crate) use super::confirms::{Answer, CONFIRM_WITHIN, Identity, Window};
 }
