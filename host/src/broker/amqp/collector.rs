@@ -72,6 +72,7 @@ pub(super) async fn run(session: Arc<Session>, exchange: ExchangeName, lane: Lan
         },
         End::Failed(error) => flight.window.fail(|| Answer::Lost(error.to_string())),
         End::Overdue => {
+            flight.window.late().for_each(|(_, _, key)| session.suspects().unanswered(&exchange, key));
             flight.window.fail(|| Answer::Lost(format!("no confirm within {} s", CONFIRM_WITHIN.as_secs())));
         }
         End::Idle | End::Closed => flight.window.fail(|| Answer::Lost("the session ended".to_owned())),
@@ -94,7 +95,7 @@ struct Flight {
 impl Flight {
     fn has_room(&self) -> bool {
         let most = match self.lane {
-            Lane::Shared => IN_FLIGHT_MAX,
+            Lane::Shared | Lane::Unanswered => IN_FLIGHT_MAX,
             Lane::Alone => 1,
         };
         self.window.len() < most
@@ -113,6 +114,11 @@ impl Flight {
     /// Judges what is resolved.
     fn settle(&mut self, session: &Session) {
         self.window.settle();
+        for ((_, exchange, key), took) in self.window.take_nacked() {
+            if let Ok(exchange) = ExchangeName::new(exchange) {
+                session.suspects().full(self.lane, &exchange, &key, took);
+            }
+        }
         if self.window.len() == 0
             && let Some(message) = self.alone.take()
         {

@@ -55,6 +55,8 @@ pub(crate) struct Window {
     /// Tags that are resolved and not answered.
     resolved: BTreeSet<u64>,
     returned: HashMap<Identity, usize>,
+    /// What the broker would not have, and after what time it said so.
+    nacked: Vec<(Identity, Duration)>,
     /// The highest tag whose confirm carried no return.
     proven: u64,
     next: u64,
@@ -123,14 +125,30 @@ impl Window {
 
     fn answer(&mut self, tag: u64) {
         self.resolved.remove(&tag);
-        let Some(Pending { identity, accept_unroutable, reply, taken, .. }) = self.pending.remove(&tag) else { return };
+        let Some(Pending { identity, accept_unroutable, reply, taken, since }) = self.pending.remove(&tag) else {
+            return;
+        };
         let was_returned = self.take_return(&identity);
         let answer = match (was_returned, taken) {
             (true, _) => unroutable(&identity.1, &identity.2, accept_unroutable),
             (false, Some(true)) => Answer::Confirmed(Confirmed::Routed),
-            (false, Some(false) | None) => Answer::Refused(Passing::Full.into()),
+            (false, Some(false) | None) => {
+                self.nacked.push((identity, since.elapsed()));
+                Answer::Refused(Passing::Full.into())
+            }
         };
         let _nobody_waits = reply.send(answer);
+    }
+
+    /// Takes what the broker would not have, each with the time until it said so.
+    pub(super) fn take_nacked(&mut self) -> Vec<(Identity, Duration)> {
+        std::mem::take(&mut self.nacked)
+    }
+
+    /// Messages whose confirms should be there by far.
+    pub(super) fn late(&self) -> impl Iterator<Item = &Identity> {
+        let late = |pending: &&Pending| pending.taken.is_none() && pending.since.elapsed() > CONFIRM_WITHIN / 2;
+        self.pending.values().filter(late).map(|pending| &pending.identity)
     }
 
     fn take_return(&mut self, identity: &Identity) -> bool {

@@ -1,5 +1,9 @@
-//! Messages that the broker may refuse for good. Each is published alone, on a channel on which nothing else is in
-//! flight: a refusal closes the channel, and everything on it would have to be published again.
+//! Messages that would harm what is on their channel.
+//!
+//! A message that the broker may refuse for good is published alone, on a channel on which nothing else is in flight: a
+//! refusal closes the channel, and everything on it would have to be published again. A message for a queue that does
+//! not answer, as a quorum queue without a majority, has a channel together with others of its kind: RabbitMQ 3.10
+//! stops a whole channel for up to 15 s when the first message on it goes to such a queue.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,8 +16,10 @@ use crate::event::{ExchangeName, Message, RoutingKey};
 
 /// Bodies up to this size are taken by every broker until one is seen that is not.
 const HARMLESS_BYTES: usize = 64 << 10;
-/// How long an exchange and key that were refused once are published alone.
+/// How long an exchange and key that were refused once, or were not answered, are kept apart.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+/// A full queue refuses at once. A refusal that takes longer comes from a queue that could not be asked.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// Exchanges and keys that are remembered; what comes beyond costs its neighbours a second publish.
 const REMEMBERED_MAX: usize = 1024;
 
@@ -24,6 +30,8 @@ pub(super) enum Lane {
     Shared,
     /// One message at a time.
     Alone,
+    /// With others whose queues did not answer.
+    Unanswered,
 }
 
 /// What is known of a session's broker.
@@ -33,12 +41,16 @@ pub(super) struct Suspects {
     proven_bytes: usize,
     /// The broker's `max_message_size`, once it has named it.
     max_bytes: Option<usize>,
-    refused: HashMap<(ExchangeName, RoutingKey), Instant>,
+    refused: Recent,
+    unanswered: Recent,
 }
+
+/// Exchanges and keys, and when something was last seen of them.
+type Recent = HashMap<(ExchangeName, RoutingKey), Instant>;
 
 impl Default for Suspects {
     fn default() -> Self {
-        Self { proven_bytes: HARMLESS_BYTES, max_bytes: None, refused: HashMap::new() }
+        Self { proven_bytes: HARMLESS_BYTES, max_bytes: None, refused: Recent::new(), unanswered: Recent::new() }
     }
 }
 
@@ -57,12 +69,34 @@ impl Suspects {
         if message.body.len() > self.proven_bytes {
             return Lane::Alone;
         }
-        if self.refused.is_empty() {
+        if self.refused.is_empty() && self.unanswered.is_empty() {
             return Lane::Shared;
         }
-        self.refused.retain(|_, at| at.elapsed() < REMEMBERED_FOR);
+        for known in [&mut self.refused, &mut self.unanswered] {
+            known.retain(|_, at| at.elapsed() < REMEMBERED_FOR);
+        }
         let key = (message.exchange.clone(), message.routing_key.clone());
-        if self.refused.contains_key(&key) { Lane::Alone } else { Lane::Shared }
+        match (self.refused.contains_key(&key), self.unanswered.contains_key(&key)) {
+            (true, _) => Lane::Alone,
+            (false, true) => Lane::Unanswered,
+            (false, false) => Lane::Shared,
+        }
+    }
+
+    /// The confirm of a message with this key did not come.
+    pub(super) fn unanswered(&mut self, exchange: &ExchangeName, key: &str) {
+        let Ok(key) = RoutingKey::new(key) else { return };
+        let place = (exchange.clone(), key);
+        if self.unanswered.len() < REMEMBERED_MAX || self.unanswered.contains_key(&place) {
+            self.unanswered.insert(place, Instant::now());
+        }
+    }
+
+    /// A queue would not have a message. When it said so late, or on the lane of those that do not answer, it stays apart.
+    pub(super) fn full(&mut self, lane: Lane, exchange: &ExchangeName, key: &str, took: Duration) {
+        if lane == Lane::Unanswered || took > AT_ONCE {
+            self.unanswered(exchange, key);
+        }
     }
 
     /// The broker confirmed a message with a body of this size.
@@ -143,6 +177,17 @@ mod tests {
         assert_eq!(refused, Permanent::TooLarge { bytes: 400_000, max: 300_000 });
         assert_eq!(suspects.check(&message("k", 300_001)), Err(Permanent::TooLarge { bytes: 300_001, max: 300_000 }));
         assert_eq!(suspects.check(&message("k", 300_000)), Ok(()));
+    }
+
+    #[test]
+    fn a_key_that_is_not_answered_is_kept_apart() {
+        let (exchange, mut suspects) = (ExchangeName::new("e").expect("valid"), Suspects::default());
+        suspects.full(Lane::Shared, &exchange, "full", Duration::from_millis(5));
+        assert_eq!(suspects.lane(&message("full", 1)), Lane::Shared);
+        suspects.full(Lane::Shared, &exchange, "late", AT_ONCE * 5);
+        suspects.unanswered(&exchange, "never");
+        let lanes = ["late", "never", "good"].map(|key| suspects.lane(&message(key, 1)));
+        assert_eq!(lanes, [Lane::Unanswered, Lane::Unanswered, Lane::Shared]);
     }
 
     #[test]
