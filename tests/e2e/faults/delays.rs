@@ -10,7 +10,7 @@ use trunkline_support::{Daemon, eventually};
 use xtask::rabbitmq::Node;
 
 use super::{Breaker, post};
-use crate::bench::{Bench, drain};
+use crate::bench::{Bench, drain, metric};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -114,4 +114,32 @@ async fn daemons_with_different_keys_pass_on_each_others_delayed_events() {
     for daemon in daemons {
         assert!(daemon.terminate().await.success());
     }
+}
+
+const NARROW: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
+[queues.$P-out]
+bind = "later"
+max-length = 1
+overflow = "reject-publish"
+[routes.$P-later]
+from = "later.in"
+plugin = "delayer"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_event_that_nobody_takes_is_seen_in_health() {
+    const EVENTS: u32 = 3;
+    let bench = Bench::amqp();
+    let daemon = bench.start(NARROW).await;
+    for n in 0..EVENTS {
+        post(&daemon, "later.in", json!(n));
+    }
+    let jammed = "trunkline_condition{condition=\"delay-relay-jammed\",subject=\"\"}";
+    metric(&daemon, jammed, |raised| raised == 1.0).await;
+    let (status, health) = daemon.get("/health");
+    assert!(health.contains("delay-relay-jammed") && health.contains("degraded"), "{status} {health}");
+    assert!(daemon.terminate().await.success());
 }

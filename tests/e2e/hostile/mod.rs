@@ -2,6 +2,7 @@
 //! or that claim to be the daemon's own. Each comes to one end, and nobody beside it notices.
 
 mod anonymous;
+mod any;
 mod forged;
 mod oversized;
 mod routing_headers;
