@@ -43,7 +43,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
 ];
 
 /// Outside crates that only these modules may name.
-const OWNERS: [(&str, &[&str]); 28] = [
+const OWNERS: [(&str, &[&str]); 29] = [
     ("hmac", &["admin", "event"]),
     ("utoipa", &["admin"]),
     ("jsonschema", &["schema"]),
@@ -59,7 +59,8 @@ const OWNERS: [(&str, &[&str]); 28] = [
     ("rustls_native_certs", &["plugin"]),
     ("minisign_verify", &["plugin"]),
     ("lapin", &["broker"]),
-    ("async_compat", &["broker"]),
+    ("async_rs", &["broker"]),
+    ("futures_io", &["broker"]),
     ("redb", &["broker", "state"]),
     ("axum", &["admin"]),
     ("object_store", &["archive"]),

@@ -64,6 +64,12 @@ pub struct BrokerHealth {
     pub blocked: bool,
     /// Sessions made so far.
     pub session: u64,
+    /// Which broker answered last, as it says itself; null for the embedded one.
+    #[schema(examples("RabbitMQ"))]
+    pub product: Option<String>,
+    /// Its version.
+    #[schema(examples("4.0.5"))]
+    pub version: Option<String>,
     /// What it refused when the topology was declared.
     pub refused: Vec<String>,
     /// Why it is not connected.

@@ -106,6 +106,9 @@ pub struct Delivery {
     pub redelivered: bool,
     /// Deliveries before this one, as far as the broker counts them.
     pub delivery_count: u32,
+    /// What is wrong with a message that could not be read as it came. What could be read is in the message, and the rest as
+    /// bytes in its `trunkline-kept-` headers, as far as there is room.
+    pub unreadable: Option<String>,
     pub(super) answer: Answer,
 }
 

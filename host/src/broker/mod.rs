@@ -16,6 +16,7 @@ mod delivery;
 pub mod embedded;
 mod marks;
 mod publication;
+mod server;
 mod statistics;
 mod tap;
 
@@ -23,6 +24,7 @@ use delivery::{Answer, SUSPECT_DELIVERIES};
 pub use delivery::{Delivery, Next, NothingPublished, Settlement, Subscription};
 pub use marks::{Known, Mark};
 pub use publication::{Batch, Confirmed, DELAY_MAX, Passing, Permanent, Publication, Receipt, Refusal, Unpublished};
+pub use server::{Server, ServerVersion};
 pub use statistics::{QueueStatistics, Rates, Source, Statistics};
 pub use tap::Tap;
 
@@ -67,6 +69,8 @@ pub struct Status {
     pub refused: Vec<String>,
     /// Why it is not connected.
     pub error: Option<String>,
+    /// Which broker answered last, where it is another program.
+    pub server: Option<Server>,
 }
 
 /// What waits in a queue.

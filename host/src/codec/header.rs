@@ -44,8 +44,9 @@ pub const OWN_ID: &str = "trunkline-own-id";
 pub const BODY_BYTES: &str = "trunkline-body-bytes";
 /// Headers of others that were left out of a copy, because they did not fit beside the daemon's.
 pub const LEFT_OUT: &str = "trunkline-left-out";
-/// In front of the name of a header that means something to the broker: a copy keeps its value under this name.
-pub const KEPT: &str = "trunkline-kept-";
+/// In front of the name of a header that means something to the broker, or of a property that is no text: a copy keeps its
+/// value under this name.
+pub const KEPT: &str = crate::event::KEPT_PREFIX;
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 

@@ -250,6 +250,7 @@ impl Backend for State {
             && status.refused.is_empty()
             && conditions.is_empty()
             && routes.values().all(|route| route.error.is_none());
+        let (product, version) = status.server.map(|server| (server.product, server.version.to_string())).unzip();
         Health {
             status: match (phase, good) {
                 (DRAINING, _) => "draining",
@@ -263,6 +264,8 @@ impl Backend for State {
                 connected: status.connected,
                 blocked: status.blocked,
                 session: status.session,
+                product,
+                version,
                 refused: status.refused,
                 error: status.error,
             },

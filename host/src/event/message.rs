@@ -16,6 +16,10 @@ pub mod limits {
     pub const BODY_MAX_BYTES: usize = 128 * 1024 * 1024;
 }
 
+/// In front of the name of what a copy cannot carry under its own name: a header with a meaning to the broker, bytes that
+/// are no text where one is wanted.
+pub const KEPT_PREFIX: &str = "trunkline-kept-";
+
 /// What is published, and what a delivery carries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {

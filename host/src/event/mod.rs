@@ -12,7 +12,7 @@ mod reason;
 
 pub use clock::{millis, now_ms};
 pub use header_key::{HeaderKey, KEY_MIN_BYTES, OWN_PREFIX, Trust};
-pub use message::{HeaderValue, Headers, LimitError, Message, Properties, limits};
+pub use message::{HeaderValue, Headers, KEPT_PREFIX, LimitError, Message, Properties, limits};
 pub use name::{ExchangeName, NameError, PluginName, QueueName, RouteName, RoutingKey};
 pub use outcome::{Failure, Outcome};
 pub use reason::Reason;

@@ -47,7 +47,13 @@ impl Route {
     pub(super) fn receive(&self, delivery: Delivery, session: u64) -> (Facts, Item) {
         let message = delivery.message.clone();
         self.metrics.received(message.body.len(), waited(&message));
-        let (event, refused) = self.decode(&message);
+        let (event, refused) = match &delivery.unreadable {
+            None => self.decode(&message),
+            Some(why) => {
+                let error = format!("the message cannot be read: {why}");
+                (None, Some(Decision::dead_letter(Reason::Invalid, error)))
+            }
+        };
         let event = event.map(Arc::new);
         let seen = self.seen(&message, event.as_deref());
         let order = self.settings.order_by.as_ref();

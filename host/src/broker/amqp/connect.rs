@@ -5,40 +5,43 @@
 //! fails where the system has none; here `ca` stands in their place.
 
 use std::io;
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
+use lapin::{AsyncTcpStream, Connection, ConnectionProperties, ErrorKind};
 
+use super::dial::Resolver;
+use super::gate::{Kit, Line, Marker, Socket, Stream, Transport};
+use super::link::{Guard, Link};
 use crate::broker::Error;
 use crate::config::{Tls, pem};
-
-/// A connection that does not come up in this time will not.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Set unless the URL says otherwise. Without an explicit `frame_max` lapin's buffers take 7.6 MB a connection, and
 /// with its 60 s heartbeat a dead peer is seen after two minutes.
 const FRAME_MAX: u32 = 131_072;
 const HEARTBEAT_S: u16 = 10;
-/// For the name, TCP and TLS together. lapin itself waits without end for a peer that says nothing.
+/// For the name, TCP and TLS together, and then once more for the login. lapin itself waits without end for a peer that says
+/// nothing.
 const DIAL_WITHIN_MS: u64 = 5000;
 
-/// Starts the thread that lapin closes sockets with, which otherwise comes with the first connection that ends. If the
-/// system has no thread to give then, every later end of a connection panics too.
-pub(super) fn start_closer() {
-    let started = std::thread::Builder::new().spawn(|| drop(async_compat::Compat::new(())));
-    // Without it everything works for as long as there are threads.
-    let _closer = started.map(std::thread::JoinHandle::join);
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unconnected {
+    /// The broker refuses the user, or the user the virtual host. Another try is another failed login.
+    Refused(String),
+    /// Anything else.
+    Failed(String),
 }
 
 /// Where the broker is, and what TLS needs to get there.
 pub(in crate::broker) struct Endpoint {
     uri: AMQPUri,
     tls: Tls,
+    resolver: Arc<Resolver>,
+    marker: Marker,
 }
 
 impl Endpoint {
@@ -49,13 +52,20 @@ impl Endpoint {
     pub(in crate::broker) fn new(url: &str, tls: Tls) -> Result<Self, Error> {
         let parsed = url.parse::<AMQPUri>();
         let mut uri = parsed.map_err(|error| Error::Unusable(format!("the broker's URL: {error}")))?;
-        uri.query.frame_max.get_or_insert(FRAME_MAX);
+        // Without a bound lapin's buffers take none of RabbitMQ's larger frames.
+        uri.query.frame_max = uri.query.frame_max.filter(|bytes| *bytes > 0).or(Some(FRAME_MAX));
         uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
         uri.query.connection_timeout.get_or_insert(DIAL_WITHIN_MS);
         if let Some(address) = ipv6(url) {
             address.clone_into(&mut uri.authority.host);
         }
-        Ok(Self { uri, tls })
+        let resolver = Arc::new(Resolver::new(uri.authority.host.clone(), uri.authority.port));
+        Ok(Self { uri, tls, resolver, marker: Marker::random() })
+    }
+
+    /// What marks messages that were written anew.
+    pub(super) fn marker(&self) -> Marker {
+        self.marker.clone()
     }
 
     /// The virtual host, as it is called.
@@ -76,73 +86,66 @@ impl Endpoint {
         reading.await.unwrap_or_else(|error| Err(error.to_string())).map(Some)
     }
 
-    /// Connects, over TLS if there is a connector.
+    /// Connects, over TLS if there is a connector. Dropped while it waits, it leaves nothing behind.
     ///
     /// # Errors
     /// Why there is no connection.
-    pub(super) async fn connect(&self, tls: Option<RustlsConnector>, name: &str) -> Result<Connection, String> {
+    pub(super) async fn connect(&self, tls: Option<RustlsConnector>, name: &str) -> Result<Link, Unconnected> {
         if tls.is_none() && self.uri.scheme == AMQPScheme::AMQPS {
-            return Err("amqps without TLS".to_owned());
+            return Err(Unconnected::Failed("amqps without TLS".to_owned()));
         }
         let within = Duration::from_millis(self.uri.query.connection_timeout.unwrap_or(DIAL_WITHIN_MS));
-        let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let socket = Socket::default();
-        let own = socket.clone();
+        let guard = Guard(Line::default());
+        let (resolver, line, marker) = (self.resolver.clone(), guard.0.clone(), self.marker.clone());
         let connecting = Connection::connector(
             self.uri.clone(),
-            runtime,
-            async move |uri, runtime| {
+            async_rs::Runtime::new(Kit::current(self.marker.clone())),
+            async move |uri, _runtime| {
                 let dialling = async {
-                    let addresses = runtime.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
-                    let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-                    if let AsyncTcpStream::Plain(plain) = &stream {
-                        own.keep(plain.get_ref().as_fd());
-                    }
-                    match &tls {
-                        Some(connector) => stream.into_rustls(connector, &uri.authority.host).await,
-                        None => Ok(stream),
-                    }
+                    let socket = Socket(resolver.clone().dial(within).await?);
+                    let transport: Box<dyn Transport> = match &tls {
+                        Some(connector) => Box::new(connector.connect_async(&uri.authority.host, socket).await?),
+                        None => Box::new(socket),
+                    };
+                    Ok(AsyncTcpStream::Plain(Stream::new(transport, line.clone(), marker.clone())))
                 };
                 let dialled = tokio::time::timeout(within, dialling).await;
                 dialled.unwrap_or_else(|_elapsed| Err(silence(within))).map_err(lapin::Error::from)
             },
             properties,
         );
-        let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
-        match &connected {
-            // lapin keeps what is above, and this handle in it would keep the socket open after its end.
-            Ok(Ok(_)) => socket.forget(),
-            Ok(Err(_)) | Err(_) => socket.shut(),
+        match tokio::time::timeout(within * 2, connecting).await {
+            Ok(Ok(connection)) => Ok(Link::new(connection, guard)),
+            Ok(Err(error)) => Err(self.unconnected(&error)),
+            Err(_elapsed) => Err(Unconnected::Failed(silence(within * 2).to_string())),
         }
-        match connected {
-            Ok(connected) if self.uri.scheme == AMQPScheme::AMQP => connected.map_err(|error| error.to_string()),
-            Ok(connected) => connected.map_err(|error| explain(&error.to_string())),
-            Err(_elapsed) => Err(silence(CONNECT_WITHIN).to_string()),
+    }
+
+    fn unconnected(&self, error: &lapin::Error) -> Unconnected {
+        if let Some(words) = login_refused(error) {
+            let (user, vhost) = (&self.uri.authority.userinfo.username, &self.uri.vhost);
+            return Unconnected::Refused(format!(
+                "the broker refuses the user `{user}` on the virtual host `{vhost}`: {words}; correct user, password and \
+                 virtual host in the broker's URL, or the user's permissions"
+            ));
         }
+        let text = error.to_string();
+        Unconnected::Failed(match self.uri.scheme {
+            AMQPScheme::AMQP => text,
+            AMQPScheme::AMQPS => explain(&text),
+        })
     }
 }
 
-/// A second handle of a connection's socket. A peer that accepts and then says nothing would keep lapin's thread and the
-/// socket for ever, because nothing ends the attempt inside: so the socket is shut from here.
-#[derive(Clone, Default)]
-struct Socket(Arc<Mutex<Option<TcpStream>>>);
-
-impl Socket {
-    fn keep(&self, socket: BorrowedFd<'_>) {
-        let second = socket.try_clone_to_owned().ok().map(TcpStream::from);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = second;
-    }
-
-    fn shut(&self) {
-        if let Some(socket) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _gone = socket.shutdown(Shutdown::Both);
-        }
-    }
-
-    fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
+/// The broker's words when it refuses a login (403) or a virtual host (530).
+fn login_refused(error: &lapin::Error) -> Option<String> {
+    let ErrorKind::ProtocolError(refusal) = error.kind() else { return None };
+    let is_refused = matches!(
+        refusal.kind(),
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)
+    );
+    is_refused.then(|| refusal.get_message().as_str().to_owned())
 }
 
 fn silence(waited: Duration) -> io::Error {
@@ -207,6 +210,8 @@ fn explain(error: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     fn uri(url: &str) -> AMQPUri {
@@ -235,37 +240,96 @@ mod tests {
         }
     }
 
-    fn threads() -> usize {
-        std::fs::read_dir("/proc/self/task").expect("/proc").count()
+    async fn refusal(endpoint: &Endpoint) -> Unconnected {
+        match endpoint.connect(None, "test").await {
+            Ok(_) => panic!("connected"),
+            Err(error) => error,
+        }
     }
 
-    /// A peer that accepts and is silent costs an attempt, and nothing after it.
+    /// Threads of lapin in this process.
+    fn threads() -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("/proc").flatten();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("lapin-io-loop")).count()
+    }
+
+    /// The beginning of `connection.start`, with a peer's properties and mechanisms.
+    fn start() -> Vec<u8> {
+        let payload = [&[0, 10, 0, 10, 0, 9][..], &[0; 4], &[0, 0, 0, 5], b"PLAIN", &[0, 0, 0, 5], b"en_US"].concat();
+        let size = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        [&[1, 0, 0][..], &size, &payload, &[0xCE]].concat()
+    }
+
+    /// A peer that accepts and is silent, at once or after its first words, costs an attempt, and nothing after it: no thread,
+    /// and no socket.
     #[tokio::test]
     async fn silent_peers_leave_nothing_behind() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let url = format!("amqp://127.0.0.1:{port}/%2f");
-        let endpoint = Endpoint::new(&url, Tls::default()).expect("a URL");
-        let attempt = || async {
-            let connecting = endpoint.connect(None, "test");
-            tokio::time::timeout(CONNECT_WITHIN * 2, connecting).await.expect("it gives up").expect_err("silence")
-        };
-        assert!(attempt().await.contains("no answer"));
-        // Other tests run beside this one, so that only a trend counts.
-        let attempts = (0..8).map(|_| attempt());
-        let before = threads();
-        futures_util::future::join_all(attempts).await;
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        while threads() >= before + 8 && std::time::Instant::now() < deadline {
-            crate::wait::after(Duration::from_millis(20)).await;
+        const ATTEMPTS: usize = 25;
+        for (is_dropped, words) in [(false, Vec::new()), (false, start()), (true, Vec::new()), (true, start())] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let port = listener.local_addr().expect("an address").port();
+            let url = format!("amqp://127.0.0.1:{port}/%2f?connection_timeout=30");
+            let endpoint = Endpoint::new(&url, Tls::default()).expect("a URL");
+            let mut sockets = Vec::new();
+            for _ in 0..ATTEMPTS {
+                let answering = async {
+                    let (mut socket, _) = listener.accept().await.expect("an attempt");
+                    socket.write_all(&words).await.expect("written");
+                    sockets.push(socket);
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    error = refusal(&endpoint) => {
+                        assert!(matches!(&error, Unconnected::Failed(why) if why.contains("no answer")), "{error:?}");
+                    }
+                    () = answering => {}
+                    () = crate::wait::after(Duration::from_millis(10)), if is_dropped => {}
+                }
+            }
+            assert!(is_dropped || sockets.len() == ATTEMPTS, "{} attempts came", sockets.len());
+            for mut socket in sockets {
+                let mut rest = Vec::new();
+                let ended = tokio::time::timeout(Duration::from_secs(60), socket.read_to_end(&mut rest)).await;
+                // What was not read makes it a reset.
+                let _ended = ended.expect("the socket is closed");
+            }
+            let deadline = std::time::Instant::now() + Duration::from_secs(60);
+            while threads() > 0 && std::time::Instant::now() < deadline {
+                crate::wait::after(Duration::from_millis(5)).await;
+            }
+            assert_eq!(threads(), 0, "dropped: {is_dropped}, after {} bytes", words.len());
         }
-        assert!(threads() < before + 8, "{} threads, {before} before eight attempts", threads());
+    }
+
+    /// What answers on the port is told by its first bytes.
+    #[tokio::test]
+    async fn other_protocols_are_named() {
+        for (answer, told) in [
+            (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "it is an HTTP server"),
+            (&[0x15, 3, 3, 0, 2, 2, 10], "it speaks TLS"),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", "it says `SSH-2.0-OpenSSH_9.2"),
+            (b"AMQP\x00\x01\x00\x00", "AMQP"),
+            (&[8, 0, 0, 0, 0, 0, 0, 0], "it says `"),
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let url = format!("amqp://127.0.0.1:{}/%2f", listener.local_addr().expect("an address").port());
+            let endpoint = Endpoint::new(&url, Tls::default()).expect("a URL");
+            let answering = async {
+                let (mut socket, _) = listener.accept().await.expect("an attempt");
+                socket.write_all(answer).await.expect("written");
+                let _rest = socket.read_to_end(&mut Vec::new()).await;
+            };
+            let (error, ()) = tokio::join!(refusal(&endpoint), answering);
+            let Unconnected::Failed(why) = error else { panic!("{error:?}") };
+            assert!(why.contains(told), "{why}");
+        }
     }
 
     #[tokio::test]
     async fn amqps_is_never_plain() {
         let endpoint = Endpoint::new("amqps://localhost", Tls::default()).expect("a URL");
-        assert_eq!(endpoint.connect(None, "test").await.err().as_deref(), Some("amqps without TLS"));
+        assert_eq!(refusal(&endpoint).await, Unconnected::Failed("amqps without TLS".to_owned()));
         let plain = Endpoint::new("amqp://localhost", Tls::default()).expect("a URL");
         assert!(plain.connector().await.expect("nothing to read").is_none());
     }

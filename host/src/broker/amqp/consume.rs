@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::acks::{ANSWERS_MAX, Answer, Settle, settle_all};
 use super::convert::{message, name};
+use super::gate::Marker;
 use super::session::{Session, let_go};
 use super::topology;
 use crate::broker::{self, Delivery, Error, Next};
@@ -40,6 +41,7 @@ pub struct Subscription {
     key: Option<HeaderKey>,
     /// When headers that are not believed were last mentioned.
     mentioned: Option<Instant>,
+    marker: Marker,
     settle: mpsc::Sender<Settle>,
     settler: JoinSet<()>,
     is_cancelled: bool,
@@ -112,6 +114,7 @@ impl Subscription {
             over: None,
             key: (!as_it_is).then(|| session.key.clone()),
             mentioned: None,
+            marker: session.marker.clone(),
             settle,
             settler,
             is_cancelled: false,
@@ -138,13 +141,16 @@ impl Subscription {
         };
         let (exchange, key) = (delivery.exchange.as_str(), delivery.routing_key.as_str());
         let mut message = message(exchange, key, &delivery.properties, delivery.data);
+        let lost = self.marker.take(&mut message);
         self.admit(&mut message);
+        let unreadable = lost.map(|lost| lost.keep_in(&mut message));
         let count = message.properties.headers.int("x-delivery-count").and_then(|count| u32::try_from(count).ok());
         Next::Delivery(Delivery {
             message: Arc::new(message),
             queue: self.queue.clone(),
             redelivered: delivery.redelivered,
             delivery_count: count.unwrap_or(u32::from(delivery.redelivered)),
+            unreadable,
             answer: broker::Answer::Amqp(Answer { tag: delivery.delivery_tag, settle: self.settle.clone() }),
         })
     }

@@ -12,8 +12,12 @@ mod connect;
 mod consume;
 mod convert;
 mod delay;
+mod dial;
+mod flapping;
+pub mod gate;
 mod key;
 mod ledger;
+mod link;
 mod logs;
 mod management;
 mod publish;
@@ -78,7 +82,6 @@ impl Amqp {
         state_dir: &Path,
         key: HeaderKey,
     ) -> Arc<Self> {
-        connect::start_closer();
         let amqp = Arc::new(Self {
             key,
             topology: ArcSwap::new(topology),

@@ -5,20 +5,20 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lapin::Connection;
-use lapin::types::ShortString;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::collector::{self, Job};
-use super::connect::Endpoint;
+use super::connect::{Endpoint, Unconnected};
+use super::gate::Marker;
+use super::link::Link;
 use super::suspects::{Lane, Suspects};
-use crate::broker::Status;
+use crate::broker::{Server, Status};
 use crate::event::{ExchangeName, HeaderKey};
 use crate::wait;
 
-/// Closing hangs while the broker has blocked the connection.
+/// For the end of a channel, and of what works on the session.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 const CLOSING_PAUSE: Duration = Duration::from_millis(2);
 /// Publishes that wait for their channel.
@@ -26,12 +26,14 @@ const JOBS_WAITING_MAX: usize = 1024;
 
 pub(super) struct Session {
     pub(super) number: u64,
-    pub(super) consume: Connection,
-    pub(super) publish: Connection,
+    pub(super) consume: Link,
+    pub(super) publish: Link,
     /// Cancelled when the session is over.
     pub(super) over: CancellationToken,
     pub(super) status: watch::Receiver<Status>,
     pub(super) key: HeaderKey,
+    /// Tells messages that the gate wrote anew.
+    pub(super) marker: Marker,
     /// The end of the last alarm. Nothing could be confirmed before it.
     pub(super) unblocked: Mutex<Option<Instant>>,
     /// Exchanges that were not there when they were last published to.
@@ -46,16 +48,22 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Makes both connections, or says why there are none.
+    /// Makes both connections, one after the other: a login that is refused is tried once.
     pub(super) async fn connect(
         to: &Endpoint,
         number: u64,
         status: watch::Receiver<Status>,
         key: HeaderKey,
-    ) -> Result<Self, String> {
-        let tls = to.connector().await?;
-        let [consume, publish] = [to.connect(tls.clone(), "trunkline consume"), to.connect(tls, "trunkline publish")];
-        let (consume, publish) = tokio::try_join!(consume, publish)?;
+    ) -> Result<Self, Unconnected> {
+        let tls = to.connector().await.map_err(Unconnected::Failed)?;
+        let consume = to.connect(tls.clone(), "trunkline consume").await?;
+        let publish = match to.connect(tls, "trunkline publish").await {
+            Ok(publish) => publish,
+            Err(error) => {
+                consume.close().await;
+                return Err(error);
+            }
+        };
         Ok(Self {
             number,
             consume,
@@ -63,6 +71,7 @@ impl Session {
             over: CancellationToken::new(),
             status,
             key,
+            marker: to.marker(),
             unblocked: Mutex::default(),
             missing: Mutex::default(),
             delays: tokio::sync::Mutex::default(),
@@ -101,6 +110,11 @@ impl Session {
         tasks.spawn(task);
     }
 
+    /// Which broker it is, as it says itself.
+    pub(super) fn server(&self) -> Option<&Server> {
+        self.consume.server()
+    }
+
     /// Whether both connections are up.
     pub(super) fn is_connected(&self) -> bool {
         self.consume.status().connected() && self.publish.status().connected()
@@ -111,10 +125,7 @@ impl Session {
         self.over.cancel();
         self.collectors.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        let within = |goodbye| tokio::time::timeout(CLOSE_WITHIN, goodbye);
-        let publish = within(self.publish.close(200, ShortString::default()));
-        let consume = within(self.consume.close(200, ShortString::default()));
-        let _lost_already = tokio::join!(publish, consume);
+        tokio::join!(self.publish.close(), self.consume.close());
         let ended = async { while tasks.join_next().await.is_some() {} };
         let _hung = tokio::time::timeout(CLOSE_WITHIN, ended).await;
     }

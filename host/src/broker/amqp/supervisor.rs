@@ -9,7 +9,8 @@ use lapin::Event;
 use tokio_util::sync::CancellationToken;
 
 use super::Amqp;
-use super::connect::Endpoint;
+use super::connect::{Endpoint, Unconnected};
+use super::flapping::Flapping;
 use super::session::Session;
 use super::{delay, topology};
 use crate::broker::Status;
@@ -21,6 +22,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn supervise(amqp: Weak<Amqp>, endpoint: Endpoint, stop: CancellationToken) {
     let mut retry = Retry::new(Loop::BrokerSession, "");
+    let mut flapping = Flapping::default();
     let mut number = 0;
     loop {
         let Some(strong) = amqp.upgrade() else {
@@ -36,9 +38,21 @@ pub(super) async fn supervise(amqp: Weak<Amqp>, endpoint: Endpoint, stop: Cancel
             Ok(session) => {
                 number += 1;
                 retry.succeeded();
-                serve(&strong, Arc::new(session), &stop).await
+                retry.turn_to(Loop::BrokerSession);
+                let lost = serve(&strong, Arc::new(session), &stop).await;
+                if !stop.is_cancelled() {
+                    flapping.ended(&lost);
+                }
+                lost
             }
-            Err(error) => error,
+            Err(Unconnected::Refused(error)) => {
+                retry.turn_to(Loop::BrokerLogin);
+                error
+            }
+            Err(Unconnected::Failed(error)) => {
+                retry.turn_to(Loop::BrokerSession);
+                error
+            }
         };
         if stop.is_cancelled() {
             return;
@@ -70,12 +84,19 @@ async fn serve(amqp: &Amqp, session: Arc<Session>, stop: &CancellationToken) -> 
     for refusal in &refused {
         tracing::error!(refusal, "the broker refuses a part of the topology");
     }
-    tracing::info!(session = session.number, "connected to the broker");
+    let (product, version) = session.server().map(|server| (server.product.as_str(), server.version.as_str())).unzip();
+    tracing::info!(session = session.number, product, version, "connected to the broker");
     if session.number > 1 {
         telemetry::broker_reconnected();
     }
     set(amqp, |status| {
-        *status = Status { connected: true, session: session.number, refused, ..Status::default() };
+        *status = Status {
+            connected: true,
+            session: session.number,
+            refused,
+            server: session.server().cloned(),
+            ..Status::default()
+        };
     });
     amqp.session.send_replace(Some(session.clone()));
     amqp.unbind(&session).await;

@@ -200,6 +200,7 @@ impl Subscription {
             queue: name,
             redelivered: entry.redelivered,
             delivery_count,
+            unreadable: None,
             answer: broker::Answer::Embedded(answer),
         };
         if !entry.suspect {

@@ -322,6 +322,7 @@ impl Pump {
 
     async fn show(&mut self, (delivery, mark): Marked) -> Result<(), End> {
         if !is_begin(&delivery.message)
+            && delivery.unreadable.is_none()
             && let Some(event) = event::event(self.codec, &delivery.message)
         {
             let id = format!("{}.{mark}", self.token);

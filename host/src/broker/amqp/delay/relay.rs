@@ -20,6 +20,8 @@ const PREFETCH: u16 = 200;
 /// Of the text that goes into a header.
 const ERROR_MAX_BYTES: usize = 1024;
 
+const NOT_OURS: &str = "not a delayed message of Trunkline";
+
 /// Publishes what comes to a queue of due messages, for as long as the session lives.
 pub(super) async fn relay(session: Arc<Session>, topology: Arc<Topology>, due: QueueName) {
     let mut retry = Retry::new(Loop::DelayRelay, "");
@@ -62,7 +64,10 @@ async fn serve(session: &Arc<Session>, topology: &Arc<Topology>, mut subscriptio
 /// Sees one message to its end: published, put off, or given up. It holds its place among the deliveries only while the
 /// broker takes nothing at all, which a condition tells.
 async fn pass_on(session: &Arc<Session>, topology: &Arc<Topology>, delivery: Delivery) {
-    let (first, once_more) = first(session, &delivery.message);
+    let (first, once_more) = match &delivery.unreadable {
+        None => first(session, &delivery.message),
+        Some(why) => (given_up(&delivery.message, Reason::Invalid, why), Again::Never(NOT_OURS)),
+    };
     let mut next = match publish::publish(session, topology, first).await {
         Ok(receipt) => return delivery.settle(Settlement::Published(receipt)),
         Err(unpublished) => after_refusal(&delivery.message, once_more, &unpublished),
@@ -110,8 +115,7 @@ fn first(session: &Session, due: &Message) -> (Batch, Again) {
         }
         Trust::Nothing | Trust::Forged => {}
     }
-    let why = "not a delayed message of Trunkline";
-    (given_up(due, Reason::Invalid, why), Again::Never(why))
+    (given_up(due, Reason::Invalid, NOT_OURS), Again::Never(NOT_OURS))
 }
 
 /// A message that is due and was not taken is put off for a while that grows, and given up in the end.
@@ -144,5 +148,8 @@ fn given_up(message: &Message, reason: Reason, error: &str) -> Batch {
     copy.properties.headers.remove_brokers();
     copy.properties.headers.set("trunkline-reason", reason.as_str());
     copy.properties.headers.set("trunkline-error", &error[..error.floor_char_boundary(ERROR_MAX_BYTES)]);
+    if copy.check().is_err() {
+        copy.properties.headers.retain(|name| ["trunkline-reason", "trunkline-error"].contains(&name));
+    }
     Publication::now(copy, false).into()
 }

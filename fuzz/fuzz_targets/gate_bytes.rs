@@ -1,0 +1,7 @@
+//! See `inbound_bytes`.
+#![no_main]
+
+#[path = "../properties/mod.rs"]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::inbound_bytes(data));

@@ -1,0 +1,7 @@
+//! See `outbound_frames`.
+#![no_main]
+
+#[path = "../properties/mod.rs"]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::outbound_frames(data));

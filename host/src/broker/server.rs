@@ -1,0 +1,104 @@
+//! Which broker answers, in which version.
+
+use std::cmp::Ordering;
+
+/// What a broker says of itself when a connection begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// `RabbitMQ`, or what else speaks AMQP 0-9-1.
+    pub product: String,
+    /// Its version.
+    pub version: ServerVersion,
+}
+
+impl Server {
+    /// Whether it is RabbitMQ in this version or a later one.
+    #[must_use]
+    pub fn is_rabbitmq(&self, major: u32, minor: u32) -> bool {
+        self.product.eq_ignore_ascii_case("rabbitmq") && self.version.number() >= (major, minor, 0)
+    }
+}
+
+/// A version such as `3.10.8`, `4.0.5` or `4.1.0-rc.1`. Compared by its three numbers; what is not there counts as 0.
+#[derive(Debug, Clone)]
+pub struct ServerVersion {
+    text: String,
+    number: (u32, u32, u32),
+}
+
+impl ServerVersion {
+    /// Reads the numbers at the beginning of a text.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let mut parts = text.split('.').map(|part| {
+            let digits = part.find(|character: char| !character.is_ascii_digit()).unwrap_or(part.len());
+            part[..digits].parse().unwrap_or(0)
+        });
+        let mut next = || parts.next().unwrap_or(0);
+        Self { text: text.to_owned(), number: (next(), next(), next()) }
+    }
+
+    /// As the broker writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Major, minor, patch.
+    #[must_use]
+    pub const fn number(&self) -> (u32, u32, u32) {
+        self.number
+    }
+}
+
+impl std::fmt::Display for ServerVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl PartialEq for ServerVersion {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for ServerVersion {}
+
+impl PartialOrd for ServerVersion {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ServerVersion {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.number.cmp(&other.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        for (text, number) in [
+            ("3.10.8", (3, 10, 8)),
+            ("4.0.5", (4, 0, 5)),
+            ("4.1.0-rc.1", (4, 1, 0)),
+            ("3.13.7+12.gabc", (3, 13, 7)),
+            ("4", (4, 0, 0)),
+            ("", (0, 0, 0)),
+            ("unknown", (0, 0, 0)),
+            ("99999999999.1", (0, 1, 0)),
+        ] {
+            assert_eq!(ServerVersion::new(text).number(), number, "{text}");
+        }
+        let ascending = ["3.9.29", "3.10.8", "3.13.0", "4.0.5", "4.3.6", "10.0.0"].map(ServerVersion::new);
+        assert!(ascending.is_sorted());
+        let server = |product: &str, version| Server { product: product.into(), version: ServerVersion::new(version) };
+        assert!(server("RabbitMQ", "4.0.5").is_rabbitmq(4, 0) && !server("RabbitMQ", "3.13.7").is_rabbitmq(4, 0));
+        assert!(!server("LavinMQ", "4.0.5").is_rabbitmq(3, 0), "another broker's versions say nothing");
+    }
+}
