@@ -17,6 +17,7 @@ mod http;
 mod languages;
 mod lateness;
 mod limits;
+mod malformed;
 mod messaging;
 mod reload;
 mod rollout;
