@@ -8,6 +8,7 @@ mod bench;
 mod broker_faults;
 mod capabilities;
 mod conformance;
+mod connections;
 mod delivery;
 mod faults;
 mod foreign;

@@ -146,3 +146,50 @@ async fn a_broker_that_wants_a_certificate_gets_the_one_that_is_there_now() {
     assert!(!daemon.log().contains("guest"), "the credentials show in the log");
     assert!(daemon.terminate().await.success());
 }
+
+/// B22: certificates that are out of date or of another host, and listeners that speak something else. Each is told by its own
+/// reason, and nothing is sent over a connection that is not what the URL wants.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_other_reason_is_told_and_none_leads_to_plain_amqp() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ca = Authority::new(dir.path(), "ca");
+    ca.issue("server");
+    let port = free_port().expect("a port");
+    let node = node(dir.path(), port, false);
+    let tls = routes(&format!("{{ ca = \"{}/ca.pem\" }}", dir.path().display()));
+    let over_tls = format!("amqps://guest:guest@localhost:{port}/%2f");
+    let becomes = async |certificate: &dyn Fn()| {
+        certificate();
+        let reload = "ssl:clear_pem_cache().";
+        node.ctl(&["eval", reload]).expect("the broker reads its certificate again");
+    };
+
+    let expired = || ca.issue_for("server", "DNS:localhost", -1);
+    let elsewhere = || ca.issue_for("server", "DNS:broker.test", 2);
+    for (certificate, reason) in
+        [(&expired as &dyn Fn(), "is out of date"), (&elsewhere as &dyn Fn(), "is for another host than the URL's")]
+    {
+        becomes(certificate).await;
+        let bench = Bench::on(over_tls.clone());
+        let daemon = bench.start(&tls).await;
+        refused(&daemon, reason).await;
+        becomes(&|| ca.issue("server")).await;
+        becomes_ready(&daemon).await;
+        assert!(daemon.terminate().await.success());
+    }
+
+    // The reverse of `amqps_to_a_port_of_plain_amqp_fails`, and a port of something else.
+    let to_tls = Bench::on(format!("amqp://guest:guest@localhost:{port}/%2f"));
+    let daemon = to_tls.start(ROUTES).await;
+    refused(&daemon, "it speaks TLS").await;
+    assert!(daemon.terminate().await.success());
+    let embedded = Bench::embedded();
+    let beside = embedded.start(ROUTES).await;
+    let http = beside.url("").replacen("http://", "guest:guest@", 1);
+    for (scheme, routes, reason) in [("amqp", ROUTES, "it is an HTTP server"), ("amqps", &tls, "does not speak TLS")] {
+        let to_http = Bench::on(format!("{scheme}://{http}/%2f"));
+        let daemon = to_http.start(routes).await;
+        refused(&daemon, reason).await;
+        assert!(daemon.terminate().await.success());
+    }
+}

@@ -45,11 +45,22 @@ impl Authority {
     /// # Panics
     /// When `openssl` does not like it.
     pub fn issue(&self, name: &str) {
+        self.issue_for(name, "DNS:localhost,IP:127.0.0.1", 2);
+    }
+
+    /// As [`Authority::issue`], for a host of its own (`DNS:NAME`) and for so many days; with fewer than none it is expired.
+    ///
+    /// # Panics
+    /// When `openssl` does not like it.
+    pub fn issue_for(&self, name: &str, host: &str, days: i32) {
         let ca = &self.name;
+        let leaf = format!("{name}.cnf");
+        let settings = SETTINGS.replace("DNS:localhost, IP:127.0.0.1", host);
+        std::fs::write(self.dir.join(&leaf), settings).expect("a file");
         self.key(name);
         self.openssl(&format!("req -new -config openssl.cnf -subj /CN={name} -key {name}.key -out {name}.csr"));
         self.openssl(&format!(
-            "x509 -req -days 2 -extfile openssl.cnf -extensions leaf -in {name}.csr -CA {ca}.pem -CAkey {ca}.key \
+            "x509 -req -days {days} -extfile {leaf} -extensions leaf -in {name}.csr -CA {ca}.pem -CAkey {ca}.key \
              -CAcreateserial -out {name}.pem"
         ));
     }

@@ -1,0 +1,65 @@
+//! F20, B17: a broker that refuses the login is asked again, and not so often that it locks the account.
+
+use std::time::Duration;
+
+use trunkline_support::eventually;
+use trunkline_support::rabbitmq::Node;
+
+use super::relay::Relay;
+use super::{ROUTES, condition, told};
+use crate::bench::{Bench, becomes_ready};
+
+/// Between two logins; a little less, because the relay sees them a little later or sooner.
+const APART: Duration = Duration::from_millis(9_900);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_or_virtual_host_is_tried_once_in_ten_seconds() {
+    // Side by side: each waits for its second login.
+    tokio::join!(
+        is_refused("guest:wrong", "%2f", "ACCESS_REFUSED"),
+        is_refused("nobody:guest", "%2f", "ACCESS_REFUSED"),
+        is_refused("guest:guest", "no-such-vhost", "NOT_ALLOWED"),
+    );
+}
+
+async fn is_refused(user: &str, vhost: &str, reason: &str) {
+    let relay = Relay::start(&trunkline_support::rabbitmq::url()).await;
+    let bench = Bench::on(relay.url(user, vhost));
+    let daemon = bench.start(ROUTES).await;
+    let error = told(&daemon, reason).await;
+    let (name, _) = user.split_once(':').expect("a user");
+    let vhost = if vhost == "%2f" { "/" } else { vhost };
+    assert!(error.contains(&format!("the user `{name}` on the virtual host `{vhost}`")), "{error}");
+    assert!(!error.contains("wrong"), "no password is told: {error}");
+    assert_eq!(condition(&daemon, "broker-away").as_deref(), Some(error.as_str()));
+    let accepted = eventually("a second login", || {
+        let accepted = relay.accepted();
+        async move { (accepted.len() >= 2).then_some(accepted) }
+    })
+    .await;
+    let apart = accepted[1] - accepted[0];
+    assert!(apart >= APART, "{user} on {vhost}: two logins within {apart:?}");
+    assert!(daemon.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_changes_meanwhile_costs_few_logins_and_no_restart() {
+    let node = Node::start().expect("a node of its own");
+    node.ctl(&["add_user", "worker", "old"]).expect("a user");
+    node.ctl(&["set_permissions", "worker", ".*", ".*", ".*"]).expect("permissions");
+    let relay = Relay::start(&node.url()).await;
+    let bench = Bench::on(relay.url("worker:old", "%2f"));
+    let daemon = bench.start(ROUTES).await;
+    becomes_ready(&daemon, true).await;
+    assert_eq!(relay.accepted().len(), 2, "a connection to consume and one to publish");
+    node.ctl(&["change_password", "worker", "new"]).expect("changed");
+    node.ctl(&["close_all_connections", "test"]).expect("closed");
+    told(&daemon, "the user `worker` on the virtual host `/`: ACCESS_REFUSED").await;
+    node.ctl(&["change_password", "worker", "old"]).expect("changed");
+    becomes_ready(&daemon, true).await;
+    let logins: Vec<_> = relay.accepted()[2..].to_vec();
+    assert_eq!(logins.len(), 3, "one that is refused, and two of a session");
+    assert!(logins[1] - logins[0] >= APART, "two logins within {:?}", logins[1] - logins[0]);
+    assert_eq!(condition(&daemon, "broker-away"), None);
+    assert!(daemon.terminate().await.success());
+}

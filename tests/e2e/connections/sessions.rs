@@ -1,0 +1,70 @@
+//! Sessions that end too often are told, though each looks well; and one refused message ends no session.
+
+use serde_json::{Value, json};
+use trunkline_support::eventually;
+use trunkline_support::rabbitmq::Node;
+
+use super::relay::Relay;
+use super::{ROUTES, condition};
+use crate::bench::{Bench, becomes_ready, metric};
+
+const FLAPS: &str = "trunkline_condition{condition=\"session-flapping\",subject=\"\"}";
+
+fn session(daemon: &trunkline_support::Daemon) -> u64 {
+    let health: Value = serde_json::from_str(&daemon.get("/health/rabbitmq").1).expect("JSON");
+    health["session"].as_u64().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_three_sessions_that_end_in_a_minute_are_told() {
+    let relay = Relay::start(&trunkline_support::rabbitmq::url()).await;
+    let bench = Bench::on(relay.url("guest:guest", "%2f"));
+    let daemon = bench.start(ROUTES).await;
+    becomes_ready(&daemon, true).await;
+    for ended in 1..=4 {
+        assert_eq!(condition(&daemon, "session-flapping"), None, "after {} sessions", ended - 1);
+        relay.cut();
+        eventually("the next session", || {
+            let is_there = session(&daemon) > ended && daemon.get("/readyz").0 == 200;
+            async move { is_there.then_some(()) }
+        })
+        .await;
+    }
+    let detail = condition(&daemon, "session-flapping").expect("four sessions ended");
+    assert!(detail.starts_with("more than 3 sessions with the broker ended within a minute"), "{detail}");
+    assert_eq!((daemon.get("/readyz").0, daemon.get("/health").0), (200, 503), "connected, and not well");
+    metric(&daemon, FLAPS, |raised| raised == 1.0).await;
+    assert!(daemon.terminate().await.success());
+}
+
+/// F11: the broker closes the channel of a message that it refuses. What lapin had queued behind that must not reach the
+/// broker: it would take it for an error of the whole connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_message_among_many_ends_no_session() {
+    const ROUNDS: usize = 5;
+    let node = Node::start().expect("a node of its own");
+    node.ctl(&["add_user", "worker", "worker"]).expect("a user");
+    node.ctl(&["set_permissions", "worker", ".*", ".*", ".*"]).expect("permissions");
+    let bench = Bench::on(node.url().replacen("guest:guest", "worker:worker", 1));
+    let daemon = bench.start(ROUTES).await;
+    becomes_ready(&daemon, true).await;
+    let exchange = format!("{}-events", bench.prefix);
+    let allowed = "^(in|echoed)$";
+    node.ctl(&["set_topic_permissions", "worker", &exchange, allowed, ".*"]).expect("topic permissions");
+    for round in 0..ROUNDS {
+        // Another key each time: one that was refused before is published alone.
+        let events = (0..100).map(|n| {
+            let kind = if n == 50 { format!("forbidden-{round}") } else { "in".to_owned() };
+            json!({ "type": kind, "id": format!("{round}-{n}"), "data": n })
+        });
+        let (_, answer) =
+            daemon.post("/api/v1/events/batch", &json!({ "events": events.collect::<Vec<_>>() }).to_string());
+        let results = answer["results"].as_array().expect("results").clone();
+        assert_eq!(results.len(), 100, "{answer}");
+        for (n, result) in results.iter().enumerate() {
+            assert_eq!(result["status"], if n == 50 { 403 } else { 202 }, "{round}-{n}: {result}");
+        }
+    }
+    assert_eq!((session(&daemon), daemon.metric("trunkline_broker_reconnects_total")), (1, 0.0));
+    assert!(daemon.terminate().await.success());
+}
