@@ -123,8 +123,8 @@ pub struct StreamEvent {
     security((), ("token" = [])),
     params(
         ("pattern" = Option<Vec<String>>, Query, description = "Patterns of routing keys: words between dots, `*` for one \
-            word, `#` for any number. Repeated, or with commas between; at most 32; `#` when absent. On a direct exchange, \
-            keys as they are."),
+            word, `#` for any number. Repeated, or with commas between; `#` when absent. At most 32, of at most 64 words each \
+            and 256 together, on RabbitMQ with at most two `#` in each. On a direct exchange, keys as they are."),
         ("exchange" = Option<String>, Query, description = "An exchange of routes.toml; its default exchange when absent"),
         ("last-event-id" = Option<String>, Query, description = "As the header, for clients that cannot set one"),
         ("Last-Event-ID" = Option<String>, Header, description = "The last id that the client has seen"),

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use trunkline::archive::{self, Entry};
-use trunkline::config::{self, EmitGrant, Handler, Rate};
-use trunkline::event::{ExchangeName, RouteName, RoutingKey};
+use trunkline::config::{self, Handler, Rate};
+use trunkline::event::{PatternSet, RouteName, RoutingKey};
 use trunkline::wait;
 use uuid::Uuid;
 
@@ -103,7 +103,7 @@ struct Event<'e> {
 }
 
 fn key(text: &str) -> Result<RoutingKey, String> {
-    RoutingKey::new(text).map_err(|error| error.to_string())
+    RoutingKey::pattern(text).map_err(|error| error.to_string())
 }
 
 /// Reads, publishes, prints, and gives the exit code.
@@ -161,7 +161,7 @@ fn replay(
     let failed = |error: archive::ReadError| Failure::Archive(error.to_string());
     let mut batches = runtime.block_on(archive::open(route, settings)).map_err(failed)?;
     let mut seen = HashSet::new();
-    let keys = EmitGrant { exchange: ExchangeName::default_exchange(), keys: arguments.key.clone() };
+    let keys = arguments.key.iter().map(|key| (key.as_str(), ())).collect::<PatternSet<_>>();
     let began = Instant::now();
     // What is published again is archived again, and is not for this replay.
     let now = jiff::Timestamp::now();
@@ -196,13 +196,13 @@ fn hash(entry: &Entry) -> u64 {
     hasher.finish()
 }
 
-fn is_wanted(arguments: &Replay, entry: &Entry, keys: &EmitGrant, until: jiff::Timestamp) -> bool {
+fn is_wanted(arguments: &Replay, entry: &Entry, keys: &PatternSet<()>, until: jiff::Timestamp) -> bool {
     let at = entry.archived_at.parse::<jiff::Timestamp>().ok();
     let is_late = arguments.since.is_none_or(|since| at.is_some_and(|at| at >= since));
     let is_early = at.is_some_and(|at| at < until);
     let is_type = arguments.r#type.is_empty() || arguments.r#type.contains(&entry.r#type);
     let is_tenant = arguments.tenant.is_none() || arguments.tenant == entry.tenant;
-    let is_key = keys.keys.is_empty() || keys.allows(&keys.exchange, &entry.routing_key);
+    let is_key = arguments.key.is_empty() || keys.matches(&entry.routing_key);
     is_late && is_early && is_type && is_tenant && is_key
 }
 

@@ -12,6 +12,9 @@ use crate::event::{ExchangeName, HeaderValue, RoutingKey};
 
 type Bindings = Vec<(ExchangeName, Match)>;
 
+/// With more of them a key of many words holds RabbitMQ up.
+const HASHES_FEW: usize = 2;
+
 /// `bind`: a key, a table, or a list of either.
 pub(super) fn read(cx: &mut Context<'_>, value: &Spanned<DeValue<'_>>, exchanges: &Exchanges) -> Bindings {
     const WANTED: &str = "a key, a table {exchange, keys}, or a list of them";
@@ -47,11 +50,21 @@ pub(super) fn on_default(cx: &mut Context<'_>, keys: &[Text], exchanges: &Exchan
     if !takes_keys(cx, exchanges, &exchanges.default, &first.place) {
         return Vec::new();
     }
-    keyed(cx, &exchanges.default, keys)
+    keyed(cx, exchanges, &exchanges.default, keys)
 }
 
-fn keyed(cx: &mut Context<'_>, exchange: &ExchangeName, keys: &[Text]) -> Bindings {
-    let named = keys.iter().filter_map(|key| key.name(cx, |text| RoutingKey::new(text)));
+fn keyed(cx: &mut Context<'_>, exchanges: &Exchanges, exchange: &ExchangeName, keys: &[Text]) -> Bindings {
+    let is_topic = exchanges.by_name.get(exchange).is_some_and(|exchange| exchange.kind == ExchangeKind::Topic);
+    let read = if is_topic { RoutingKey::pattern } else { |text: &str| RoutingKey::new(text) };
+    let named: Vec<_> = keys.iter().filter_map(|key| Some((key, key.name(cx, read)?))).collect();
+    for (key, pattern) in named.iter().filter(|(_, pattern)| is_topic && pattern.hashes() > HASHES_FEW) {
+        let message = format!("{} has {} times `#`", key.shown(), pattern.hashes());
+        cx.findings.warning(Code::BadBinding, &key.place, message).help(
+            "bind with several patterns of fewer: RabbitMQ tries every rest of a key at every `#`, and a long key takes \
+             it seconds",
+        );
+    }
+    let named = named.into_iter().map(|(_, key)| key);
     named.map(|key| (exchange.clone(), Match::Key(key))).collect()
 }
 
@@ -89,7 +102,7 @@ fn one(cx: &mut Context<'_>, table: &Table<'_>, exchanges: &Exchanges) -> Bindin
         cx.error(Code::BadBinding, &table.key_place(key), message).help("write `keys` instead");
     }
     match keys {
-        Some(keys) => keyed(cx, &exchange, &keys),
+        Some(keys) => keyed(cx, exchanges, &exchange, &keys),
         // Fanout looks at nothing, so that there is nothing to say.
         None if kind == ExchangeKind::Fanout && !table.has("keys") => {
             vec![(exchange, Match::Key(RoutingKey::new("").expect("an empty key is a key")))]

@@ -105,9 +105,8 @@ fn emit(cx: &mut Context<'_>, value: &Spanned<DeValue<'_>>, exchanges: &Exchange
     for item in items {
         let read = match Table::inline(item, "`emit`") {
             Some(table) => emit_table(cx, &table, exchanges),
-            None => text(cx, "emit", item, WANTED).and_then(|key| {
-                Some(EmitGrant { exchange: exchanges.default.clone(), keys: vec![pattern(cx, &key)?] })
-            }),
+            None => text(cx, "emit", item, WANTED)
+                .and_then(|key| Some(EmitGrant::new(exchanges.default.clone(), vec![pattern(cx, &key)?]))),
         };
         grants.extend(read);
     }
@@ -127,11 +126,11 @@ fn emit_table(cx: &mut Context<'_>, table: &Table<'_>, exchanges: &Exchanges) ->
         true => table.texts(cx, "keys")?.iter().filter_map(|key| pattern(cx, key)).collect(),
         false => vec![RoutingKey::new("#").ok()?],
     };
-    Some(EmitGrant { exchange, keys })
+    Some(EmitGrant::new(exchange, keys))
 }
 
 fn pattern(cx: &mut Context<'_>, text: &Text) -> Option<RoutingKey> {
-    text.name(cx, |text| RoutingKey::new(text))
+    text.name(cx, RoutingKey::pattern)
 }
 
 /// `secrets`: what cannot be read is kept as the reason, for it holds this plugin's routes down and nobody else's.

@@ -7,7 +7,7 @@ use super::checked_routes::{Emit, Route};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::Context;
-use crate::event::{ExchangeName, RouteName};
+use crate::event::{ExchangeName, PatternSet, QueueName, RouteName};
 
 /// Reports each circle once, at the first of its routes.
 pub(super) fn warn(
@@ -17,15 +17,11 @@ pub(super) fn warn(
     exchanges: &BTreeMap<ExchangeName, Exchange>,
     places: &BTreeMap<RouteName, Place>,
 ) {
+    let bound = bound(bindings, exchanges);
     let next = |route: &Route| {
-        let fed = |binding: &Binding| {
-            let kind = exchanges.get(&binding.exchange).map(|exchange| exchange.kind);
-            route.plugin().is_some()
-                && binding.exchange == route.emit.exchange
-                && keys(&route.emit).iter().any(|key| feeds(kind, &binding.matches, key))
-        };
-        let queues =
-            bindings.iter().filter(|binding| fed(binding)).map(|binding| &binding.queue).collect::<BTreeSet<_>>();
+        let fed = |key: &String| bound.get(&route.emit.exchange).map(|bound| bound.queues(key)).unwrap_or_default();
+        let keys = if route.plugin().is_some() { keys(&route.emit) } else { Vec::new() };
+        let queues = keys.iter().flat_map(fed).collect::<BTreeSet<_>>();
         routes.iter().filter(|(_, other)| queues.contains(&other.queue)).map(|(name, _)| name.clone()).collect()
     };
     let edges = routes.iter().map(|(name, route)| (name.clone(), next(route))).collect::<BTreeMap<_, Vec<_>>>();
@@ -53,25 +49,47 @@ pub(super) fn keys(emit: &Emit) -> Vec<String> {
     }
 }
 
-fn feeds(kind: Option<ExchangeKind>, matches: &Match, key: &str) -> bool {
-    match (kind, matches) {
-        (Some(ExchangeKind::Fanout), _) => true,
-        (Some(ExchangeKind::Direct), Match::Key(bound)) => bound.as_str() == key,
-        (Some(ExchangeKind::Topic), Match::Key(pattern)) => {
-            let (pattern, key) = (pattern.as_str().split('.'), key.split('.'));
-            topic(&pattern.collect::<Vec<_>>(), &key.collect::<Vec<_>>())
-        }
-        (Some(ExchangeKind::Headers | ExchangeKind::Direct | ExchangeKind::Topic) | None, _) => false,
-    }
+/// The bindings of an exchange, by what it looks at.
+enum Bound<'b> {
+    Topic(PatternSet<&'b QueueName>),
+    Direct(BTreeMap<&'b str, Vec<&'b QueueName>>),
+    Fanout(Vec<&'b QueueName>),
+    /// Headers of emissions are not known beforehand.
+    Headers,
 }
 
-/// AMQP's topic patterns, word by word.
-fn topic(pattern: &[&str], key: &[&str]) -> bool {
-    match (pattern, key) {
-        ([], []) => true,
-        (["#", rest @ ..], _) => (0..=key.len()).any(|skipped| topic(rest, &key[skipped..])),
-        ([word, pattern @ ..], [first, key @ ..]) => (*word == "*" || word == first) && topic(pattern, key),
-        ([], [_, ..]) | ([_, ..], []) => false,
+fn bound<'b>(
+    bindings: &'b [Binding],
+    exchanges: &BTreeMap<ExchangeName, Exchange>,
+) -> BTreeMap<&'b ExchangeName, Bound<'b>> {
+    let mut bound = BTreeMap::new();
+    for Binding { exchange, queue, matches } in bindings {
+        let Some(kind) = exchanges.get(exchange).map(|exchange| exchange.kind) else { continue };
+        let new = || match kind {
+            ExchangeKind::Topic => Bound::Topic(PatternSet::default()),
+            ExchangeKind::Direct => Bound::Direct(BTreeMap::new()),
+            ExchangeKind::Fanout => Bound::Fanout(Vec::new()),
+            ExchangeKind::Headers => Bound::Headers,
+        };
+        match (bound.entry(exchange).or_insert_with(new), matches) {
+            (Bound::Topic(patterns), Match::Key(key)) => patterns.insert(key.as_str(), queue),
+            (Bound::Direct(keys), Match::Key(key)) => keys.entry(key.as_str()).or_default().push(queue),
+            (Bound::Fanout(queues), Match::Key(_) | Match::Headers { .. }) => queues.push(queue),
+            (Bound::Headers, _) | (Bound::Topic(_) | Bound::Direct(_), Match::Headers { .. }) => {}
+        }
+    }
+    bound
+}
+
+impl<'b> Bound<'b> {
+    /// Where a key leads to.
+    fn queues(&self, key: &str) -> Vec<&'b QueueName> {
+        match self {
+            Self::Topic(patterns) => patterns.find(key).copied().collect(),
+            Self::Direct(keys) => keys.get(key).cloned().unwrap_or_default(),
+            Self::Fanout(queues) => queues.clone(),
+            Self::Headers => Vec::new(),
+        }
     }
 }
 
@@ -90,28 +108,4 @@ fn way_back(edges: &BTreeMap<RouteName, Vec<RouteName>>, start: &RouteName) -> O
         }
     }
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn topic_patterns() {
-        for (pattern, key, expected) in [
-            ("a.b", "a.b", true),
-            ("a.*", "a.b", true),
-            ("a.*", "a", false),
-            ("a.*", "a.b.c", false),
-            ("a.#", "a", true),
-            ("a.#", "a.b.c", true),
-            ("#", "", true),
-            ("#.c", "a.b.c", true),
-            ("#.c", "a.b", false),
-            ("a.#.c", "a.c", true),
-        ] {
-            let split = |text: &'static str| text.split('.').collect::<Vec<_>>();
-            assert_eq!(topic(&split(pattern), &split(key)), expected, "{pattern} {key}");
-        }
-    }
 }

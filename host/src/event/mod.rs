@@ -8,6 +8,7 @@ mod header_key;
 mod message;
 mod name;
 mod outcome;
+mod pattern;
 mod reason;
 
 pub use clock::{millis, now_ms};
@@ -15,6 +16,7 @@ pub use header_key::{HeaderKey, KEY_MIN_BYTES, OWN_PREFIX, Trust};
 pub use message::{HeaderValue, Headers, KEPT_PREFIX, LimitError, Message, Properties, limits};
 pub use name::{ExchangeName, NameError, PluginName, QueueName, RouteName, RoutingKey};
 pub use outcome::{Failure, Outcome};
+pub use pattern::{PATTERN_WORDS_MAX, PatternSet};
 pub use reason::Reason;
 
 use bytes::Bytes;

@@ -14,6 +14,9 @@ pub enum NameError {
     /// Names of ours are never empty.
     #[error("is empty")]
     Empty,
+    /// A pattern that nobody needs, whose every word costs something with every message.
+    #[error("has {0} words; a pattern has at most {max}", max = super::pattern::PATTERN_WORDS_MAX)]
+    TooManyWords(usize),
     /// Control characters would break logs and labels.
     #[error("has a control character at byte {0}")]
     Control(usize),

@@ -196,7 +196,7 @@ fn check_name(name: &str) -> Result<(), Error> {
     if let Err(error) = PluginName::new(name) {
         return match error {
             NameError::Empty => bad("is empty"),
-            NameError::TooLong(_) | NameError::Control(_) | NameError::Shape => {
+            NameError::TooLong(_) | NameError::TooManyWords(_) | NameError::Control(_) | NameError::Shape => {
                 bad("may hold only lower-case letters, digits and '-', and must begin with a letter")
             }
         };

@@ -3,6 +3,7 @@
 mod documents;
 mod lag;
 mod listener;
+mod patterns;
 mod slow;
 pub mod sse;
 mod stream;

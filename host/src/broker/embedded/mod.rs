@@ -19,7 +19,6 @@ mod statistics;
 mod store;
 mod subscription;
 mod tap;
-mod topic;
 mod writer;
 
 pub use subscription::{Answer, Subscription};

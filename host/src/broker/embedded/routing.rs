@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::topic::Trie;
 use crate::broker::Passing;
 use crate::config::{Binding, ExchangeKind, Match, Topology};
-use crate::event::{ExchangeName, HeaderValue, Headers, Message};
+use crate::event::{ExchangeName, HeaderValue, Headers, Message, PatternSet};
 
 /// Exchanges by name, and queues by number.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ struct Exchange {
 
 #[derive(Debug)]
 enum Matcher {
-    Topic(Trie),
+    Topic(PatternSet<usize>),
     Direct(HashMap<String, Vec<usize>>),
     Fanout(Vec<usize>),
     Headers(Vec<HeaderBinding>),
@@ -41,7 +40,7 @@ impl Routing {
         let mut exchanges = HashMap::new();
         for (name, settings) in &topology.exchanges {
             let matcher = match settings.kind {
-                ExchangeKind::Topic => Matcher::Topic(Trie::default()),
+                ExchangeKind::Topic => Matcher::Topic(PatternSet::default()),
                 ExchangeKind::Direct => Matcher::Direct(HashMap::new()),
                 ExchangeKind::Fanout => Matcher::Fanout(Vec::new()),
                 ExchangeKind::Headers => Matcher::Headers(Vec::new()),
@@ -82,7 +81,7 @@ impl Routing {
 impl Matcher {
     fn bind(&mut self, matches: &Match, queue: usize) {
         match (self, matches) {
-            (Self::Topic(trie), Match::Key(key)) => trie.insert(key.as_str(), queue),
+            (Self::Topic(patterns), Match::Key(key)) => patterns.insert(key.as_str(), queue),
             (Self::Direct(keys), Match::Key(key)) => keys.entry(key.to_string()).or_default().push(queue),
             (Self::Fanout(queues), Match::Key(_) | Match::Headers { .. }) => queues.push(queue),
             (Self::Headers(bindings), Match::Headers { all, values }) => {
@@ -100,7 +99,7 @@ impl Matcher {
     fn matches(&self, message: &Message, found: &mut BTreeSet<usize>) {
         let key = message.routing_key.as_str();
         match self {
-            Self::Topic(trie) => trie.matches(key, found),
+            Self::Topic(patterns) => found.extend(patterns.find(key)),
             Self::Direct(keys) => found.extend(keys.get(key).into_iter().flatten()),
             Self::Fanout(queues) => found.extend(queues),
             Self::Headers(bindings) => {

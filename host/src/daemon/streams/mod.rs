@@ -7,6 +7,7 @@
 mod event;
 mod frames;
 mod pump;
+mod source;
 mod window;
 
 use std::collections::{HashMap, VecDeque};
@@ -14,7 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -23,11 +23,12 @@ use uuid::Uuid;
 
 use crate::admin::{Items, Problem, StreamRequest};
 use crate::broker::{Broker, Error, Tap};
-use crate::config::{Codec, Config, ExchangeKind};
+use crate::config::{Codec, Config};
 use crate::event::{ExchangeName, QueueName, RoutingKey};
 use crate::telemetry;
 use frames::{Frame, Frames};
 use pump::{Pump, Seen, Source};
+use source::{fingerprint, source};
 
 /// Streams at once.
 const STREAMS_MAX: usize = 64;
@@ -37,7 +38,6 @@ const CREATED_MAX: usize = 512;
 const EXPIRES: Duration = Duration::from_secs(600);
 /// Events that are kept for it.
 const WAITING_MAX: u32 = 50_000;
-const PATTERNS_MAX: usize = 32;
 /// Frames between the broker and the connection; all else waits in the broker.
 const FRAMES_MAX: usize = 16;
 /// What they may take, or one of them.
@@ -169,53 +169,6 @@ impl Streams {
 
 fn problem(error: Error) -> Problem {
     Problem::unavailable(error.to_string())
-}
-
-/// Exchange and keys of a request.
-fn source(config: &Config, request: &StreamRequest) -> Result<(ExchangeName, Vec<RoutingKey>), Problem> {
-    let name = request.exchange.as_deref().unwrap_or(config.default_exchange.as_str());
-    let known = config.topology.exchanges.get(name);
-    let Some(settings) = known else {
-        let known = config.topology.exchanges.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        return Err(Problem::bad_request(format!("there is no exchange {name:?} in routes.toml; known: {known}")));
-    };
-    let exchange = ExchangeName::new(name).map_err(|error| Problem::bad_request(format!("`exchange` {error}")))?;
-    let all = vec!["#".to_owned()];
-    let patterns = if request.patterns.is_empty() { &all } else { &request.patterns };
-    let matches_all = patterns.iter().all(|pattern| pattern == "#");
-    let has_wildcard = patterns.iter().any(|pattern| pattern.split('.').any(|word| word == "#" || word == "*"));
-    let trouble = match settings.kind {
-        ExchangeKind::Topic => None,
-        ExchangeKind::Direct if has_wildcard => Some("is direct: `pattern` has to name its keys as they are"),
-        ExchangeKind::Direct => None,
-        ExchangeKind::Fanout | ExchangeKind::Headers if matches_all => None,
-        ExchangeKind::Fanout | ExchangeKind::Headers => Some("does not look at keys: it is streamed whole"),
-    };
-    if let Some(trouble) = trouble {
-        return Err(Problem::bad_request(format!("exchange {name:?} {trouble}")));
-    }
-    if patterns.len() > PATTERNS_MAX {
-        return Err(Problem::bad_request(format!("more than {PATTERNS_MAX} patterns")));
-    }
-    let key = |pattern: &String| {
-        let key = RoutingKey::new(pattern).map_err(|error| Problem::bad_request(format!("`pattern` {error}")))?;
-        if pattern.is_empty() { Err(Problem::bad_request("`pattern` is empty")) } else { Ok(key) }
-    };
-    let mut keys = patterns.iter().map(key).collect::<Result<Vec<_>, _>>()?;
-    keys.sort();
-    keys.dedup();
-    Ok((exchange, keys))
-}
-
-/// What a token says of the source that it was made for.
-fn fingerprint(exchange: &ExchangeName, keys: &[RoutingKey]) -> String {
-    let mut digest = Sha256::new();
-    for part in [exchange.as_str()].into_iter().chain(keys.iter().map(RoutingKey::as_str)) {
-        // No name has a control character.
-        digest.update(part);
-        digest.update([0]);
-    }
-    event::hex(&digest.finalize()[..4])
 }
 
 fn new_token(source: &str) -> String {
