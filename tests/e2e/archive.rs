@@ -94,6 +94,31 @@ async fn what_is_confirmed_is_kept_and_published_again(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
+/// What came straight to a queue goes back there only where clients may name queues; a dry run says so too.
+async fn what_came_by_the_name_of_a_queue_needs_a_key_to_go_back(bench: Bench) {
+    const OPEN: &str = "[http]\nreserved = true\n";
+    let mut daemon = bench.start(&format!("{OPEN}{ROUTES}")).await;
+    let queue = bench.queue("$P-all");
+    let event = json!({ "id": "straight", "type": "made", "exchange": "", "routing_key": queue.as_str(), "data": 1 });
+    let (status, answer) = daemon.post("/api/v1/events", &event.to_string());
+    assert_eq!((status, &answer["routed"]), (202, &json!(true)), "{answer}");
+    metric(&daemon, &settled(&bench, "history", "ack"), |count| count >= 1.0).await;
+    for (routes, code, published, refused) in
+        [(ROUTES.to_owned(), Some(1), 0, 1), (format!("{OPEN}{ROUTES}"), Some(0), 1, 0)]
+    {
+        // [http] takes a restart.
+        assert!(daemon.terminate().await.success());
+        daemon = bench.start(&routes).await;
+        for more in [&["--dry-run"][..], &["--new-ids", "again"]] {
+            let (ended, done) = replay(&bench, &daemon, more);
+            let found = (ended, &done["published"], &done["refused"]);
+            assert_eq!(found, (code, &json!(published), &json!(refused)), "{more:?}: {done}");
+        }
+    }
+    metric(&daemon, &settled(&bench, "history", "ack"), |count| count >= 1.0).await;
+    assert!(daemon.terminate().await.success());
+}
+
 /// While the folder cannot be written nothing is acknowledged, and nothing is lost or dead.
 async fn a_folder_that_is_in_the_way_holds_the_route(bench: Bench) {
     std::fs::write(bench.path("archive"), "in the way").expect("a file");
@@ -177,6 +202,7 @@ async fn an_object_store_that_never_answers_holds_the_route_and_no_end(bench: Be
 
 on_both_brokers! {
     what_is_confirmed_is_kept_and_published_again,
+    what_came_by_the_name_of_a_queue_needs_a_key_to_go_back,
     a_folder_that_is_in_the_way_holds_the_route,
     a_reload_with_another_folder_mends_a_route_at_once,
     an_object_store_that_never_answers_holds_the_route_and_no_end,

@@ -145,7 +145,7 @@ async fn the_api_says_what_is_wrong() {
         (r#"{"type":"","data":1}"#, 422, "type"),
         (r#"{"type":"t","data":1,"exchange":"nowhere"}"#, 422, "nowhere"),
         (r#"{"type":"t","data":1,"time":"soon"}"#, 422, "time"),
-        (r#"{"type":"t","data":1,"exchange":""}"#, 422, "no queue"),
+        (r#"{"type":"t","data":1,"exchange":""}"#, 403, "reserved = true"),
         (r#"["t",1]"#, 400, "JSON object"),
     ];
     for (body, status, text) in cases {

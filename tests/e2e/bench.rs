@@ -1,5 +1,6 @@
 //! What the tests of whole daemons share: a directory with routes, and one of the two brokers.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -87,6 +88,24 @@ impl Bench {
     pub async fn start_with(&self, routes: &str, environment: &[(&str, &str)]) -> Daemon {
         let file = self.write_routes(routes);
         let started = Daemon::start_with(binary(), &file, &self.state(), &self.broker, environment).await;
+        let daemon = started.unwrap_or_else(|ended| panic!("{ended:?}"));
+        self.settles(&daemon).await;
+        daemon
+    }
+
+    /// With further environment variables, by a shell that does something first; `$@` are the daemon's arguments.
+    pub async fn start_by(&self, shell: &str, routes: &str, environment: &[(&str, &str)]) -> Daemon {
+        let (file, script) = (self.write_routes(routes), self.path("start.sh"));
+        std::fs::write(&script, format!("#!/bin/sh\n{shell}\nexec '{}' \"$@\"\n", binary())).expect("a file");
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("set");
+        // A test that starts a process right now has the file open for writing in its copy of this one.
+        eventually("a script that can be run", || {
+            let ran = std::process::Command::new(&script).arg("--version").output().is_ok();
+            async move { ran.then_some(()) }
+        })
+        .await;
+        let script = script.to_str().expect("a text");
+        let started = Daemon::start_with(script, &file, &self.state(), &self.broker, environment).await;
         let daemon = started.unwrap_or_else(|ended| panic!("{ended:?}"));
         self.settles(&daemon).await;
         daemon

@@ -16,6 +16,7 @@ mod patience;
 mod problem;
 mod query;
 mod rollouts;
+mod site;
 mod stream;
 
 pub use events::{Accepted, EventTypeView, PublishRequest, QueueView, QueuesView, RatesView, Role};
@@ -45,6 +46,7 @@ use utoipa_axum::routes;
 
 use crate::config;
 use crate::telemetry;
+use site::Sites;
 
 /// A boxed future, since [`Backend`] is used as a trait object.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -98,7 +100,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let shared = Shared { backend, tokens: settings.tokens.clone().into(), max_body_bytes: settings.max_body_bytes };
-    listener::serve(listener, router(shared), stop).await
+    let router = router(shared, Sites::new(settings));
+    listener::serve(listener, router, stop).await
 }
 
 /// What needs a token, if there are any. A handler that is listed here is in the OpenAPI document too.
@@ -130,7 +133,7 @@ fn open() -> OpenApiRouter<Shared> {
         .route("/readyz", get(health::ready))
 }
 
-fn router(shared: Shared) -> Router {
+fn router(shared: Shared, sites: Sites) -> Router {
     let guarded = api().layer(middleware::from_fn_with_state(shared.clone(), auth::require_token));
     let all = OpenApiRouter::with_openapi(openapi::Document::openapi()).merge(guarded).merge(open());
     let (router, document) = all.split_for_parts();
@@ -138,6 +141,7 @@ fn router(shared: Shared) -> Router {
         .merge(openapi::pages(&document))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(middleware::from_fn_with_state(sites, from_here))
         .layer(middleware::from_fn(observe))
         .with_state(shared)
 }
@@ -162,6 +166,18 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     let text = shared.backend.metrics();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// Nothing else sees a request that is addressed elsewhere, or that a page of another site made.
+async fn from_here(State(sites): State<Sites>, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match sites.check(&head) {
+        Ok(()) => next.run(Request::from_parts(head, body)).await,
+        Err(problem) => {
+            telemetry::http_refused(problem.detail());
+            problem.into_response()
+        }
+    }
 }
 
 /// Counts and times every request under its matched path, never the raw one.

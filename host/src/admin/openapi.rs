@@ -33,7 +33,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
         title = "Trunkline",
         description = "Publishes events, streams them, and tells what the daemon does. 202 means that the broker has \
             confirmed. Every error below `/api` is a problem document (RFC 9457) with a code that `trunkline explain` \
-            knows. Where `[http] tokens` is set, everything below `/api` needs one of them as a bearer token; health, \
+            knows. A request is answered 403 when its `Host` is not one of the listener's (`[http] hosts`), or when a \
+            web page of another site made it. Where `[http] tokens` is set, everything below `/api` needs one of them as a bearer token; health, \
             metrics and this document do not.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),

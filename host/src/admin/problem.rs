@@ -36,7 +36,7 @@ const CODES: [(&str, &str, &str); 13] = [
     (
         "TL400",
         "bad request",
-        "The request body or a parameter is not what this path takes. The detail names the place or the field.",
+        "The request body or a parameter is not what this path takes, or the request does not say in one `Host` where it is addressed to. The detail names the place or the field.",
     ),
     (
         "TL401",
@@ -46,7 +46,7 @@ const CODES: [(&str, &str, &str); 13] = [
     (
         "TL403",
         "forbidden",
-        "Either a browser tells that a web page of another site made it send this: a hook without `token` and `signature` is for programs only, because every page that a colleague visits could publish through it. Or the broker does not allow the daemon's user to publish this event; the detail has the broker's words.",
+        "The request came by a name that `[http] hosts` does not list, or a web page of another site made it (`Origin`, `Sec-Fetch-Site`), since every page that somebody visits could act through their browser. Or it names the nameless exchange or one of the daemon's own, which clients may use only with `[http] reserved = true`. Or the broker does not allow the daemon's user to publish this event; the detail has the broker's words.",
     ),
     ("TL404", "not found", "There is nothing at this path."),
     ("TL405", "method not allowed", "The path exists, but not for this method."),
@@ -109,6 +109,12 @@ impl Problem {
             errors: Vec::new(),
             retry_after_s: None,
         }
+    }
+
+    /// What is wrong with the request.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// 400: the body is not what the path takes.

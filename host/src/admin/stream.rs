@@ -131,7 +131,7 @@ pub struct StreamEvent {
     ),
     responses(
         (status = 200, description = "The stream", body = String, content_type = "text/event-stream"),
-        Answers<400>, Answers<401>, Answers<503>,
+        Answers<400>, Answers<401>, Answers<403>, Answers<503>,
     )
 )]
 pub(super) async fn events(State(shared): State<Shared>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {

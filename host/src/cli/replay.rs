@@ -122,7 +122,7 @@ pub(crate) fn run(arguments: &Replay) -> anyhow::Result<u8> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut done = Done::default();
-    let ended = replay(arguments, &runtime, &route, settings, &mut done);
+    let ended = replay(arguments, &runtime, &route, settings, &config.http, &mut done);
     if arguments.api.format == Format::Json {
         println!("{}", serde_json::to_string(&done)?);
     } else {
@@ -156,6 +156,7 @@ fn replay(
     runtime: &tokio::runtime::Runtime,
     route: &RouteName,
     settings: &config::Archive,
+    http: &config::Http,
     done: &mut Done,
 ) -> Result<(), Failure> {
     let failed = |error: archive::ReadError| Failure::Archive(error.to_string());
@@ -183,7 +184,7 @@ fn replay(
             }
         }
         for part in wanted.chunks(BATCH) {
-            publish(arguments, part, began, done)?;
+            publish(arguments, http, part, began, done)?;
         }
     }
     Ok(())
@@ -206,13 +207,18 @@ fn is_wanted(arguments: &Replay, entry: &Entry, keys: &PatternSet<()>, until: ji
     is_late && is_early && is_type && is_tenant && is_key
 }
 
-fn publish(arguments: &Replay, entries: &[&Entry], began: Instant, done: &mut Done) -> Result<(), Failure> {
+fn publish(
+    arguments: &Replay,
+    http: &config::Http,
+    entries: &[&Entry],
+    began: Instant,
+    done: &mut Done,
+) -> Result<(), Failure> {
     let mut events = Vec::new();
     for entry in entries {
         let data = entry.json().and_then(|json| RawValue::from_string(json.into_owned()).ok());
         let Some(data) = data else {
-            done.refused += 1;
-            eprintln!("refused: {}: its data is not JSON, which the API does not take", entry.id);
+            refused(done, &entry.id, "its data is not JSON, which the API does not take");
             continue;
         };
         let id = match &arguments.new_ids {
@@ -237,7 +243,12 @@ fn publish(arguments: &Replay, entries: &[&Entry], began: Instant, done: &mut Do
         return Ok(());
     }
     if arguments.dry_run {
-        done.published += events.len() as u64;
+        for event in &events {
+            match http.refuses(event.exchange) {
+                None => done.published += 1,
+                Some(why) => refused(done, &event.id, &why),
+            }
+        }
         return Ok(());
     }
     if let Some(rate) = arguments.rate {
@@ -251,11 +262,15 @@ fn publish(arguments: &Replay, entries: &[&Entry], began: Instant, done: &mut Do
         if result["status"] == 202 {
             done.published += 1;
         } else {
-            done.refused += 1;
-            eprintln!("refused: {}: {}", event.id, result["problem"]["detail"].as_str().unwrap_or("no reason given"));
+            refused(done, &event.id, result["problem"]["detail"].as_str().unwrap_or("no reason given"));
         }
     }
     Ok(())
+}
+
+fn refused(done: &mut Done, id: &str, why: &str) {
+    done.refused += 1;
+    eprintln!("refused: {id}: {why}");
 }
 
 /// Sends a batch, again while the daemon cannot take it.

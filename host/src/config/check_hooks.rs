@@ -6,8 +6,9 @@ use super::Sources;
 use super::check_exchanges::{CODECS, Exchanges};
 use super::check_http;
 use super::check_schema;
-use super::checked::{Http, Token};
+use super::checked::Token;
 use super::checked_hooks::{Hook, Signature, Template};
+use super::checked_http::Http;
 use super::codes::Code;
 use super::walk::{Context, Table, Text};
 use crate::event::{ExchangeName, RouteName, RoutingKey};
@@ -36,7 +37,7 @@ pub(super) fn read(
         let is_guarded = hook.token.is_some() || hook.signature.is_some();
         // What is there and of no use was reported already.
         let says_so = table.has("token") || table.has("signature");
-        if !http.listen.ip().to_canonical().is_loopback() && !is_guarded && !says_so && !sources.insecure {
+        if !http.is_local() && !is_guarded && !says_so && !sources.insecure {
             let message = format!("{} takes events from everybody who reaches {}", table.title, http.listen);
             cx.error(Code::OpenListener, &table.place, message)
                 .help("write `token = { env = \"HOOK_TOKEN\" }` or `signature`, or pass --insecure");
@@ -44,6 +45,10 @@ pub(super) fn read(
         if let Some((other, _)) = hooks.iter().find(|(_, other)| other.path == hook.path) {
             let message = format!("{} has the path {} of \"{other}\"", table.title, hook.path);
             cx.error(Code::BadHook, &table.key_place("path"), message).help("give it another `path`");
+        }
+        if let Some(why) = http.refuses(hook.exchange.as_str()) {
+            let message = format!("{} takes nothing: {why}", table.title);
+            cx.findings.warning(Code::BadHook, &table.key_place("exchange"), message);
         }
         hooks.insert(name.value, hook);
     }

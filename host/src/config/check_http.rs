@@ -1,4 +1,5 @@
-//! `[http]`: where to listen, who may publish, how much at once, and how long ids are remembered.
+//! `[http]`: where to listen, under which names, who may publish, where to, how much at once, and how long ids are
+//! remembered.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -9,11 +10,13 @@ use toml::de::DeValue;
 
 use super::Sources;
 use super::check_flow;
-use super::checked::{Http, Token};
+use super::checked::Token;
+use super::checked_http::Http;
 use super::checked_routes::DedupeWindow;
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::environment::Overlay;
+use super::grants::Host;
 use super::walk::{At, Context, Table, Text, code_at, span, text, wrong};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
@@ -27,12 +30,14 @@ const DEDUPE_DEFAULT: DedupeWindow = DedupeWindow { window: Duration::from_secs(
 pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, sources: &Sources, overlay: &Overlay) -> Http {
     let table = top.table(cx, "http");
     if let Some(table) = &table {
-        table.check_keys(cx, &["listen", "tokens", "max-body", "dedupe"], &[]);
+        table.check_keys(cx, &["listen", "hosts", "tokens", "max-body", "dedupe", "reserved"], &[]);
     }
     let directory = sources.directory();
     let tokens = table.as_ref().map(|table| tokens(cx, table, &directory)).unwrap_or_default();
     let max_body = table.as_ref().and_then(|table| table.size(cx, "max-body", &super::check_routes::BODY));
     let dedupe = table.as_ref().and_then(|table| check_flow::dedupe(cx, table)).unwrap_or(DEDUPE_DEFAULT);
+    let hosts = table.as_ref().map(|table| hosts(cx, table)).unwrap_or_default();
+    let reserved = table.as_ref().and_then(|table| table.boolean(cx, "reserved")).unwrap_or(false);
     let listen = listen(cx, table.as_ref(), sources, overlay);
     let said_tokens = table.as_ref().is_some_and(|table| table.has("tokens"));
     if !listen.value.ip().to_canonical().is_loopback() && !said_tokens && !sources.insecure {
@@ -41,7 +46,29 @@ pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, sources: &Sources, ove
             .help("write `tokens = [{ env = \"TRUNKLINE_TOKEN\" }]` in [http], or pass --insecure");
     }
     let max_body = max_body.map_or(MAX_BODY_DEFAULT, |size| size.value);
-    Http { listen: listen.value, tokens, max_body_bytes: usize::try_from(max_body).unwrap_or(usize::MAX), dedupe }
+    let max_body_bytes = usize::try_from(max_body).unwrap_or(usize::MAX);
+    Http { listen: listen.value, hosts, tokens, max_body_bytes, dedupe, reserved }
+}
+
+/// Names and addresses that requests may be addressed to.
+fn hosts(cx: &mut Context<'_>, table: &Table<'_>) -> Vec<Host> {
+    let mut hosts = Vec::new();
+    for text in table.texts(cx, "hosts").unwrap_or_default() {
+        // The brackets of an IPv6 address are those of a URL.
+        let inside = text.value.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        match Host::parse(inside.unwrap_or(&text.value)) {
+            Ok(Host::Address(address)) => hosts.push(Host::Address(address.to_canonical())),
+            Ok(host) => hosts.push(host),
+            Err(_) => {
+                let message = format!("{} is no name of a host and no address", text.shown());
+                cx.error(Code::BadAddress, &text.place, message).help(
+                    "write a name without scheme and port, such as \"trunkline.example.com\", or \"*.example.com\" \
+                     for every name below",
+                );
+            }
+        }
+    }
+    hosts
 }
 
 /// The flag, else the file with host and port of the environment laid over it.

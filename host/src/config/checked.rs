@@ -1,12 +1,12 @@
 //! The checked form: past `config` nobody meets a name, key or number that could still be wrong.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::checked_hooks::Hook;
-use super::checked_routes::{DeadLetter, DedupeWindow, EventType, Route};
+use super::checked_http::Http;
+use super::checked_routes::{DeadLetter, EventType, Route};
 use super::grants::{Allow, Secret};
 use super::lock::Entry;
 use crate::event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, RoutingKey};
@@ -120,19 +120,6 @@ fn redact(url: &str) -> String {
     };
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     format!("{scheme}://{host}{path}")
-}
-
-/// The HTTP listener.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Http {
-    /// Address.
-    pub listen: SocketAddr,
-    /// Bearer tokens; without any, everybody who reaches the listener may publish.
-    pub tokens: Vec<Token>,
-    /// Largest request body in bytes.
-    pub max_body_bytes: usize,
-    /// How long the id of an accepted event is remembered.
-    pub dedupe: DedupeWindow,
 }
 
 /// A bearer token or the like, which never shows in `Debug`.

@@ -187,17 +187,7 @@ impl Origin {
     /// Whether a request to `target` is granted by this one.
     #[must_use]
     pub fn covers(&self, target: &Self) -> bool {
-        let host = match (&self.host, &target.host) {
-            (Host::Name(one), Host::Name(two)) => one == two,
-            (Host::Below(parent), Host::Name(name)) => {
-                name.strip_suffix(parent.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-            }
-            (Host::Address(one), Host::Address(two)) => one == two,
-            (Host::Name(_), Host::Address(_) | Host::Below(_))
-            | (Host::Below(_), Host::Address(_) | Host::Below(_))
-            | (Host::Address(_), Host::Name(_) | Host::Below(_)) => false,
-        };
-        host && self.is_https == target.is_https && self.port == target.port
+        self.host.covers(&target.host) && self.is_https == target.is_https && self.port == target.port
     }
 }
 
@@ -219,7 +209,11 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
 }
 
 impl Host {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads a name, an address without brackets, or `*.NAME`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Address(address));
         }
@@ -241,6 +235,21 @@ impl Host {
             return Err("would cover a whole top-level domain".to_owned());
         }
         Ok(if is_below { Self::Below(name) } else { Self::Name(name) })
+    }
+
+    /// Whether `target` is this one, or below it.
+    #[must_use]
+    pub fn covers(&self, target: &Self) -> bool {
+        match (self, target) {
+            (Self::Name(one), Self::Name(two)) => one == two,
+            (Self::Below(parent), Self::Name(name)) => {
+                name.strip_suffix(parent.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
+            (Self::Address(one), Self::Address(two)) => one == two,
+            (Self::Name(_), Self::Address(_) | Self::Below(_))
+            | (Self::Below(_), Self::Address(_) | Self::Below(_))
+            | (Self::Address(_), Self::Name(_) | Self::Below(_)) => false,
+        }
     }
 }
 

@@ -18,6 +18,10 @@ struct Window {
 }
 
 impl Limit {
+    pub(super) const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
     /// Whether a line may be written now, and then how many were left out since the last one.
     pub(super) fn allows(&self) -> Option<u64> {
         self.allows_at(Instant::now())

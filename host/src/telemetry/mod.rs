@@ -7,6 +7,7 @@ mod calls;
 mod conditions;
 mod exposition;
 mod host_calls;
+mod http;
 mod limit;
 mod rollout;
 mod route;
@@ -18,6 +19,7 @@ pub use calls::{Calls, Variant};
 pub use conditions::{Condition, RaisedCondition, raised_conditions};
 pub use exposition::{Exposition, install, refresh_process};
 pub use host_calls::{HostCalls, HostOutcome};
+pub use http::{http_answered, http_refused, http_turned_away};
 pub use rollout::{canary_seen, rollout_begun, rollout_ended, shadow_compared, shadow_skipped};
 pub use route::{PublishResult, Route, Settled};
 pub use streams::{stream_closed, stream_opened, stream_sent};
@@ -150,13 +152,6 @@ pub fn route_ended(route: &RouteName) {
 /// A message came with headers that only daemons may write, and not with the signature of one that has this key.
 pub fn headers_dropped(why: &'static str) {
     counter!("trunkline_headers_dropped_total", "why" => why).increment(1);
-}
-
-/// A request was answered.
-pub fn http_answered(method: &str, path: &str, status: u16, took: Duration) {
-    let labels = [("method", method.to_owned()), ("path", path.to_owned()), ("status", status.to_string())];
-    counter!("trunkline_http_requests_total", &labels).increment(1);
-    histogram!("trunkline_http_request_duration_seconds", &labels[..2]).record(took.as_secs_f64());
 }
 
 /// An event came in over HTTP and is confirmed.

@@ -34,7 +34,7 @@ impl Client {
     /// # Errors
     /// When there is no answer, whatever it is.
     pub async fn get(&mut self, path: &str) -> Result<Answer> {
-        self.send(format!("GET {path} HTTP/1.1\r\nhost: chaos\r\n\r\n")).await
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await
     }
 
     /// `POST` of a JSON text.
@@ -44,7 +44,7 @@ impl Client {
     pub async fn post(&mut self, path: &str, body: &str) -> Result<Answer> {
         let length = body.len();
         self.send(format!(
-            "POST {path} HTTP/1.1\r\nhost: chaos\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         ))
         .await
     }

@@ -3,6 +3,7 @@
 mod hooks;
 mod ids;
 mod queues;
+mod reserved;
 mod settings;
 mod types;
 

@@ -4,6 +4,8 @@ mod documents;
 mod lag;
 mod listener;
 mod patterns;
+mod raw;
+mod site;
 mod slow;
 pub mod sse;
 mod stream;

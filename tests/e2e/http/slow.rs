@@ -75,8 +75,9 @@ async fn a_quiet_stream_is_kept_alive(client: &Client) {
 /// A byte now and then is no body.
 fn a_body_that_trickles_is_refused(daemon: &Daemon, path: &str) {
     let address = daemon.url("").trim_start_matches("http://").to_owned();
-    let head =
-        format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n{{");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n{{"
+    );
     let (answer, took) = trickle(&address, &head);
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     let (_, body) = answer.split_once("\r\n\r\n").expect("a body");

@@ -42,7 +42,7 @@ const HOMES: &[(&[&str], &str)] = &[
     (&["max-body"], "[http], [routes.NAME] or [defaults]"),
     (&["url", "topology", "management-url", "header-key"], "[broker]"),
     (&["token", "signature", "status"], "[hooks.NAME]"),
-    (&["listen", "tokens"], "[http]"),
+    (&["listen", "hosts", "tokens", "reserved"], "[http]"),
     (&["alternate", "owned"], "[exchanges.NAME]"),
 ];
 

@@ -184,6 +184,9 @@ fn exchange(config: &Config, name: Option<&str>) -> Result<(ExchangeName, Codec,
         Some(name) => ExchangeName::new(name).map_err(|error| Problem::unpublishable(format!("`exchange` {error}")))?,
         None => config.default_exchange.clone(),
     };
+    if let Some(why) = config.http.refuses(name.as_str()) {
+        return Err(Problem::forbidden(why));
+    }
     if name.is_default() {
         return Ok((name, Codec::Raw, false));
     }

@@ -17,6 +17,9 @@ const HASHES_MAX: usize = 2;
 /// Exchange and keys of a request; patterns in their shortest form, in order, each once.
 pub(super) fn source(config: &Config, request: &StreamRequest) -> Result<(ExchangeName, Vec<RoutingKey>), Problem> {
     let name = request.exchange.as_deref().unwrap_or(config.default_exchange.as_str());
+    if let Some(why) = config.http.refuses(name) {
+        return Err(Problem::forbidden(why));
+    }
     let known = config.topology.exchanges.get(name);
     let Some(settings) = known else {
         let known = config.topology.exchanges.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
