@@ -87,6 +87,10 @@ pub struct RouteHealth {
     pub error: Option<String>,
 }
 
+/// What is answered however many connections there are: every path that tells how the daemon is.
+pub(super) const PROBES: [&str; 7] =
+    ["/livez", "/readyz", "/health", "/health/live", "/health/ready", "/health/rabbitmq", "/metrics"];
+
 /// Everything at a glance
 #[utoipa::path(
     get,

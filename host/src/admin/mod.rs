@@ -6,6 +6,7 @@
 
 mod auth;
 mod body;
+mod door;
 mod events;
 mod generation;
 mod health;
@@ -28,6 +29,7 @@ pub use rollouts::{RolloutOrder, RolloutView};
 pub use stream::{Items, StreamEvent, StreamGap, StreamItem, StreamReady, StreamRequest};
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,7 +40,7 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -87,6 +89,22 @@ struct Shared {
     backend: Arc<dyn Backend>,
     tokens: Arc<[config::Token]>,
     max_body_bytes: usize,
+}
+
+/// Connections that the kernel holds for us while others are accepted: more than come at once from a crowd of clients that
+/// all reconnect, since for those that do not fit a probe would have to try again.
+const BACKLOG: u32 = 4096;
+
+/// Listens, for [`serve`].
+///
+/// # Errors
+/// When the address cannot be had.
+pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // The address of a daemon that has just ended can be had at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until `stop`, then answers what is under way and returns.

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
@@ -16,14 +17,16 @@ use crate::wait;
 /// Ends with an error when nothing could be written for so long.
 pub(super) struct Patient<S> {
     stream: S,
+    /// What was read of it before; it comes first.
+    begun: Bytes,
     patience: Duration,
     /// Runs while the client takes nothing.
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, stuck: None }
+    pub(super) fn new(stream: S, begun: Bytes, patience: Duration) -> Self {
+        Self { stream, begun, patience, stuck: None }
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, written: Poll<Result<T>>) -> Poll<Result<T>> {
@@ -39,7 +42,12 @@ impl<S> Patient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if self.begun.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let bytes = self.begun.len().min(buffer.remaining());
+        buffer.put_slice(&self.begun.split_to(bytes));
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -82,7 +90,7 @@ mod tests {
     async fn only_a_client_that_takes_nothing_is_too_slow() {
         const PATIENCE: Duration = Duration::from_secs(1);
         let (mut client, ours) = tokio::io::duplex(8);
-        let mut ours = Patient::new(ours, PATIENCE);
+        let mut ours = Patient::new(ours, Bytes::new(), PATIENCE);
         let reading = async {
             // A byte now and then is enough, however long it all takes.
             for _ in 0..5 {
@@ -96,5 +104,18 @@ mod tests {
         let refused = ours.write_all(&[0; 1]).await.expect_err("nobody reads");
         assert_eq!(refused.kind(), ErrorKind::TimedOut);
         assert!(began.elapsed() >= PATIENCE);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_comes_first() {
+        let (mut client, ours) = tokio::io::duplex(8);
+        let mut ours = Patient::new(ours, Bytes::from_static(b"GET /"), Duration::from_secs(1));
+        client.write_all(b"livez").await.expect("written");
+        drop(client);
+        let mut first = [0; 3];
+        ours.read_exact(&mut first).await.expect("three bytes");
+        let mut rest = String::new();
+        ours.read_to_string(&mut rest).await.expect("the rest");
+        assert_eq!((&first, rest.as_str()), (b"GET", " /livez"));
     }
 }

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -82,9 +81,8 @@ pub struct Start {
 pub async fn run(start: Start) -> anyhow::Result<End> {
     let Start { sources, config, exposition, grace } = start;
     let mut signals = Signals::new()?;
-    let listener = TcpListener::bind(config.http.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.http.listen))?;
+    let listener =
+        admin::bind(config.http.listen).with_context(|| format!("cannot listen on {}", config.http.listen))?;
     let config = Arc::new(config);
     // Before anything is read: what changes from here on is noticed.
     let watch = Watch::new(Inputs::of(&config));

@@ -58,6 +58,7 @@ pub fn install() -> Result<Exposition, BuildError> {
     Collector::default().describe();
     gauge!("trunkline_build_info", "version" => env!("CARGO_PKG_VERSION"), "wasmtime" => "48").set(1.0);
     counter!("trunkline_broker_reconnects_total").absolute(0);
+    counter!("trunkline_http_connections_turned_away_total").absolute(0);
     Ok(Exposition(handle))
 }
 
@@ -95,6 +96,7 @@ fn describe_counters() {
         ("trunkline_state_failures_total", "Times the plugins' state could not be written or opened"),
         ("trunkline_headers_dropped_total", "Messages whose `trunkline-*` headers were not believed, by why"),
         ("trunkline_http_requests_total", "HTTP requests answered"),
+        ("trunkline_http_connections_turned_away_total", "HTTP connections answered 503 and closed, unheard"),
         ("trunkline_config_reloads_total", "Reloads, by result"),
         ("trunkline_canary_messages_total", "Events that went to a canary, by result"),
         ("trunkline_shadow_compared_total", "Answers of shadows that were compared"),

@@ -3,6 +3,7 @@
 mod documents;
 mod lag;
 mod listener;
+mod overload;
 mod patterns;
 mod raw;
 mod site;
