@@ -1,6 +1,7 @@
 //! The command line.
 
 mod api;
+pub(crate) mod logging;
 pub(crate) mod repair;
 pub(crate) mod replay;
 pub(crate) mod rollout;

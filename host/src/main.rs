@@ -2,20 +2,22 @@
 
 mod cli;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 use trunkline::{admin, config, daemon, scaffold, telemetry};
 
-use cli::{Cli, Command, LogFormat, Paths, exit};
+use cli::{Cli, Command, Paths, exit};
 
 /// How long tasks get to end once everything is drained; only what blocks a thread needs any of it.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
+/// What the last log lines get to be read when the daemon ends, as long as somebody reads.
+const LOG_WRITTEN_WITHIN: Duration = Duration::from_secs(5);
+/// Nobody does when nothing could be written for so long.
+const LOG_STUCK_AFTER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -51,20 +53,33 @@ fn run(arguments: &cli::Run) -> u8 {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    start_logging(arguments.log_format);
+    if let Err(error) = daemon::room_for_threads() {
+        return failed(&error);
+    }
+    let mut log = match cli::logging::start(arguments.log_format) {
+        Ok(log) => log,
+        Err(error) => return failed(&format!("cannot log to stderr: {error}")),
+    };
     for warning in &loaded.warnings {
         tracing::warn!(code = warning.code, "{}", warning.message);
     }
-    let exposition = match telemetry::install() {
-        Ok(exposition) => exposition,
-        Err(error) => return failed(&error),
-    };
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(code) => return code,
-    };
-    let start =
-        daemon::Start { sources: arguments.paths.sources(), config: loaded.config, exposition, grace: arguments.grace };
+    let ended = run_daemon(arguments, loaded.config);
+    if let Err(error) = &ended {
+        // Not by `eprintln!`, which would wait for a reader that may not be there.
+        let _dropped_and_counted = log.write_all(format!("error: {error:#}\n").as_bytes());
+    }
+    let is_hard = matches!(ended, Ok(daemon::End::Hard));
+    log.finish(LOG_WRITTEN_WITHIN, if is_hard { LOG_STUCK_AFTER / 10 } else { LOG_STUCK_AFTER });
+    match ended {
+        Ok(daemon::End::Drained) => exit::OK,
+        Ok(daemon::End::Overdue | daemon::End::Hard) | Err(_) => exit::FAILED,
+    }
+}
+
+fn run_daemon(arguments: &cli::Run, config: config::Config) -> anyhow::Result<daemon::End> {
+    let exposition = telemetry::install()?;
+    let runtime = runtime()?;
+    let start = daemon::Start { sources: arguments.paths.sources(), config, exposition, grace: arguments.grace };
     let ended = runtime.block_on(daemon::run(start));
     if matches!(ended, Ok(daemon::End::Drained)) {
         // The last of those who share the store goes with its task, and closes the file.
@@ -73,11 +88,7 @@ fn run(arguments: &cli::Run) -> u8 {
         // What still runs is of no use: a hard stop does not wait for a compiler or a guest.
         runtime.shutdown_background();
     }
-    match ended {
-        Ok(daemon::End::Drained) => exit::OK,
-        Ok(daemon::End::Overdue | daemon::End::Hard) => exit::FAILED,
-        Err(error) => failed(&error),
-    }
+    ended
 }
 
 fn check(arguments: &cli::Check) -> u8 {
@@ -91,7 +102,7 @@ fn check(arguments: &cli::Check) -> u8 {
     }
     let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(code) => return code,
+        Err(error) => return failed(&error),
     };
     let refused = match runtime.block_on(daemon::check_plugins(&loaded.config)) {
         Ok(refused) => refused,
@@ -116,7 +127,7 @@ fn lock(arguments: &cli::Lock) -> u8 {
     let file = config::Lock::beside(&loaded.config.file);
     let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(code) => return code,
+        Err(error) => return failed(&error),
     };
     let (lock, changes) = match runtime.block_on(daemon::lock_plugins(&loaded.config)) {
         Ok(made) => made,
@@ -202,31 +213,12 @@ fn load(paths: &Paths) -> Result<config::Loaded, u8> {
 }
 
 /// Where there are no threads, tokio panics rather than answer: so that is found out first.
-fn runtime() -> Result<tokio::runtime::Runtime, u8> {
-    daemon::room_for_threads().map_err(|error| failed(&error))?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| failed(&error))
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    daemon::room_for_threads()?;
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
 fn failed(error: &dyn std::fmt::Display) -> u8 {
     eprintln!("error: {error:#}");
     exit::FAILED
-}
-
-fn start_logging(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LOG_LEVEL")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let fit = tracing_subscriber::filter::filter_fn(|line| daemon::is_fit_to_log(line.target(), *line.level()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A closed stderr (a collector that restarts, `| head -1`) loses lines and never ends the daemon.
-    let builder = builder.log_internal_errors(false);
-    let as_text = match format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
-        LogFormat::Text => true,
-        LogFormat::Json => false,
-    };
-    if as_text {
-        builder.with_ansi(std::io::stderr().is_terminal()).finish().with(fit).init();
-    } else {
-        builder.json().flatten_event(true).finish().with(fit).init();
-    }
 }

@@ -6,9 +6,9 @@ use std::thread::{Builder, available_parallelism};
 
 use anyhow::Context;
 
-/// Beside those that follow the number of processors: connections, stores, clocks, files, and a few to spare. Compilers
+/// Beside those that follow the number of processors: connections, stores, clocks, files, the log, and a few to spare. Compilers
 /// are processes of their own, and a plugin whose compiler does not start holds only its own routes down.
-const THREADS_FEW: usize = 12;
+const THREADS_FEW: usize = 13;
 
 /// Whether there can be as many threads at a time as a daemon needs. tokio panics where it gets none.
 ///

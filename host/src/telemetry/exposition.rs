@@ -58,6 +58,7 @@ pub fn install() -> Result<Exposition, BuildError> {
     Collector::default().describe();
     gauge!("trunkline_build_info", "version" => env!("CARGO_PKG_VERSION"), "wasmtime" => "48").set(1.0);
     counter!("trunkline_broker_reconnects_total").absolute(0);
+    counter!(super::log::DROPPED).increment(0);
     counter!("trunkline_http_connections_turned_away_total").absolute(0);
     Ok(Exposition(handle))
 }
@@ -104,6 +105,7 @@ fn describe_counters() {
             "trunkline_shadow_mismatches_total",
             "Differences between the answers of a shadow and the stable plugin, by field",
         ),
+        (super::log::DROPPED, "Log lines that were dropped, since nobody read them or they could not be written"),
         ("trunkline_stream_events_total", "Events handed to the connections of streams"),
     ] {
         describe_counter!(name, help);
