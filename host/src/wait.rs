@@ -27,18 +27,26 @@ pub enum Loop {
     DelayedMessage,
     /// Opening the embedded broker's store after a failure.
     StoreOpen,
+    /// Looking whether the disk of the embedded broker's store has room again.
+    StoreRoom,
+    /// Moving what a queue of the embedded broker gives up to its dead-letter target.
+    GiveUp,
     /// Opening the plugins' state after a failure.
     StateOpen,
     /// Opening the dedupe records after a failure.
     DedupeOpen,
     /// Writing a batch of an archive.
     ArchiveWrite,
+    /// Writing the verdicts on canaries.
+    RolloutWrite,
     /// Accepting HTTP connections.
     Accept,
     /// Starting a route again whose task ended badly.
     RouteRestart,
     /// Reading the queue of a stream's client.
     StreamSubscribe,
+    /// Sending events to a daemon (`trunkline replay`), since it took the last of them.
+    Replay,
 }
 
 /// Where a loop ends by itself.
@@ -73,7 +81,7 @@ const fn s(s: u64) -> Duration {
 
 impl Loop {
     /// Every loop.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::BrokerSession,
         Self::BrokerLogin,
         Self::ChannelOpen,
@@ -82,12 +90,16 @@ impl Loop {
         Self::DelayRelay,
         Self::DelayedMessage,
         Self::StoreOpen,
+        Self::StoreRoom,
+        Self::GiveUp,
         Self::StateOpen,
         Self::DedupeOpen,
         Self::ArchiveWrite,
+        Self::RolloutWrite,
         Self::Accept,
         Self::RouteRestart,
         Self::StreamSubscribe,
+        Self::Replay,
     ];
 
     /// The table.
@@ -104,12 +116,17 @@ impl Loop {
             Self::DelayRelay => (ms(200), s(5), UntilItWorks, Condition::DelayRelayJammed),
             Self::DelayedMessage => (s(60), s(3600), Tries(10), Condition::DelayRelayJammed),
             Self::StoreOpen => (ms(200), s(5), UntilItWorks, Condition::StoreFailed),
+            Self::StoreRoom => (ms(200), s(5), UntilItWorks, Condition::StoreFull),
+            Self::GiveUp => (s(5), s(60), UntilItWorks, Condition::DeadLetterMissing),
             Self::StateOpen => (ms(200), s(5), UntilItWorks, Condition::StateFailed),
             Self::DedupeOpen => (ms(200), s(5), UntilItWorks, Condition::DedupeOff),
             Self::ArchiveWrite => (ms(200), s(5), UntilItWorks, Condition::ArchiveFailed),
+            // As often as the daemon looks after itself.
+            Self::RolloutWrite => (s(5), s(5), UntilItWorks, Condition::RolloutsNotKept),
             Self::Accept => (ms(100), s(1), UntilItWorks, Condition::ListenerFailed),
             Self::RouteRestart => (s(1), s(60), UntilItWorks, Condition::RouteEnded),
             Self::StreamSubscribe => (ms(200), s(1), UntilItWorks, Condition::ChannelUnavailable),
+            Self::Replay => (ms(250), s(30), Tries(20), Condition::BrokerAway),
         };
         Rules { first, longest, bound, condition }
     }

@@ -212,7 +212,7 @@ impl Broker {
     pub async fn known(&self, mark: &Mark) -> Known {
         match self {
             Self::Amqp(broker) => broker.known(mark).await,
-            Self::Embedded(broker) => broker.known(mark),
+            Self::Embedded(broker) => broker.known(mark).await,
         }
     }
 

@@ -82,7 +82,7 @@ impl Broker {
     pub async fn tap_consumers(&self, tap: &Tap) -> Result<Option<u32>, Error> {
         match self {
             Self::Amqp(broker) => broker.tap_consumers(tap).await,
-            Self::Embedded(broker) => Ok(broker.tap_consumers(tap)),
+            Self::Embedded(broker) => broker.tap_consumers(tap),
         }
     }
 

@@ -31,12 +31,18 @@ pub enum Condition {
     DelayRelayJammed,
     /// The store of the embedded broker failed and is being opened again.
     StoreFailed,
+    /// The disk of the embedded broker's store has no room: publishes are refused.
+    StoreFull,
+    /// A queue of the embedded broker gives up messages that have no dead-letter queue to go to.
+    DeadLetterMissing,
     /// The store of the plugins' state failed and is being opened again.
     StateFailed,
     /// Repeats are not recognised: the dedupe records cannot be read or written.
     DedupeOff,
     /// An archive cannot be written.
     ArchiveFailed,
+    /// Verdicts on canaries cannot be written.
+    RolloutsNotKept,
     /// The HTTP listener cannot accept connections.
     ListenerFailed,
     /// A reload waits for a broker or a store that does not answer.
@@ -47,7 +53,7 @@ pub enum Condition {
 
 impl Condition {
     /// Every condition, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::BrokerAway,
         Self::SessionFlapping,
         Self::ChannelUnavailable,
@@ -57,9 +63,12 @@ impl Condition {
         Self::PermanentRefusals,
         Self::DelayRelayJammed,
         Self::StoreFailed,
+        Self::StoreFull,
+        Self::DeadLetterMissing,
         Self::StateFailed,
         Self::DedupeOff,
         Self::ArchiveFailed,
+        Self::RolloutsNotKept,
         Self::ListenerFailed,
         Self::ReloadSlow,
         Self::LogBlocked,
@@ -78,9 +87,12 @@ impl Condition {
             Self::PermanentRefusals => "permanent-refusals",
             Self::DelayRelayJammed => "delay-relay-jammed",
             Self::StoreFailed => "store-failed",
+            Self::StoreFull => "store-full",
+            Self::DeadLetterMissing => "dead-letter-missing",
             Self::StateFailed => "state-failed",
             Self::DedupeOff => "dedupe-off",
             Self::ArchiveFailed => "archive-failed",
+            Self::RolloutsNotKept => "rollouts-not-kept",
             Self::ListenerFailed => "listener-failed",
             Self::ReloadSlow => "reload-slow",
             Self::LogBlocked => "log-blocked",

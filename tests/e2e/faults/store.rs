@@ -1,93 +1,38 @@
-//! H5, H6 and H9: the disk of the embedded broker is full, does not do what it is told, or changes what it has.
+//! H6 and H9: the disk of the embedded broker does not do what it is told, or changes what it has.
 
 use std::collections::BTreeSet;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-use serde_json::Value;
 use trunkline_support::{Daemon, eventually};
 
-use super::{Mount, handled, id};
-use crate::bench::{Bench, binary, drain};
+use super::handled;
+use super::keep::{DRAIN, ROUTES, condition, heals, health, is_all_there, keep, raised, session};
+use super::strace::Tracer;
+use crate::bench::{Bench, binary, metric, settled};
 
-const ROUTES: &str = r#"
-[defaults]
-exchange = { name = "$P-events", type = "topic" }
-[queues.$P-kept]
-bind = "keep"
-[queues.$P-out]
-bind = "echoed"
-[routes.$P-echo]
-from = "echo"
-plugin = "echo"
-"#;
+const STORE: &str = "broker/messages.redb";
 
-/// Publishes into the queue that nobody consumes; gives the id when it was confirmed, else the problem.
-fn keep(daemon: &Daemon, data: &str) -> Result<String, (u16, Value)> {
-    let body = serde_json::json!({ "type": "keep", "data": data }).to_string();
-    match daemon.post("/api/v1/events", &body) {
-        (202, accepted) => Ok(accepted["id"].as_str().expect("an id").to_owned()),
-        refused => Err(refused),
-    }
+/// Changes a bit of everything in the file that begins like this, in old pages too.
+fn damage(file: &Path, text: &str) {
+    let mut bytes = std::fs::read(file).expect("a store");
+    let text = text.as_bytes();
+    let places: Vec<usize> = (0..bytes.len() - text.len()).filter(|at| bytes[*at..].starts_with(text)).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|at| bytes[at + 30] ^= 4);
+    std::fs::write(file, &bytes).expect("written");
 }
 
-/// After a write that failed: nothing is confirmed again, and that is told everywhere.
-async fn refuses(daemon: &Daemon, reason: &str) {
-    for _ in 0..5 {
-        let (status, problem) = keep(daemon, "x").expect_err("nothing is confirmed");
-        assert_eq!((status, &problem["code"]), (503, &"TL503".into()), "{problem}");
-        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(reason)), "{problem}");
-    }
-    eventually("readiness is gone", || {
-        let gone = daemon.get("/readyz").0 == 503;
-        async move { gone.then_some(()) }
-    })
-    .await;
-    let (status, text) = daemon.get("/health");
-    let health: Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!((status, &health["broker"]["connected"]), (503, &Value::Bool(false)), "{text}");
-    assert!(health["broker"]["error"].as_str().is_some_and(|error| error.contains(reason)), "{text}");
-    assert_eq!(daemon.get("/livez").0, 200);
-    daemon.logged(reason).await;
+fn body(number: u32) -> String {
+    format!("the body of number {number:04}, {}", "x".repeat(500))
 }
 
-/// Everything that was confirmed is in the store, which is whole and takes more.
-async fn is_all_there(bench: &Bench, confirmed: &BTreeSet<String>) {
-    let daemon = bench.start(ROUTES).await;
-    handled(&daemon, "echo", 1).await;
-    let more = keep(&daemon, "more").expect("it is confirmed");
-    assert!(daemon.terminate().await.success());
-    let broker = bench.open(ROUTES).await;
-    let mut found = BTreeSet::new();
-    while !found.contains(&more) {
-        found.extend(drain(&broker, &bench.queue("$P-kept"), 1).await.iter().map(id));
-    }
-    let lost: Vec<&String> = confirmed.difference(&found).collect();
-    assert!(lost.is_empty(), "confirmed and lost: {lost:?}");
-    println!("{} confirmed, all there", confirmed.len());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_refuses_and_keeps_what_was_confirmed() {
-    let bench = Bench::embedded();
-    let disk = bench.state().join("broker");
-    let _mounted = Mount::small(&disk, 8);
-    // Something that can be deleted afterwards, as an operator would.
-    std::fs::write(disk.join("ballast"), vec![0_u8; 2 << 20]).expect("there is room");
-    let daemon = bench.start(ROUTES).await;
-    let (body, mut confirmed) = ("x".repeat(20_000), BTreeSet::new());
-    let (status, problem) = loop {
-        match keep(&daemon, &body) {
-            Ok(id) => confirmed.insert(id),
-            Err(refused) => break refused,
-        };
-        assert!(confirmed.len() < 10_000, "200 MB do not fit into 8");
-    };
-    assert!(matches!(status, 503 | 507), "{status}: {problem}");
-    assert!(confirmed.len() > 10, "{}", confirmed.len());
-    refuses(&daemon, "No space left on device").await;
-    std::fs::remove_file(disk.join("ballast")).expect("it was there");
-    assert_eq!(daemon.terminate().await.code(), Some(0), "there is nothing in work");
-    is_all_there(&bench, &confirmed).await;
+fn repair(bench: &Bench) -> (Option<i32>, String) {
+    let mut command = Command::new(binary());
+    command.arg("repair").arg("--config").arg(bench.path("routes.toml")).arg("--state").arg(bench.state());
+    let output = command.args(["--broker", "embedded"]).output().expect("it runs");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.code(), text)
 }
 
 /// H9: found before anything is delivered, refused with what to do, and repaired but for what is gone.
@@ -95,20 +40,13 @@ async fn a_full_disk_refuses_and_keeps_what_was_confirmed() {
 async fn a_damaged_store_is_refused_until_it_is_repaired() {
     let bench = Bench::embedded();
     let daemon = bench.start(ROUTES).await;
-    let mut confirmed = BTreeSet::new();
-    let body = |number: u32| format!("the body of number {number:04}, {}", "x".repeat(500));
     let ids: Vec<String> = (0..100).map(|number| keep(&daemon, &body(number)).expect("kept")).collect();
-    confirmed.extend(ids.iter().cloned());
+    let mut confirmed: BTreeSet<String> = ids.iter().cloned().collect();
     assert!(daemon.terminate().await.success());
 
-    // Wherever it is, in old pages too.
-    let file = bench.state().join("broker/messages.redb");
-    let mut bytes = std::fs::read(&file).expect("a store");
-    let damaged = body(42).into_bytes();
-    let places: Vec<usize> = (0..bytes.len() - damaged.len()).filter(|at| bytes[*at..].starts_with(&damaged)).collect();
-    assert!(!places.is_empty());
-    places.iter().for_each(|at| bytes[at + 30] ^= 4);
-    std::fs::write(&file, &bytes).expect("written");
+    let file = bench.state().join(STORE);
+    damage(&file, &body(42));
+    let bytes = std::fs::read(&file).expect("a store");
     for _ in 0..2 {
         let Err(ended) = bench.try_start(ROUTES).await else { panic!("it starts on a damaged store") };
         assert!(
@@ -118,74 +56,43 @@ async fn a_damaged_store_is_refused_until_it_is_repaired() {
         assert!(std::fs::read(&file).expect("a store") == bytes, "it was not touched");
     }
 
-    let repair = || {
-        let mut command = Command::new(binary());
-        command.arg("repair").arg("--config").arg(bench.path("routes.toml")).arg("--state").arg(bench.state());
-        let output = command.args(["--broker", "embedded"]).output().expect("it runs");
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.code(), text)
-    };
-    let (code, told) = repair();
+    let (code, told) = repair(&bench);
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("left out: queue") && told.contains("99 messages are in the new store"), "{told}");
-    assert_eq!(repair().0, Some(0), "now it is whole");
+    assert_eq!(repair(&bench).0, Some(0), "now it is whole");
     confirmed.remove(&ids[42]);
     is_all_there(&bench, &confirmed).await;
     let daemon = bench.start(ROUTES).await;
-    assert_eq!(repair().0, Some(65), "not while a daemon has it");
+    assert_eq!(repair(&bench).0, Some(65), "not while a daemon has it");
     assert!(daemon.terminate().await.success());
 }
 
-/// strace, ended when it is dropped, which lets the daemon go on undisturbed.
-struct Tracer(Child);
-
-impl Tracer {
-    /// Every sync fails from now on; returns when a first one has.
-    async fn fail_syncs(daemon: &Daemon, log: &std::path::Path) -> Self {
-        let child = Command::new("strace")
-            .args(["-f", "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO", "-o"])
-            .arg(log)
-            .args(["-p", &daemon.pid().to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("strace can be run");
-        let status = format!("/proc/{}/status", daemon.pid());
-        eventually("strace is attached", || {
-            let text = std::fs::read_to_string(&status).expect("the daemon is there");
-            let tracer = text.lines().find_map(|line| line.strip_prefix("TracerPid:"));
-            let attached = tracer.is_some_and(|pid| pid.trim() != "0");
-            async move { attached.then_some(()) }
-        })
-        .await;
-        Self(child)
-    }
-
-    fn detach(mut self) {
-        let asked = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
-        assert!(asked.expect("kill can be run").success());
-        self.0.wait().expect("it ends");
-    }
-}
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _reaped = self.0.wait();
-    }
-}
-
+/// A file that is empty was a store once: it is not taken for a new one.
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_sync_that_fails_nothing_is_confirmed() {
+async fn an_emptied_store_is_refused_and_named() {
     let bench = Bench::embedded();
     let daemon = bench.start(ROUTES).await;
-    let mut confirmed: BTreeSet<String> = (0..50).map(|n| keep(&daemon, &n.to_string()).expect("confirmed")).collect();
-    let log = bench.path("strace");
-    let tracer = Tracer::fail_syncs(&daemon, &log).await;
+    keep(&daemon, "x").expect("kept");
+    assert!(daemon.terminate().await.success());
+    let file = bench.state().join(STORE);
+    std::fs::write(&file, b"").expect("emptied");
+    let Err(ended) = bench.try_start(ROUTES).await else { panic!("it starts on an empty file") };
+    assert!(ended.stderr.contains("messages.redb is damaged: it is empty"), "{ended:?}");
+    let (code, told) = repair(&bench);
+    assert!(code == Some(65) && told.contains("move it away"), "{code:?}: {told}");
+    std::fs::rename(&file, file.with_extension("aside")).expect("moved");
+    let daemon = bench.start(ROUTES).await;
+    handled(&daemon, "echo", 1).await;
+    assert!(daemon.terminate().await.success());
+}
+
+/// While syncs fail nothing is confirmed; gives what was confirmed before they did.
+async fn publishes_until_syncs_fail(daemon: &Daemon) -> (Tracer, BTreeSet<String>) {
+    let mut confirmed: BTreeSet<String> = (0..50).map(|n| keep(daemon, &body(n)).expect("confirmed")).collect();
+    let tracer = Tracer::attach(daemon, "fdatasync,fsync", "error=EIO", None).await;
     // Threads are attached one after the other: the one that writes may still confirm truthfully for a moment.
     eventually("a failing sync", || {
-        let refused = match keep(&daemon, "y") {
+        let refused = match keep(daemon, "y") {
             Ok(id) => {
                 confirmed.insert(id);
                 None
@@ -195,13 +102,124 @@ async fn after_a_sync_that_fails_nothing_is_confirmed() {
         async move { refused }
     })
     .await;
-    let failed = std::fs::read_to_string(&log).expect("a log");
-    assert!(failed.contains("EIO"), "{failed}");
-    assert!(!failed.contains("= 0\n"), "no sync succeeded that was seen: {failed}");
-    refuses(&daemon, "Input/output error").await;
+    for _ in 0..5 {
+        let refused = keep(daemon, "x").expect_err("nothing is confirmed");
+        assert_eq!((refused.status, &refused.problem["code"]), (503, &"TL503".into()), "{refused:?}");
+        assert!(refused.retry_after.is_some(), "{refused:?}");
+    }
+    (tracer, confirmed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_sync_that_fails_nothing_is_confirmed_until_the_store_was_read_again() {
+    let bench = Bench::embedded();
+    let daemon = bench.start(ROUTES).await;
+    let (tracer, mut confirmed) = publishes_until_syncs_fail(&daemon).await;
+    let detail = raised(&daemon, "store-failed").await;
+    assert!(detail.contains("Input/output error"), "{detail}");
+    eventually("readiness is gone", || {
+        let gone = daemon.get("/readyz").0 == 503;
+        async move { gone.then_some(()) }
+    })
+    .await;
+    assert_eq!(daemon.get("/livez").0, 200);
+    daemon.logged("the embedded store failed").await;
+
     tracer.detach();
-    refuses(&daemon, "Input/output error").await;
+    confirmed.insert(heals(&daemon).await);
+    assert!(session(&daemon) > 1);
+    assert_eq!(condition(&daemon, "store-failed"), None);
+    handled(&daemon, "echo", 1).await;
     daemon.signal("KILL");
     let _killed = daemon.ended().await;
     is_all_there(&bench, &confirmed).await;
+}
+
+/// Damage that is there when the store is read again after a failure: named, with what to do, and left as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_comes_with_a_failure_is_named_and_the_file_is_left() {
+    let bench = Bench::embedded();
+    let daemon = bench.start(ROUTES).await;
+    let (tracer, _confirmed) = publishes_until_syncs_fail(&daemon).await;
+    let file = bench.state().join(STORE);
+    damage(&file, &body(42));
+    tracer.detach();
+    let detail = eventually("the damage", || {
+        let detail = condition(&daemon, "store-failed").filter(|detail| detail.contains("is damaged"));
+        async move { detail }
+    })
+    .await;
+    assert!(detail.contains("messages.redb") && detail.contains("trunkline repair"), "{detail}");
+    let bytes = std::fs::read(&file).expect("a store");
+    assert_eq!(keep(&daemon, "x").expect_err("nothing is confirmed").status, 503);
+    assert_eq!((daemon.get("/livez").0, daemon.get("/readyz").0), (200, 503));
+    assert!(daemon.terminate().await.success());
+    assert!(std::fs::read(&file).expect("a store") == bytes, "it was not touched");
+    // It was open, and what redb would go back to is damaged too.
+    let (code, told) = repair(&bench);
+    assert!(code == Some(65) && told.contains("move it away"), "{code:?}: {told}");
+}
+
+/// F25: the file of a backlog that was worked off is cut while nothing happens, and the store goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_that_was_worked_off_gives_the_disk_its_room_back() {
+    const EVENTS: u32 = 120;
+    let bench = Bench::embedded();
+    let daemon = bench.start(ROUTES).await;
+    let large = "x".repeat(200_000);
+    (0..EVENTS).for_each(|_| drop(keep(&daemon, &large).expect("kept")));
+    let file = bench.state().join(STORE);
+    let length = || std::fs::metadata(&file).expect("a store").len();
+    let full = length();
+    assert!(full > 16 << 20, "{full}");
+    bench.write_routes(&(ROUTES.to_owned() + DRAIN));
+    assert_eq!(daemon.post("/api/v1/reload", "").0, 200);
+    metric(&daemon, &settled(&bench, "drain", "ack"), |count| count >= f64::from(EVENTS)).await;
+    let short = eventually("a short file", || {
+        let short = Some(length()).filter(|length| *length < full / 8);
+        async move { short }
+    })
+    .await;
+    println!("{full} bytes, then {short}");
+    handled(&daemon, "echo", 1).await;
+    assert_eq!(session(&daemon), 1, "nothing in work was lost for it");
+    // It is taken in again, and whole.
+    bench.write_routes(ROUTES);
+    assert_eq!(daemon.post("/api/v1/reload", "").0, 200);
+    let confirmed = BTreeSet::from([keep(&daemon, "after").expect("kept")]);
+    assert!(daemon.terminate().await.success());
+    is_all_there(&bench, &confirmed).await;
+}
+
+/// F8: consumers take from a backlog while it is written, between any two steps of it. Everything comes once, and the
+/// counts are right.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_that_is_written_and_worked_off_at_once_comes_once() {
+    const CLIENTS: u32 = 4;
+    const BATCHES: u32 = 50;
+    const EVENTS: u32 = 40;
+    let bench = Bench::embedded();
+    let daemon = bench.start(ROUTES).await;
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                for _ in 0..BATCHES {
+                    let events = vec![serde_json::json!({ "type": "echo", "data": 1 }); EVENTS as usize];
+                    let body = serde_json::json!({ "events": events }).to_string();
+                    let (status, answer) = daemon.post("/api/v1/events/batch", &body);
+                    assert_eq!(status, 202, "{answer}");
+                }
+            });
+        }
+    });
+    let all = f64::from(CLIENTS * BATCHES * EVENTS);
+    metric(&daemon, &settled(&bench, "echo", "ack"), |count| count >= all).await;
+    let count = |queue: &str, state: &str| {
+        daemon.metric(&format!("trunkline_queue_messages{{queue=\"{}-{queue}\",state=\"{state}\"}}", bench.prefix))
+    };
+    assert_eq!((count("echo", "ready"), count("echo", "unacknowledged")), (0.0, 0.0));
+    assert_eq!(count("out", "ready"), all, "each was echoed once");
+    assert_eq!(health(&daemon)["status"], "ok");
+    assert_eq!(daemon.metric(&settled(&bench, "echo", "ack")), all);
+    assert!(daemon.terminate().await.success());
 }

@@ -12,14 +12,14 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use redb::{Database, StorageBackend};
 
 use self::salvage::Salvage;
 use super::FILE;
 use super::lock::Lock;
-use super::store::{CACHE_BYTES, Store};
+use super::store::{CACHE_BYTES, Fault, Store};
 use crate::broker::Error;
 
 /// What the layer keeps at once.
@@ -30,7 +30,12 @@ const PAGE: usize = 4096;
 struct Layer {
     file: File,
     written: Mutex<Written>,
+    unreadable: Unreadable,
 }
+
+/// Why the disk did not give what is in the file; that says nothing of the file.
+#[derive(Debug, Clone, Default)]
+struct Unreadable(Arc<OnceLock<String>>);
 
 #[derive(Debug)]
 struct Written {
@@ -41,10 +46,19 @@ struct Written {
 }
 
 impl Layer {
-    fn over(file: &Path) -> io::Result<Self> {
+    fn over(file: &Path, unreadable: Unreadable) -> io::Result<Self> {
         let file = File::open(file)?;
         let length = file.metadata()?.len();
-        Ok(Self { file, written: Mutex::new(Written { length, of_file: length, pages: BTreeMap::new() }) })
+        let written = Mutex::new(Written { length, of_file: length, pages: BTreeMap::new() });
+        Ok(Self { file, written, unreadable })
+    }
+
+    fn read_file(&self, out: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(out, at).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::UnexpectedEof {
+                let _first = self.unreadable.0.set(error.to_string());
+            }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Written> {
@@ -56,7 +70,7 @@ impl Layer {
         let mut page = Box::new([0; PAGE]);
         let at = number * PAGE as u64;
         let there = usize::try_from(of_file.saturating_sub(at)).unwrap_or(PAGE).min(PAGE);
-        self.file.read_exact_at(&mut page[..there], at)?;
+        self.read_file(&mut page[..there], at)?;
         Ok(page)
     }
 }
@@ -87,7 +101,7 @@ impl StorageBackend for Layer {
         // Most ranges are untouched: one read instead of one for each page.
         let pages = offset / PAGE as u64..=(offset + out.len() as u64) / PAGE as u64;
         if written.pages.range(pages).next().is_none() && offset + out.len() as u64 <= written.of_file {
-            return self.file.read_exact_at(out, offset);
+            return self.read_file(out, offset);
         }
         for (number, within, at, length) in parts(offset, out.len()) {
             let page = match written.pages.get(&number) {
@@ -140,41 +154,68 @@ fn guarded<T, E: std::fmt::Display>(work: impl FnOnce() -> Result<T, E>) -> Resu
     }
 }
 
+/// Why a store is not opened.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    /// What is in the file is not a whole store.
+    #[error("{0}")]
+    Damage(String),
+    /// The disk does not give it.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl Unreadable {
+    fn or_damage(&self, problem: String) -> Problem {
+        self.0.get().map_or(Problem::Damage(problem), |why| Problem::Unreadable(why.clone()))
+    }
+}
+
 /// Opens a store without touching its file.
-fn look_at(file: &Path) -> Result<Database, String> {
-    let layer = Layer::over(file).map_err(|error| error.to_string())?;
+fn look_at(file: &Path, unreadable: &Unreadable) -> Result<Database, Problem> {
+    let layer = Layer::over(file, unreadable.clone()).map_err(|error| Problem::Unreadable(error.to_string()))?;
+    // redb would make a new one of it.
+    if layer.lock().length == 0 {
+        return Err(Problem::Damage("it is empty".to_owned()));
+    }
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    guarded(|| builder.create_with_backend(layer))
+    guarded(|| builder.create_with_backend(layer)).map_err(|problem| unreadable.or_damage(problem))
 }
 
 /// Looks at every page of a store that is not open; its file stays as it is.
-///
-/// # Errors
-/// What is wrong with it.
-fn check(file: &Path) -> Result<(), String> {
-    match std::fs::metadata(file) {
-        Ok(facts) if facts.len() > 0 => {}
-        // Made when it is opened.
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error.to_string()),
-    }
-    let mut database = look_at(file)?;
-    match guarded(|| database.check_integrity())? {
+fn check(file: &Path) -> Result<(), Problem> {
+    let unreadable = Unreadable::default();
+    let mut database = look_at(file, &unreadable)?;
+    match guarded(|| database.check_integrity()).map_err(|problem| unreadable.or_damage(problem))? {
         true => Ok(()),
-        false => Err("pages do not have their checksums".to_owned()),
+        false => Err(Problem::Damage("pages do not have their checksums".to_owned())),
     }
 }
 
-/// Opens or makes a store. Every page is looked at first, and a file that is damaged is not touched.
+/// Opens or makes a store; see [`open`].
 ///
 /// # Errors
-/// [`Error::Unusable`] when it is damaged, or cannot be opened.
-pub(super) fn open(file: &Path) -> Result<Store, Error> {
-    check(file).map_err(|problem| {
-        let file = file.display();
-        Error::Unusable(format!("the store {file} is damaged: {problem}; `trunkline repair` keeps what is whole"))
+/// As there.
+pub(super) fn open_or_make(file: &Path) -> Result<Store, Fault> {
+    if !file.exists() {
+        Store::make(file)?;
+    }
+    open(file)
+}
+
+/// Opens a store. Every page is looked at first, and a file that is damaged is not touched.
+///
+/// # Errors
+/// [`Fault::Damaged`] when it is damaged, with what to do; another fault when it cannot be read or opened.
+pub(super) fn open(file: &Path) -> Result<Store, Fault> {
+    check(file).map_err(|problem| match problem {
+        Problem::Damage(problem) => {
+            let file = file.display();
+            let what_to_do = "stop the daemon and run `trunkline repair`, which keeps what is whole";
+            Fault::Damaged(format!("the store {file} is damaged: {problem}; {what_to_do}"))
+        }
+        Problem::Unreadable(problem) => Fault::Doubt(format!("the store {}: {problem}", file.display())),
     })?;
     Store::open(file)
 }
@@ -209,10 +250,12 @@ fn repair_in(dir: &Path) -> Result<Repaired, Error> {
         return Err(unusable(&"there is no store"));
     }
     let Err(problem) = check(&file) else { return Ok(Repaired::default()) };
-    let database = look_at(&file).map_err(|error| unusable(&format!("nothing of it can be read: {error}")))?;
+    let hopeless = "move it away to begin with an empty store";
+    let database = look_at(&file, &Unreadable::default())
+        .map_err(|error| unusable(&format!("nothing of it can be read: {error}; {hopeless}")))?;
     let (new, damaged) = (dir.join("messages.redb.new"), aside(dir));
     let _older = std::fs::remove_file(&new);
-    let store = Store::open(&new)?;
+    let store = Store::open(&new).map_err(|fault| unusable(&fault))?;
     let Salvage { kept, left_out } = store.salvage(&database).map_err(|error| unusable(&error))?;
     drop(store);
     // A damaged database may panic once more when it is closed; the file is untouched either way.
@@ -222,7 +265,7 @@ fn repair_in(dir: &Path) -> Result<Repaired, Error> {
     });
     let renamed = std::fs::rename(&file, &damaged).and_then(|()| std::fs::rename(&new, &file));
     renamed.and_then(|()| File::open(dir)?.sync_all()).map_err(|error| unusable(&error))?;
-    Ok(Repaired { damaged: Some(damaged), problem, kept, left_out })
+    Ok(Repaired { damaged: Some(damaged), problem: problem.to_string(), kept, left_out })
 }
 
 /// A name that nothing has yet.

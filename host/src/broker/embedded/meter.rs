@@ -1,7 +1,5 @@
 //! How often something happens, over the last seconds.
 
-use crate::event::now_ms;
-
 /// Whole seconds that a rate is the mean of.
 const OVER_S: u64 = 5;
 /// Seconds that are kept: those, and the one that is not over.
@@ -16,26 +14,27 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// It happened now.
-    pub(super) fn count(&mut self) {
-        self.count_at(now_ms() / 1000);
+    /// It happened now, by the clock of the store.
+    pub(super) fn count(&mut self, now_ms: u64) {
+        self.count_at(now_ms / 1000);
     }
 
     /// How often a second.
-    pub(super) fn rate(&self) -> f64 {
-        self.rate_at(now_ms() / 1000)
+    pub(super) fn rate(&self, now_ms: u64) -> f64 {
+        self.rate_at(now_ms / 1000)
     }
 
-    /// A clock that is set back counts in the latest second.
+    /// A time before the latest second counts in that.
     fn count_at(&mut self, now_s: u64) {
         if now_s > self.last_s {
             let passed = (now_s - self.last_s).min(KEPT as u64);
             for second in 0..passed {
-                self.counts[place(now_s - second)] = 0;
+                self.counts[place(now_s.saturating_sub(second))] = 0;
             }
             self.last_s = now_s;
         }
-        self.counts[place(self.last_s)] += 1;
+        let count = &mut self.counts[place(self.last_s)];
+        *count = count.saturating_add(1);
     }
 
     fn rate_at(&self, now_s: u64) -> f64 {
@@ -68,7 +67,7 @@ mod tests {
             assert!((meter.rate_at(now) - expected).abs() < 1e-9, "{now}: {}", meter.rate_at(now));
         }
         meter.count_at(50);
-        assert!((meter.rate_at(104) - 7.2).abs() < 1e-9, "a clock that was set back");
+        assert!((meter.rate_at(104) - 7.2).abs() < 1e-9, "a time of before");
         meter.count_at(1_000_000);
         assert!((meter.rate_at(1_000_001) - 0.2).abs() < 1e-9, "what is old is forgotten");
     }

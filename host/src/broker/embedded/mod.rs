@@ -2,18 +2,26 @@
 //!
 //! Promises: a confirmed publish is on disk (one fsync serves all that came meanwhile); a publish of several messages
 //! is taken whole or not at all; what was confirmed survives a kill at any moment; a message that a queue gives up
-//! (TTL, length, delivery limit) moves to its dead-letter target in the same transaction. After a failed write the
-//! store is never written again by this process: everything that waits is told that it is lost, and nothing is
-//! confirmed. Does not know routes; knows one process, and holds a lock against a second one.
+//! (TTL, length, delivery limit) moves to its dead-letter target in the same transaction. After a failed write nothing is
+//! confirmed until the store was closed and opened again, which begins another session; after anything but a full disk it
+//! is read and checked first. One thread reads and writes the store; no other waits for a disk, and the lock on what is in
+//! memory is never held across one. Does not know routes; knows one process, and holds a lock against a second one.
 
+mod clock;
+mod compaction;
 mod damage;
 mod dead_letter;
 mod delayed;
+mod inbox;
 mod lock;
 mod meter;
+mod plan;
+mod prefetch;
 mod queue;
 mod reshape;
+mod room;
 mod routing;
+mod session;
 mod shared;
 mod statistics;
 mod store;
@@ -26,6 +34,7 @@ pub use subscription::{Answer, Subscription};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -35,12 +44,18 @@ use super::{
     Refusal, Status, Unpublished,
 };
 use crate::config::{self, Topology};
-use crate::event::{Message, QueueName, millis, now_ms};
+use crate::event::{QueueName, millis};
+use clock::{Anchor, Clock};
 pub use damage::{Repaired, repair};
 use delayed::{Delayed, Later};
 use lock::Lock;
 use queue::Queue;
+use room::Room;
+use session::Contents;
 use shared::{Command, Shared, Work};
+use store::{Fault, Store};
+use subscription::Sharing;
+use writer::Begin;
 
 /// Where the store of a daemon is.
 #[must_use]
@@ -54,7 +69,6 @@ const FILE: &str = "messages.redb";
 /// An open embedded broker.
 pub struct Embedded {
     shared: Arc<Shared>,
-    file: PathBuf,
     writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
     _lock: Lock,
 }
@@ -75,38 +89,30 @@ impl Embedded {
         let unusable = |error: &dyn std::fmt::Display| Error::Unusable(format!("{}: {error}", dir.display()));
         std::fs::create_dir_all(dir).map_err(|error| unusable(&error))?;
         let lock = Lock::take(dir)?;
-        let file = dir.join(FILE);
-        let store = damage::open(&file)?;
-        let clean = store.begin().map_err(|error| unusable(&error))?;
-        let mut names: Vec<QueueName> = topology.queues.keys().cloned().collect();
-        let taps = store.taps().map_err(|error| unusable(&error))?;
-        let found = store.queues(&names).map_err(|error| unusable(&error))?;
-        for (name, facts) in &found {
-            if !topology.queues.contains_key(name.as_str()) {
-                let Ok(name) = QueueName::new(name) else { continue };
-                if tap::restored(&name, &taps).is_none() {
-                    tracing::warn!(queue = %name, messages = facts.messages, "queue is no longer configured; it is kept");
-                }
-                names.push(name);
+        let (file, mut room) = (dir.join(FILE), Room::new(dir));
+        let wanted: Vec<QueueName> = topology.queues.keys().cloned().collect();
+        let opened = match open_store(&file, &wanted) {
+            Err(Fault::NoRoom(why)) => {
+                // With what was kept in reserve there may be enough to begin.
+                room.ran_out(&why, 0);
+                open_store(&file, &wanted)
+            }
+            opened => opened,
+        };
+        let Opened { store, clean, anchor, contents } = opened.map_err(|fault| unusable(&fault))?;
+        for (name, facts) in &contents.found {
+            let is_tap = contents.taps.iter().any(|tap| tap.queue.as_str() == name || tap.overflow.as_str() == name);
+            if !is_tap && name != delayed::DEAD && !topology.queues.contains_key(name.as_str()) {
+                tracing::warn!(queue = name, messages = facts.messages, "queue is no longer configured; it is kept");
             }
         }
-        let queues = names.iter().map(|name| {
-            let (settings, reader) = match (topology.queues.get(name), tap::restored(name, &taps)) {
-                (Some(settings), _) => (settings.clone(), None),
-                (None, Some((settings, reader))) => (settings, Some(reader)),
-                (None, None) => (kept_queue(), None),
-            };
-            let facts = found.get(name.as_str()).copied().unwrap_or_default();
-            let mut queue = Queue::new(name.clone(), settings, facts, clean);
-            queue.reader = reader;
-            queue
-        });
-        let next_due = store.first_due().map_err(|error| unusable(&error))?;
-        let retrying = store.retrying().map_err(|error| unusable(&error))?;
-        let (shared, commands) = Shared::new(store, topology.clone(), queues.collect(), (next_due, retrying));
+        let clock = Clock::resume(anchor);
+        let core = contents.core(1, topology.clone(), clean, clock.now_ms());
+        let (shared, commands) = Shared::new(store, clock, core);
         let shared = Arc::new(shared);
-        let writer = writer::start(shared.clone(), commands).map_err(|error| unusable(&error))?;
-        Ok(Self { shared, file, writer: std::sync::Mutex::new(Some(writer)), _lock: lock })
+        let begin = Begin { shared: shared.clone(), commands, file, room, anchor };
+        let writer = writer::start(begin).map_err(|error| unusable(&error))?;
+        Ok(Self { shared, writer: std::sync::Mutex::new(Some(writer)), _lock: lock })
     }
 
     /// The state as it changes.
@@ -165,7 +171,7 @@ impl Embedded {
         let super::Answer::Embedded(answer) = &delivery.answer else {
             return Err(Box::new((delivery, Unpublished::lost(batch, "the delivery is another broker's"))));
         };
-        let settles = Some(answer.place());
+        let settles = Some(answer.out());
         let (work, confirmed) = match self.compose(&batch) {
             Ok(composed) => composed,
             Err(refused) => return Err(Box::new((delivery, Unpublished { batch, refused, lost: None }))),
@@ -181,9 +187,13 @@ impl Embedded {
     }
 
     /// Whether an event was settled within its window.
-    #[must_use]
-    pub fn known(&self, mark: &Mark) -> Known {
-        self.shared.store.known(mark, now_ms()).unwrap_or_else(|error| {
+    pub async fn known(&self, mark: &Mark) -> Known {
+        let (shared, mark) = (self.shared.clone(), mark.clone());
+        let looked = tokio::task::spawn_blocking(move || match shared.store().as_ref() {
+            Some(store) => store.known(&mark, shared.clock.now_ms()),
+            None => Err("the store is not open".to_owned()),
+        });
+        looked.await.unwrap_or_else(|panicked| Err(panicked.to_string())).unwrap_or_else(|error| {
             tracing::error!(error, "the dedupe window cannot be read; the event counts as new");
             Known::No
         })
@@ -216,7 +226,8 @@ impl Embedded {
             match delay.filter(|delay| !delay.is_zero()) {
                 Some(delay) => {
                     let later = Later::new(*accept_unroutable, *is_retry);
-                    work.delayed.push((now_ms() + millis(delay), Delayed { later, message: Message::clone(message) }));
+                    let due = self.shared.clock.now_ms().saturating_add(millis(delay));
+                    work.delayed.push((due, Delayed { later, message: message.clone() }));
                 }
                 None => work.routed.push((message.clone(), queues)),
             }
@@ -243,30 +254,28 @@ impl Embedded {
     /// # Errors
     /// [`Error::Queue`] when there is no such queue, [`Error::Lost`] when the store failed.
     pub async fn subscribe(&self, queue: &QueueName, prefetch: u16) -> Result<Subscription, Error> {
-        let number = self.shared.queue_number(queue);
-        let missing = || Error::Queue { queue: queue.clone(), reason: "there is no such queue".to_owned() };
-        Subscription::new(self.shared.clone(), number.ok_or_else(missing)?, prefetch)
+        Subscription::new(self.shared.clone(), queue, prefetch, Sharing::Shared)
     }
 
     /// What waits in each queue.
     #[must_use]
     pub fn queue_depths(&self) -> Vec<(QueueName, QueueDepth)> {
-        let now = now_ms();
+        let now = self.shared.clock.now_ms();
         let core = self.shared.lock();
         let depth = |queue: &Queue| QueueDepth {
-            ready: queue.ready,
+            ready: queue.ready(),
             unacknowledged: queue.unacknowledged(),
             oldest_age: queue.oldest().map(|published| Duration::from_millis(now.saturating_sub(published))),
         };
         // Readers' queues come and go: their names must not become labels.
-        let lasting = core.queues.iter().filter(|queue| queue.reader.is_none() && queue.removed_ms.is_none());
+        let lasting = core.queues.values().filter(|queue| queue.reader.is_none());
         lasting.map(|queue| (queue.name.clone(), depth(queue))).collect()
     }
 
-    /// Size of the store's file in bytes.
+    /// Length of the store's file in bytes.
     #[must_use]
     pub fn store_bytes(&self) -> Option<u64> {
-        Some(std::fs::metadata(&self.file).ok()?.len())
+        Some(self.shared.store_bytes.load(Ordering::Relaxed))
     }
 
     /// Writes what is pending, marks the store as closed in order, and ends the writer. The directory is free for
@@ -293,6 +302,22 @@ impl Drop for Embedded {
             let _panicked = writer.join();
         }
     }
+}
+
+/// A store that was just opened.
+struct Opened {
+    store: Store,
+    /// The run before ended in order.
+    clean: bool,
+    anchor: Option<Anchor>,
+    contents: Contents,
+}
+
+fn open_store(file: &Path, wanted: &[QueueName]) -> Result<Opened, Fault> {
+    let store = damage::open_or_make(file)?;
+    let (clean, anchor) = store.begin()?;
+    let contents = Contents::of(&store, wanted)?;
+    Ok(Opened { store, clean, anchor, contents })
 }
 
 /// What can never be stored of a batch, by the index of the message.

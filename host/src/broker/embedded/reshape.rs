@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use super::queue::Queue;
-use super::store::Found;
+use super::shared::Alteration;
 use super::{Embedded, kept_queue};
 use crate::broker::Error;
 use crate::config::Topology;
-use crate::event::QueueName;
 
 impl Embedded {
     /// Makes the queues that are new; see [`Broker::prepare`](crate::broker::Broker::prepare). Refused is only another
@@ -23,51 +21,33 @@ impl Embedded {
                 return Err(Error::Lost(reason.clone()));
             }
             for (name, wanted) in &topology.queues {
-                let Some(queue) = core.queues.iter().find(|queue| queue.name == *name) else {
+                let Some(queue) = core.number(name).and_then(|number| core.queues.get(&number)) else {
                     new.push(name.clone());
                     continue;
                 };
-                let is_empty = queue.ready == 0 && queue.unacknowledged() == 0;
-                if queue.settings.max_priority != wanted.max_priority && !is_empty {
+                if queue.settings.max_priority != wanted.max_priority && !queue.is_empty() {
                     refused.push(format!("queue {name}: its max-priority cannot change while it holds messages"));
                 }
             }
         }
         if !new.is_empty() && refused.is_empty() {
-            self.make(new).await?;
+            let made = self.shared.alter(Alteration::Queues(new)).await;
+            made.map_err(|error| Error::Lost(format!("making queues: {error}")))?;
         }
         Ok(refused)
-    }
-
-    async fn make(&self, names: Vec<QueueName>) -> Result<(), Error> {
-        let shared = self.shared.clone();
-        let made = tokio::task::spawn_blocking(move || {
-            let found = shared.store.add_queues(&names).map_err(|error| error.to_string())?;
-            let mut core = shared.lock();
-            for name in names {
-                if core.queues.iter().all(|queue| queue.name != name || queue.removed_ms.is_some()) {
-                    let id = found.get(name.as_str()).map(|found| found.id).unwrap_or_default();
-                    core.queues.push(Queue::new(name, kept_queue(), Found { id, ..Found::default() }, true));
-                }
-            }
-            Ok::<_, String>(())
-        });
-        let made = made.await.map_err(|error| Error::Lost(format!("making queues panicked: {error}")))?;
-        made.map_err(|error| Error::Lost(format!("making queues: {error}")))
     }
 
     /// Takes a prepared topology for the present one; see [`Broker::adopt`](crate::broker::Broker::adopt).
     pub fn adopt(&self, topology: &Topology) {
         let mut core = self.shared.lock();
-        for queue in core.queues.iter_mut().filter(|queue| queue.reader.is_none() && queue.removed_ms.is_none()) {
+        for queue in core.queues.values_mut().filter(|queue| queue.reader.is_none()) {
             match topology.queues.get(&queue.name) {
                 Some(settings) => queue.resettle(settings.clone()),
                 None => queue.resettle(crate::config::Queue { codec: queue.settings.codec, ..kept_queue() }),
             }
         }
         core.topology = topology.clone();
-        let routing = core.routing();
-        self.shared.routing.store(Arc::new(routing));
+        self.shared.reroute(&core);
         drop(core);
         // Another TTL or length may be due at once.
         self.shared.wake();

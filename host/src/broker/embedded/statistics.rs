@@ -6,29 +6,28 @@ use super::Embedded;
 use super::queue::Queue;
 use crate::broker::{QueueStatistics, Rates, Source, Statistics};
 use crate::config::Topology;
-use crate::event::now_ms;
 
 impl Embedded {
     /// See [`Broker::statistics`](crate::broker::Broker::statistics).
     #[must_use]
     pub fn statistics(&self, topology: &Topology) -> Statistics {
-        let now = now_ms();
+        let now = self.shared.clock.now_ms();
         let core = self.shared.lock();
         let known = |queue: &&Queue| topology.queues.contains_key(&queue.name);
         let of = |queue: &Queue| QueueStatistics {
             queue: queue.name.clone(),
-            ready: queue.ready,
+            ready: queue.ready(),
             unacknowledged: Some(queue.unacknowledged()),
             retrying: Some(core.retrying.get(queue.name.as_str()).copied().unwrap_or_default()),
             consumers: u64::from(queue.consumers),
             oldest_age: queue.oldest().map(|published| Duration::from_millis(now.saturating_sub(published))),
             rates: Some(Rates {
-                published: queue.meters.published.rate(),
-                delivered: queue.meters.delivered.rate(),
-                acknowledged: queue.meters.acknowledged.rate(),
+                published: queue.meters.published.rate(now),
+                delivered: queue.meters.delivered.rate(now),
+                acknowledged: queue.meters.acknowledged.rate(now),
             }),
         };
-        let queues = core.queues.iter().filter(known).map(of).collect();
+        let queues = core.queues.values().filter(known).map(of).collect();
         Statistics { source: Source::Embedded, queues, problems: Vec::new() }
     }
 }

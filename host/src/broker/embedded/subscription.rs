@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::shared::{Change, Command, Shared};
+use super::queue::{Entry, Head};
+use super::shared::{Change, Command, Core, Out, Shared};
 use crate::broker::{self, Delivery, Error, Next};
+use crate::event::QueueName;
 
 /// A consumer of one queue.
 pub struct Subscription {
     shared: Arc<Shared>,
+    session: u64,
     queue: usize,
     arrivals: Arc<Notify>,
     holder: Arc<Holder>,
@@ -40,21 +43,20 @@ struct Holder {
 /// The way back from a delivery to its queue.
 pub struct Answer {
     shared: Arc<Shared>,
-    queue: usize,
-    position: u64,
+    out: Out,
     holder: Arc<Holder>,
 }
 
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Answer({}, {})", self.queue, self.position)
+        write!(f, "Answer({:?})", self.out)
     }
 }
 
 impl Answer {
     /// What a transaction removes that settles this delivery.
-    pub(super) const fn place(&self) -> (usize, u64) {
-        (self.queue, self.position)
+    pub(super) const fn out(&self) -> Out {
+        self.out
     }
 
     /// The transaction is on disk.
@@ -66,39 +68,57 @@ impl Answer {
     /// Removes the message from its queue, with the next transaction. Without effect when it was given back meanwhile.
     pub fn ack(self) {
         let removed = {
-            let mut core = self.shared.lock();
-            let (queue, position) = (self.queue, self.position);
-            let removed = core.queues[queue].release(position);
-            if removed {
+            let (now_ms, mut core) = (self.shared.clock.now_ms(), self.shared.lock());
+            let Out { session, queue, position, holder } = self.out;
+            let released = core.queue_of(session, queue).is_some_and(|queue| queue.release(position, holder, now_ms));
+            if released {
                 core.pending.push(Change::Remove { queue, position });
             }
-            removed
+            released
         };
         if removed {
-            self.holder.unanswered.fetch_sub(1, Ordering::AcqRel);
-            self.holder.answered.notify_one();
             self.shared.wake();
+            self.committed();
         }
     }
 }
 
+/// Whether a subscription may be the only one of its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Others may consume beside it.
+    Shared,
+    /// It is refused while there is another one.
+    Alone,
+}
+
 impl Subscription {
-    pub(super) fn new(shared: Arc<Shared>, queue: usize, prefetch: u16) -> Result<Self, Error> {
-        let arrivals = {
+    pub(super) fn new(shared: Arc<Shared>, queue: &QueueName, prefetch: u16, sharing: Sharing) -> Result<Self, Error> {
+        let refused = |reason: &str| Error::Queue { queue: queue.clone(), reason: reason.to_owned() };
+        let (session, number, arrivals) = {
             let mut core = shared.lock();
             if let Some(reason) = core.failed.clone() {
                 return Err(Error::Lost(reason));
             }
-            let queue = &mut core.queues[queue];
-            queue.consumers += 1;
-            if let Some(reader) = &mut queue.reader {
+            let (session, number) = (core.session, core.number(queue));
+            let found = number.and_then(|number| core.queue_of(session, number));
+            let (Some(number), Some(found)) = (number, found) else { return Err(refused("there is no such queue")) };
+            if let Some(reason) = found.broken() {
+                return Err(refused(reason));
+            }
+            if sharing == Sharing::Alone && found.consumers > 0 {
+                return Err(refused("another connection reads this stream"));
+            }
+            found.consumers = found.consumers.saturating_add(1);
+            if let Some(reader) = &mut found.reader {
                 reader.came();
             }
-            queue.arrivals.clone()
+            (session, number, found.arrivals.clone())
         };
         let holder = Holder { number: shared.new_holder(), unanswered: AtomicU32::new(0), answered: Notify::new() };
         let (holder, prefetch) = (Arc::new(holder), u32::from(prefetch.max(1)));
-        Ok(Self { shared, queue, arrivals, holder, prefetch, is_cancelled: false, counting: None })
+        let queue = number;
+        Ok(Self { shared, session, queue, arrivals, holder, prefetch, is_cancelled: false, counting: None })
     }
 
     /// Another prefetch from now on.
@@ -116,8 +136,7 @@ impl Subscription {
                 match (counted, suspect) {
                     (Ok(()), Some((delivery, _))) => return Next::Delivery(delivery),
                     (Ok(()) | Err(_), _) => {
-                        let reason = self.shared.lock().failed.clone();
-                        return Next::Ended(reason.unwrap_or_else(|| "the store is closed".to_owned()));
+                        return Next::Ended(self.why_ended());
                     }
                 }
             }
@@ -149,66 +168,85 @@ impl Subscription {
             let told = self.arrivals.notified();
             tokio::pin!(told);
             told.as_mut().enable();
-            if let Some(reason) = self.shared.lock().failed.clone() {
+            if let Some(reason) = self.shared.lock().end_of(self.session) {
                 return reason;
             }
             told.await;
         }
     }
 
+    fn why_ended(&self) -> String {
+        self.shared.lock().end_of(self.session).unwrap_or_else(|| "the store is closed".to_owned())
+    }
+
     fn try_next(&self) -> Result<Taken, String> {
         if self.is_cancelled {
             return Err("the subscription was cancelled".to_owned());
         }
-        let mut core = self.shared.lock();
-        if let Some(reason) = &core.failed {
-            return Err(reason.clone());
+        let (now_ms, mut core) = (self.shared.clock.now_ms(), self.shared.lock());
+        if let Some(reason) = core.end_of(self.session) {
+            return Err(reason);
         }
         if self.holder.unanswered.load(Ordering::Acquire) >= self.prefetch {
             return Ok(Taken::Nothing);
         }
-        let queue = &mut core.queues[self.queue];
-        let Some(mut entry) = queue.pop(&self.shared.store)? else {
-            return Ok(Taken::Nothing);
+        let Some(queue) = core.queue_of(self.session, self.queue) else {
+            return Err("the queue was removed".to_owned());
         };
+        let popped = queue.pop();
+        let is_low = queue.reading().is_some();
+        let taken = match popped {
+            Some(entry) => self.take(&mut core, entry, now_ms),
+            None => match core.queue_of(self.session, self.queue) {
+                Some(queue) if queue.head() == Head::OnDisk => match queue.broken() {
+                    Some(reason) => return Err(reason.to_owned()),
+                    None => Taken::Nothing,
+                },
+                Some(_) | None => Taken::Nothing,
+            },
+        };
+        let is_to_be_read = is_low && core.read_ahead(self.queue);
+        drop(core);
+        if is_to_be_read || matches!(taken, Taken::GivenUp) {
+            self.shared.wake();
+        }
+        Ok(taken)
+    }
+
+    /// What becomes of the next message.
+    fn take(&self, core: &mut Core, mut entry: Entry, now_ms: u64) -> Taken {
+        let queue = self.queue;
+        let Some(from) = core.queue_of(self.session, queue) else { return Taken::Nothing };
         let mut delivery_count = entry.record.count;
         if entry.suspect {
-            if queue.is_over_limit(&entry) {
-                core.pending.push(Change::GiveUp { queue: self.queue, entry, reason: "delivery_limit" });
-                drop(core);
-                self.shared.wake();
-                return Ok(Taken::GivenUp);
+            if from.is_over_limit(&entry) {
+                core.pending.push(Change::GiveUp { queue, entry, reason: "delivery_limit" });
+                return Taken::GivenUp;
             }
             delivery_count = delivery_count.max(broker::SUSPECT_DELIVERIES);
-            entry.record.count += 1;
+            entry.record.count = entry.record.count.saturating_add(1);
         }
-        queue.hold(entry.clone(), self.holder.number);
-        let name = queue.name.clone();
+        from.hold(entry.clone(), self.holder.number, now_ms);
+        let name = from.name.clone();
         if entry.suspect {
-            core.pending.push(Change::Recount { queue: self.queue, entry: entry.clone() });
+            core.pending.push(Change::Recount { queue, entry: entry.clone() });
         }
-        drop(core);
         self.holder.unanswered.fetch_add(1, Ordering::AcqRel);
-        let answer = Answer {
-            shared: self.shared.clone(),
-            queue: self.queue,
-            position: entry.position,
-            holder: self.holder.clone(),
-        };
+        let out = Out { session: self.session, queue, position: entry.position, holder: self.holder.number };
         let delivery = Delivery {
-            message: entry.record.message.clone(),
+            message: entry.record.message,
             queue: name,
             redelivered: entry.redelivered,
             delivery_count,
             unreadable: None,
-            answer: broker::Answer::Embedded(answer),
+            answer: broker::Answer::Embedded(Answer { shared: self.shared.clone(), out, holder: self.holder.clone() }),
         };
         if !entry.suspect {
-            return Ok(Taken::Delivery(delivery));
+            return Taken::Delivery(delivery);
         }
         let (reply, counted) = oneshot::channel();
         self.shared.send(Command::Flush(reply));
-        Ok(Taken::Suspect(delivery, counted))
+        Taken::Suspect(delivery, counted)
     }
 
     /// No more deliveries; what was handed out can still be settled.
@@ -223,28 +261,33 @@ impl Subscription {
     pub async fn close(self) -> Result<(), Error> {
         let (reply, flushed) = oneshot::channel();
         self.shared.send(Command::Flush(reply));
-        let reason = || self.shared.lock().failed.clone().unwrap_or_else(|| "the store is closed".to_owned());
-        flushed.await.map_err(|_dropped| Error::Lost(reason()))
+        flushed.await.map_err(|_dropped| Error::Lost(self.shared.gone()))?;
+        // What was acknowledged in a session that is over may not have been written.
+        let end = self.shared.lock().end_of(self.session);
+        end.map_or(Ok(()), |reason| Err(Error::Lost(reason)))
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         {
-            let mut core = self.shared.lock();
-            let queue = self.queue;
-            core.queues[queue].consumers -= 1;
-            if let Some(reader) = &mut core.queues[queue].reader {
-                reader.went();
+            let (now_ms, mut core) = (self.shared.clock.now_ms(), self.shared.lock());
+            let number = self.queue;
+            let Some(queue) = core.queue_of(self.session, number) else { return };
+            queue.consumers = queue.consumers.saturating_sub(1);
+            if let Some(reader) = &mut queue.reader {
+                reader.went(now_ms);
             }
-            for entry in core.queues[queue].take_back(self.holder.number) {
-                if core.queues[queue].is_over_limit(&entry) {
-                    core.pending.push(Change::GiveUp { queue, entry, reason: "delivery_limit" });
+            let mut changes = Vec::new();
+            for entry in queue.take_back(self.holder.number) {
+                if queue.is_over_limit(&entry) {
+                    changes.push(Change::GiveUp { queue: number, entry, reason: "delivery_limit" });
                 } else {
-                    core.pending.push(Change::Recount { queue, entry: entry.clone() });
-                    core.queues[queue].put_back(entry);
+                    changes.push(Change::Recount { queue: number, entry: entry.clone() });
+                    queue.put_back(entry);
                 }
             }
+            core.pending.append(&mut changes);
         }
         self.arrivals.notify_waiters();
         self.shared.wake();

@@ -1,23 +1,20 @@
 //! Readers' own queues: kept in the store with their bindings, so that they outlive the daemon, and removed when nobody
 //! reads them for too long.
 
-use std::sync::Arc;
-
-use tokio::sync::oneshot;
+use std::collections::HashMap;
 
 use super::queue::Queue;
 use super::routing::Routing;
-use super::shared::{Command, Core, Shared};
+use super::shared::{Alteration, Core};
 use super::store::Found;
+use super::subscription::Sharing;
 use super::{Embedded, Subscription};
 use crate::broker::{Error, Tap};
 use crate::config;
-use crate::event::{QueueName, millis, now_ms};
+use crate::event::{QueueName, millis};
 
 /// Readers' queues at once, those included whose reader is away.
 const TAPS_MAX: usize = 1024;
-/// A place of a removed queue is used again after so long: a publish that was routed before is written by then.
-const REUSED_AFTER_MS: u64 = 60_000;
 
 /// What is known of a reader's queue while the broker is open.
 #[derive(Debug)]
@@ -26,22 +23,22 @@ pub(super) struct Reader {
     /// The one for what did not fit.
     is_overflow: bool,
     consumers: u32,
-    /// When the last consumer went, or the broker was opened; milliseconds since the Unix epoch.
+    /// When the last consumer went, or the store was opened, by its clock.
     idle_since_ms: u64,
 }
 
 impl Reader {
-    pub(super) fn new(tap: Tap, is_overflow: bool) -> Self {
-        Self { tap, is_overflow, consumers: 0, idle_since_ms: now_ms() }
+    pub(super) fn new(tap: Tap, is_overflow: bool, now_ms: u64) -> Self {
+        Self { tap, is_overflow, consumers: 0, idle_since_ms: now_ms }
     }
 
     pub(super) fn came(&mut self) {
-        self.consumers += 1;
+        self.consumers = self.consumers.saturating_add(1);
     }
 
-    pub(super) fn went(&mut self) {
+    pub(super) fn went(&mut self, now_ms: u64) {
         self.consumers = self.consumers.saturating_sub(1);
-        self.idle_since_ms = now_ms();
+        self.idle_since_ms = now_ms;
     }
 
     fn is_expired(&self, now: u64) -> bool {
@@ -51,31 +48,43 @@ impl Reader {
 }
 
 /// What a queue of the store is, if it is one of these readers'.
-pub(super) fn restored(name: &QueueName, taps: &[Tap]) -> Option<(config::Queue, Reader)> {
+pub(super) fn restored(name: &QueueName, taps: &[Tap], now_ms: u64) -> Option<(config::Queue, Reader)> {
     let tap = taps.iter().find(|tap| tap.queue == *name || tap.overflow == *name)?;
     let is_overflow = tap.overflow == *name;
     let (_, settings, _) = tap.queues()[usize::from(!is_overflow)].clone();
-    Some((settings, Reader::new(tap.clone(), is_overflow)))
+    Some((settings, Reader::new(tap.clone(), is_overflow, now_ms)))
 }
 
 impl Core {
     /// Exchanges and bindings as they are now.
     pub(super) fn routing(&self) -> Routing {
-        let present = self.queues.iter().enumerate().filter(|(_, queue)| queue.removed_ms.is_none());
-        let names = present.map(|(number, queue)| (queue.name.to_string(), number)).collect();
-        let readers = self.queues.iter().filter_map(|queue| queue.reader.as_ref());
+        let names = self.names.iter().map(|(name, number)| (name.to_string(), *number)).collect();
+        let readers = self.queues.values().filter_map(|queue| queue.reader.as_ref());
         let bindings = readers.filter(|reader| !reader.is_overflow).flat_map(|reader| reader.tap.bindings());
         Routing::new(&self.topology, names, &bindings.collect::<Vec<_>>())
     }
 
-    /// Puts a queue where a removed one was, or behind all others.
-    fn add(&mut self, queue: Queue) {
-        let now = now_ms();
-        let is_free = |removed: u64| now.saturating_sub(removed) >= REUSED_AFTER_MS;
-        match self.queues.iter_mut().find(|queue| queue.removed_ms.is_some_and(is_free)) {
-            Some(free) => *free = queue,
-            None => self.queues.push(queue),
+    /// A reader's queues are in the store, with these ids.
+    pub(super) fn add_tap(&mut self, tap: &Tap, ids: &HashMap<String, Found>, now_ms: u64) {
+        for (place, (name, settings, _)) in tap.queues().into_iter().enumerate() {
+            let Some(found) = ids.get(name.as_str()).filter(|_| self.number(name).is_none()) else { continue };
+            let mut queue = Queue::new(name.clone(), settings, *found, true);
+            queue.reader = Some(Reader::new(tap.clone(), place == 0, now_ms));
+            self.add(queue);
         }
+    }
+
+    /// Takes queues away, which are in the store still; gives their names.
+    pub(super) fn remove(&mut self, numbers: &[usize]) -> Vec<QueueName> {
+        let removed = numbers.iter().filter_map(|number| self.queues.remove(number));
+        let names: Vec<QueueName> = removed
+            .map(|queue| {
+                queue.arrivals.notify_waiters();
+                queue.name
+            })
+            .collect();
+        self.names.retain(|_, number| !numbers.contains(number));
+        names
     }
 }
 
@@ -85,16 +94,35 @@ impl Embedded {
     /// # Errors
     /// As there.
     pub async fn open_tap(&self, tap: &Tap) -> Result<(), Error> {
-        let (shared, tap) = (self.shared.clone(), tap.clone());
-        let made = tokio::task::spawn_blocking(move || open(&shared, &tap)).await;
-        made.map_err(|error| Error::Lost(format!("making a reader's queue panicked: {error}")))?
+        {
+            let core = self.shared.lock();
+            if let Some(reason) = &core.failed {
+                return Err(Error::Lost(reason.clone()));
+            }
+            if core.number(&tap.queue).is_some() && core.number(&tap.overflow).is_some() {
+                return Ok(());
+            }
+            let readers = core.queues.values().filter(|queue| queue.reader.is_some()).count();
+            if readers >= 2 * TAPS_MAX {
+                let reason = format!("there are {TAPS_MAX} streams whose client may still come back");
+                return Err(Error::Queue { queue: tap.queue.clone(), reason });
+            }
+        }
+        let made = self.shared.alter(Alteration::Tap(Box::new(tap.clone()))).await;
+        made.map_err(|error| Error::Lost(format!("making a reader's queue: {error}")))
     }
 
     /// The consumers of a reader's queue; see [`Broker::tap_consumers`](crate::broker::Broker::tap_consumers).
-    #[must_use]
-    pub fn tap_consumers(&self, tap: &Tap) -> Option<u32> {
-        let number = self.shared.queue_number(&tap.queue)?;
-        self.shared.lock().queues.get(number)?.reader.as_ref().map(|reader| reader.consumers)
+    ///
+    /// # Errors
+    /// [`Error::Lost`] while the store is not open.
+    pub fn tap_consumers(&self, tap: &Tap) -> Result<Option<u32>, Error> {
+        let core = self.shared.lock();
+        if let Some(reason) = &core.failed {
+            return Err(Error::Lost(reason.clone()));
+        }
+        let queue = core.number(&tap.queue).and_then(|number| core.queues.get(&number));
+        Ok(queue.and_then(|queue| queue.reader.as_ref()).map(|reader| reader.consumers))
     }
 
     /// Consumes what did not fit, alone; see [`Broker::hold_tap`](crate::broker::Broker::hold_tap).
@@ -102,93 +130,34 @@ impl Embedded {
     /// # Errors
     /// As there.
     pub fn hold_tap(&self, tap: &Tap) -> Result<Subscription, Error> {
-        let refused = |reason: &str| Error::Queue { queue: tap.overflow.clone(), reason: reason.to_owned() };
-        let number = self.shared.queue_number(&tap.overflow).ok_or_else(|| refused("there is no such queue"))?;
-        {
-            let mut core = self.shared.lock();
-            match core.queues.get_mut(number).and_then(|queue| queue.reader.as_mut()) {
-                Some(reader) if reader.consumers > 0 => return Err(refused("another connection reads this stream")),
-                // Counted here, under the lock that was looked under.
-                Some(reader) => reader.came(),
-                None => return Err(refused("there is no such queue")),
-            }
-        }
-        let subscription = Subscription::new(self.shared.clone(), number, 1);
-        // Counted once more by the subscription.
-        if let Some(reader) = self.shared.lock().queues.get_mut(number).and_then(|queue| queue.reader.as_mut()) {
-            reader.went();
-        }
-        subscription
+        Subscription::new(self.shared.clone(), &tap.overflow, 1, Sharing::Alone)
     }
 
     /// Removes the queues that had no reader for too long, with what is in them.
     pub async fn expire_taps(&self) {
-        let removed: Vec<QueueName> = {
-            let mut core = self.shared.lock();
-            let now = now_ms();
-            let readers = core.queues.iter().filter_map(|queue| queue.reader.as_ref());
-            let expired: Vec<QueueName> =
-                readers.filter(|reader| reader.is_expired(now)).map(|reader| reader.tap.queue.clone()).collect();
-            let mut removed = Vec::new();
-            for queue in &mut core.queues {
-                if queue.reader.take_if(|reader| expired.contains(&reader.tap.queue)).is_some() {
-                    queue.removed_ms = Some(now);
-                    removed.push(queue.name.clone());
-                }
+        let removed: Vec<usize> = {
+            let (now_ms, mut core) = (self.shared.clock.now_ms(), self.shared.lock());
+            if core.failed.is_some() {
+                return;
             }
+            let readers = core.queues.values().filter_map(|queue| queue.reader.as_ref());
+            let expired: Vec<QueueName> =
+                readers.filter(|reader| reader.is_expired(now_ms)).map(|reader| reader.tap.queue.clone()).collect();
+            // Nothing is routed to it from here on. What was routed before finds it until it is gone, or goes nowhere.
+            let is_expired =
+                |queue: &mut Queue| queue.reader.take_if(|reader| expired.contains(&reader.tap.queue)).is_some();
+            let removed = core.queues.iter_mut().filter_map(|(number, queue)| is_expired(queue).then_some(*number));
+            let removed: Vec<usize> = removed.collect();
             if removed.is_empty() {
                 return;
             }
-            let routing = core.routing();
-            self.shared.routing.store(Arc::new(routing));
+            self.shared.reroute(&core);
             removed
         };
-        // What was routed there before is on disk after this, and goes with the rest.
-        let (reply, flushed) = oneshot::channel();
-        self.shared.send(Command::Flush(reply));
-        let _closed = flushed.await;
-        let shared = self.shared.clone();
-        let forgotten = tokio::task::spawn_blocking(move || {
-            let done = shared.store.remove_queues(&removed);
-            let mut core = shared.lock();
-            for queue in core.queues.iter_mut().filter(|queue| queue.removed_ms.is_some()) {
-                queue.clear();
-            }
-            done.map(|()| removed.len())
-        });
-        match forgotten.await {
-            Ok(Ok(queues)) => tracing::info!(queues, "readers' queues removed: nobody came back"),
-            Ok(Err(error)) => tracing::error!(%error, "readers' queues could not be removed from the store"),
-            Err(error) => tracing::error!(%error, "removing readers' queues panicked"),
+        let queues = removed.len();
+        match self.shared.alter(Alteration::Remove(removed)).await {
+            Ok(()) => tracing::info!(queues, "readers' queues removed: nobody came back"),
+            Err(error) => tracing::error!(error, "readers' queues could not be removed from the store"),
         }
     }
-}
-
-fn open(shared: &Shared, tap: &Tap) -> Result<(), Error> {
-    let lost = |error: String| Error::Lost(format!("making a reader's queue: {error}"));
-    if shared.queue_number(&tap.queue).is_some() && shared.queue_number(&tap.overflow).is_some() {
-        return Ok(());
-    }
-    let readers = shared.lock().queues.iter().filter(|queue| queue.reader.is_some()).count();
-    if readers >= 2 * TAPS_MAX {
-        let reason = format!("there are {TAPS_MAX} streams whose client may still come back");
-        return Err(Error::Queue { queue: tap.queue.clone(), reason });
-    }
-    let found = shared.store.add_tap(tap).map_err(|error| lost(error.to_string()))?;
-    let mut core = shared.lock();
-    if let Some(reason) = core.failed.clone() {
-        return Err(Error::Lost(reason));
-    }
-    for (place, (name, settings, _)) in tap.queues().into_iter().enumerate() {
-        if core.queues.iter().any(|queue| queue.name == *name && queue.removed_ms.is_none()) {
-            continue;
-        }
-        let id = found.get(name.as_str()).map(|found| found.id).unwrap_or_default();
-        let mut queue = Queue::new(name.clone(), settings, Found { id, ..Found::default() }, true);
-        queue.reader = Some(Reader::new(tap.clone(), place == 0));
-        core.add(queue);
-    }
-    let routing = core.routing();
-    shared.routing.store(Arc::new(routing));
-    Ok(())
 }

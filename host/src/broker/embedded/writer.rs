@@ -1,377 +1,333 @@
-//! The one thread that writes. It takes everything that waits, writes it in one transaction, and only then answers:
-//! many publishes and acknowledgements share one fsync.
+//! The one thread that reads and writes the store. It takes everything that waits, writes it in one transaction, and only
+//! then answers: many publishes and acknowledgements share one fsync. What a queue delivers next it reads ahead.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
-use super::dead_letter::dead_letter;
-use super::queue::Entry;
-use super::shared::{Change, Command, Core, NotStored, Routed, Shared, Work, places_of};
-use super::store::{Batch, Record};
+use super::clock::Anchor;
+use super::compaction::Compaction;
+use super::delayed::{self, dead};
+use super::inbox::{Ordered, Planned, Waiting, not_stored};
+use super::plan::{Moves, Plan, disk_bytes};
+use super::prefetch::Prefetch;
+use super::queue::{Head, Queue};
+use super::room::Room;
+use super::shared::{Alteration, Change, Command, Core, NotStored, Shared};
+use super::store::{Fault, Store};
+use super::{delayed::is_damaged, kept_queue};
 use crate::config::Overflow;
-use crate::event::{Message, now_ms};
 use crate::telemetry;
+use crate::wait::{Loop, Retry};
 
-/// Messages that share one transaction.
-const BATCH_MAX: usize = 4096;
-/// Bytes that share one transaction.
-const BATCH_MAX_BYTES: usize = 16 << 20;
-/// Messages that one transaction gives up; the rest follows in the next.
-const GIVE_UP_MAX: usize = 1024;
-/// The longest wait, when nothing is going to expire.
-const IDLE: Duration = Duration::from_secs(3600);
+/// Queues that are read ahead between two transactions.
+const READ_MAX: usize = 16;
+/// The longest wait, when nothing is going to expire. A machine that slept is noticed within it.
+const IDLE: Duration = Duration::from_secs(60);
 
-pub(super) fn start(shared: Arc<Shared>, commands: Receiver<Command>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("trunkline-store".to_owned()).spawn(move || Writer { shared, commands }.run())
+/// What the thread begins with.
+pub(super) struct Begin {
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: Receiver<Command>,
+    /// Of the store.
+    pub(super) file: PathBuf,
+    pub(super) room: Room,
+    /// What the store has of its clock.
+    pub(super) anchor: Option<Anchor>,
 }
 
-struct Writer {
-    shared: Arc<Shared>,
-    commands: Receiver<Command>,
+pub(super) fn start(begin: Begin) -> std::io::Result<JoinHandle<()>> {
+    let Begin { shared, commands, file, room, anchor } = begin;
+    let retry = Retry::new(Loop::StoreOpen, "");
+    let (carried, ends) = (Vec::new(), Vec::new());
+    let (prefetch, compaction) = (Prefetch::start(&shared)?, Compaction::default());
+    let writer = Writer { shared, commands, file, room, anchor, retry, carried, ends, prefetch, compaction };
+    std::thread::Builder::new().name("trunkline-store".to_owned()).spawn(move || writer.run())
 }
 
-/// What waits for one transaction.
-#[derive(Default)]
-struct Waiting {
-    publishes: Vec<(Work, Reply, OwnedSemaphorePermit)>,
-    flushes: Vec<oneshot::Sender<()>>,
-    messages: usize,
-    bytes: usize,
-    end: Option<End>,
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) file: PathBuf,
+    pub(super) room: Room,
+    anchor: Option<Anchor>,
+    /// Since the store failed.
+    pub(super) retry: Retry,
+    /// What was acknowledged and could not be written, for the next session.
+    pub(super) carried: Vec<(u32, u64)>,
+    /// When the store failed lately.
+    pub(super) ends: Vec<Instant>,
+    prefetch: Prefetch,
+    compaction: Compaction,
 }
 
-enum End {
-    InOrder(oneshot::Sender<()>),
-    Abandoned,
-}
-
-/// One transaction in the making, and what it means for the queues in memory.
-#[derive(Default)]
-pub(super) struct Plan {
-    pub(super) batch: Batch,
-    admitted: Vec<(usize, u64, Record)>,
-    /// Dead letters that have nowhere to go stay where they are.
-    kept: Vec<(usize, Entry)>,
-    /// What is removed: queue and position.
-    gone: Vec<(usize, u64)>,
-    /// There are other delayed messages than before.
-    pub(super) delays_changed: bool,
-    /// How many more, or fewer, wait to be tried again, by their queue.
-    pub(super) retrying: HashMap<String, i64>,
+/// Why the store is not served any more.
+enum Ended {
+    Ordered(Ordered),
+    Failed(Fault),
 }
 
 impl Writer {
-    fn run(self) {
+    fn run(mut self) {
+        loop {
+            match self.serve() {
+                Ended::Ordered(Ordered::Abandoned) => return,
+                Ended::Ordered(Ordered::InOrder(closed)) => return self.close(closed),
+                Ended::Failed(fault) => match self.recover(&fault) {
+                    Some(Ordered::InOrder(closed)) => return self.close(closed),
+                    Some(Ordered::Abandoned) => return,
+                    None => {}
+                },
+            }
+        }
+    }
+
+    /// One session, from an open store to its end.
+    fn serve(&mut self) -> Ended {
         let mut wait = Duration::ZERO;
         loop {
-            let mut waiting = self.collect(wait);
-            if let Some(End::InOrder(_)) = waiting.end {
-                self.give_back_all();
+            let mut waiting = Waiting::collect(&self.commands, wait);
+            match waiting.end {
+                Some(Ordered::InOrder(_)) => self.give_back_all(),
+                Some(Ordered::Abandoned) => return Ended::Ordered(Ordered::Abandoned),
+                None => {}
             }
-            if matches!(waiting.end, Some(End::Abandoned)) {
-                return;
-            }
-            match self.write(&mut waiting) {
+            // redb panics on pages that contradict each other.
+            let turn = catch_unwind(AssertUnwindSafe(|| self.turn(&mut waiting)));
+            match turn.unwrap_or_else(|_panic| Err(Fault::Doubt("its pages contradict each other".to_owned()))) {
                 Ok(next) => wait = next,
-                Err(reason) => {
-                    self.shared.fail(reason.clone());
-                    refuse_all(waiting, &reason);
-                    return self.refuse_forever(&reason);
+                Err(fault) => {
+                    waiting.refuse(&fault);
+                    return waiting.end.map_or(Ended::Failed(fault), Ended::Ordered);
                 }
             }
             waiting.flushes.drain(..).for_each(|flush| {
                 let _gone = flush.send(());
             });
-            if let Some(End::InOrder(closed)) = waiting.end {
-                return self.close(closed);
+            if let Some(end) = waiting.end {
+                return Ended::Ordered(end);
             }
         }
     }
 
-    /// Waits for the first command, and takes what came with it.
-    fn collect(&self, wait: Duration) -> Waiting {
-        let mut waiting = Waiting::default();
-        let mut next = match self.commands.recv_timeout(wait) {
-            Ok(command) => Some(command),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Command::Abandon),
-        };
-        while let Some(command) = next.take() {
-            waiting.add(command);
-            let is_full = waiting.messages >= BATCH_MAX || waiting.bytes >= BATCH_MAX_BYTES;
-            if !is_full && waiting.end.is_none() {
-                next = self.commands.try_recv().ok();
-            }
-        }
-        waiting
-    }
-
-    /// Writes one transaction and answers. Gives the time until something expires.
-    fn write(&self, waiting: &mut Waiting) -> Result<Duration, String> {
+    /// Writes one transaction and answers, and reads ahead. Gives the time until something is due.
+    fn turn(&mut self, waiting: &mut Waiting) -> Result<Duration, Fault> {
         self.shared.woken();
-        let (plan, answers) = {
-            let mut core = self.shared.lock();
-            let mut plan = Plan::default();
-            self.plan_changes(&mut core, &mut plan)?;
-            let answers = self.plan_publishes(&mut core, &mut plan, waiting);
-            (plan, answers)
+        let shared = self.shared.clone();
+        if waiting.is_idle {
+            self.compact()?;
+        }
+        let guard = shared.store();
+        let Some(store) = guard.as_ref() else { return Err(Fault::Doubt("the store is closed".to_owned())) };
+        let looked_again = self.room.look();
+        let now_ms = shared.clock.now_ms();
+        let to_read = self.write(store, waiting, now_ms)?;
+        for (alteration, reply) in waiting.alterations.drain(..) {
+            let done = alter(&shared, store, alteration);
+            let told = done.as_ref().map_err(ToString::to_string).copied();
+            let _gone = reply.send(told);
+            done?;
+        }
+        let has_more = read_ahead(&shared, store, &self.prefetch, to_read)?;
+        if let Some((length, _)) = store.size() {
+            shared.store_bytes.store(length, std::sync::atomic::Ordering::Relaxed);
+        }
+        let wait = if has_more { Duration::ZERO } else { self.wait(store) };
+        Ok(looked_again.map_or(wait, |look| wait.min(look)))
+    }
+
+    /// Gives the queues whose first message has to be read.
+    fn write(&mut self, store: &Store, waiting: &mut Waiting, now_ms: u64) -> Result<BTreeSet<usize>, Fault> {
+        let shared = self.shared.clone();
+        let moves = if self.room.allows_moves() { Moves::Allowed } else { Moves::PutOff };
+        let is_due = moves == Moves::Allowed && shared.lock().next_due.is_some_and(|due| due <= now_ms);
+        let due = if is_due { store.due(now_ms)? } else { Vec::new() };
+        if delayed::may_be_last(&due) && shared.lock().number(&dead()).is_none() {
+            alter(&shared, store, Alteration::Queues(vec![dead()]))?;
+        }
+        let has_bodies = waiting.publishes.iter().any(|(work, _, _)| work.messages() > 0);
+        let room = if has_bodies { self.room.allows(store) } else { u64::MAX };
+        let mut plan = Plan::new(shared.routing.load_full(), now_ms, moves);
+        plan.delays_changed = is_due;
+        let answers = {
+            let mut core = shared.lock();
+            plan.changes(&mut core, due);
+            self.plan_publishes(&mut core, &mut plan, waiting, room)
         };
-        if plan.batch.len() > 0 {
-            let started = Instant::now();
-            if let Err(error) = self.shared.store.commit(&plan.batch, now_ms()) {
-                let reason = error.to_string();
-                for (answer, _, _place) in answers {
-                    let _gone = answer.send(Err(NotStored::Lost(reason.clone())));
-                }
-                return Err(reason);
+        let kept = self.anchor;
+        plan.batch.anchor = kept.is_none_or(|kept| shared.clock.is_stale(kept)).then(|| shared.clock.anchor());
+        if plan.batch.anchor.is_some() && !self.room.allows_moves() {
+            plan.batch.anchor = None;
+        }
+        if !plan.batch.is_empty() {
+            let (started, changes) = (Instant::now(), plan.batch.len());
+            if let Err(fault) = store.commit(&plan.batch, now_ms) {
+                self.carried.append(&mut plan.acknowledged);
+                answers.into_iter().for_each(|(reply, _, _place)| drop(reply.send(Err(not_stored(&fault)))));
+                return Err(fault);
             }
-            telemetry::store_committed(started.elapsed(), plan.batch.len());
+            telemetry::store_committed(started.elapsed(), changes);
+            self.anchor = plan.batch.anchor.or(kept);
         }
-        let wait = self.apply(plan)?;
-        for (answer, result, _place) in answers {
-            let _gone = answer.send(result);
-        }
-        Ok(wait)
-    }
-
-    /// Acknowledgements, counts, expired and overflowing messages.
-    fn plan_changes(&self, core: &mut Core, plan: &mut Plan) -> Result<(), String> {
-        for change in std::mem::take(&mut core.pending) {
-            match change {
-                Change::Remove { queue, position } => plan.remove(core, queue, position),
-                Change::Recount { queue, entry } => {
-                    plan.batch.puts.push((core.queues[queue].id, entry.position, entry.record.encode()));
-                }
-                Change::GiveUp { queue, entry, reason } => self.give_up(core, plan, queue, entry, reason),
-            }
-        }
-        let now = now_ms();
-        if core.next_due.is_some_and(|due| due <= now) {
-            plan.deliver_due(&self.shared, core, now)?;
-        }
-        for number in 0..core.queues.len() {
-            for _ in 0..GIVE_UP_MAX {
-                let queue = &mut core.queues[number];
-                let over = queue.settings.max_length.filter(|_| queue.settings.overflow == Overflow::DropHead);
-                let reason = if queue.head_expiry(&self.shared.store)?.is_some_and(|due| due <= now) {
-                    "expired"
-                } else if over.is_some_and(|max| queue.ready > u64::from(max)) {
-                    "maxlen"
-                } else {
-                    break;
-                };
-                match queue.pop(&self.shared.store)? {
-                    Some(entry) => self.give_up(core, plan, number, entry, reason),
-                    None => break,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves a message to the dead-letter target of its queue, in this transaction; drops it when there is none, as
-    /// AMQP does for TTL and length.
-    fn give_up(&self, core: &mut Core, plan: &mut Plan, number: usize, entry: Entry, reason: &str) {
-        let queue = &core.queues[number];
-        let Some(target) = queue.settings.dead_letter.clone() else {
-            tracing::debug!(queue = %queue.name, reason, "message dropped: the queue has no dead-letter target");
-            plan.remove(core, number, entry.position);
-            return;
+        let delays_changed = plan.delays_changed;
+        let to_read = {
+            let mut core = shared.lock();
+            let to_read = std::mem::take(&mut plan.to_read);
+            plan.apply(&mut core);
+            to_read
         };
-        let message = dead_letter(&entry.record.message, &target.exchange, &target.key, queue, reason);
-        let routed = self.shared.routing.load().route(&message).unwrap_or_default();
-        if routed.is_empty() {
-            tracing::error!(queue = %queue.name, reason, exchange = %target.exchange, key = %target.key,
-                "the dead-letter target is not there; the message is kept");
-            plan.kept.push((number, entry));
-            return;
+        answers.into_iter().for_each(|(reply, result, _place)| drop(reply.send(result)));
+        if delays_changed {
+            let next_due = store.first_due()?;
+            shared.lock().next_due = next_due;
         }
-        plan.remove(core, number, entry.position);
-        plan.put(core, &Arc::new(message), &routed);
+        Ok(to_read)
     }
 
-    fn plan_publishes(&self, core: &mut Core, plan: &mut Plan, waiting: &mut Waiting) -> Vec<Planned> {
+    fn plan_publishes(&mut self, core: &mut Core, plan: &mut Plan, waiting: &mut Waiting, room: u64) -> Vec<Planned> {
         let mut answers = Vec::with_capacity(waiting.publishes.len());
+        let mut left = room;
         for (work, reply, place) in waiting.publishes.drain(..) {
-            let full = full_queues(core, plan, &work.routed);
-            if !full.is_empty() {
-                answers.push((reply, Err(NotStored::Full(places_of(&work.routed, &full))), place));
-                continue;
-            }
-            if let Some((queue, position)) = work.settles {
-                if !core.queues[queue].release(position) {
-                    let reason = "the delivery was given back meanwhile".to_owned();
-                    answers.push((reply, Err(NotStored::Lost(reason)), place));
-                    continue;
-                }
-                plan.remove(core, queue, position);
-            }
-            for (message, queues) in &work.routed {
-                plan.put(core, message, queues);
-            }
-            plan.delay(core, work.delayed);
-            plan.batch.marks.extend(work.mark);
-            answers.push((reply, Ok(()), place));
+            let bytes = if work.messages() > 0 { disk_bytes(&work) } else { 0 };
+            let result = if bytes > left {
+                Err(NotStored::NoRoom(self.room.refused()))
+            } else {
+                left -= bytes;
+                plan.publish(core, work)
+            };
+            answers.push((reply, result, place));
         }
         answers
     }
 
-    /// The transaction is on disk: what it put can be delivered.
-    fn apply(&self, mut plan: Plan) -> Result<Duration, String> {
-        let mut touched = BTreeSet::new();
-        let mut core = self.shared.lock();
-        plan.count_retrying(&mut core);
-        for (queue, position) in plan.gone {
-            core.queues[queue].forget(position);
+    /// The time until something expires or is due.
+    fn wait(&self, store: &Store) -> Duration {
+        let now_ms = self.shared.clock.now_ms();
+        let mut wait = self.compaction.wait(store).unwrap_or(IDLE).min(IDLE);
+        if !self.room.allows_moves() {
+            return wait;
         }
-        for (queue, position, record) in plan.admitted {
-            core.queues[queue].admit(position, record);
-            touched.insert(queue);
-        }
-        if plan.delays_changed {
-            core.next_due = self.shared.store.first_due()?;
-        }
-        for (queue, mut entry) in plan.kept {
-            // Its time begins anew, or it would be tried in a loop.
-            Arc::make_mut(&mut entry.record.message).properties.expiration = None;
-            entry.record.published_ms = now_ms();
-            core.queues[queue].put_back(entry);
-        }
-        let now = now_ms();
-        let mut wait = core.next_due.map_or(IDLE, |due| IDLE.min(Duration::from_millis(due.saturating_sub(now))));
-        for queue in &mut core.queues {
-            if let Some(due) = queue.head_expiry(&self.shared.store)? {
-                wait = wait.min(Duration::from_millis(due.saturating_sub(now)));
-            }
+        let core = self.shared.lock();
+        let mut until = |due: u64| wait = wait.min(Duration::from_millis(due.saturating_sub(now_ms)));
+        core.next_due.into_iter().for_each(&mut until);
+        for queue in core.queues.values() {
             let over = queue.settings.max_length.filter(|_| queue.settings.overflow == Overflow::DropHead);
-            if over.is_some_and(|max| queue.ready > u64::from(max)) {
-                wait = Duration::ZERO;
+            let kept_until = queue.kept_until().max(now_ms);
+            let head = queue.head();
+            if over.is_some_and(|max| queue.ready() > u64::from(max)) && head != Head::OnDisk {
+                until(kept_until);
+            }
+            match head {
+                Head::There(expiry) => expiry.into_iter().for_each(|due| until(due.max(kept_until))),
+                // What is being read wakes the writer.
+                Head::OnDisk | Head::Nothing => {}
             }
         }
-        touched.into_iter().for_each(|queue| core.queues[queue].arrivals.notify_waiters());
-        Ok(wait)
+        wait
+    }
+
+    fn compact(&mut self) -> Result<(), Fault> {
+        let is_worth_it = self.shared.store().as_ref().is_some_and(|store| self.compaction.wait(store).is_some());
+        if !is_worth_it || self.room.is_short() {
+            return Ok(());
+        }
+        let mut store = self.shared.store.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        store.as_mut().map_or(Ok(()), |store| self.compaction.run(store))
     }
 
     /// Everything that is still held goes back, so that the next start delivers it flagged.
     fn give_back_all(&self) {
         let mut core = self.shared.lock();
-        for number in 0..core.queues.len() {
-            for entry in core.queues[number].take_back_all() {
-                core.pending.push(Change::Recount { queue: number, entry: entry.clone() });
-                core.queues[number].put_back(entry);
+        let mut changes = Vec::new();
+        for (number, queue) in &mut core.queues {
+            for entry in queue.take_back_all() {
+                changes.push(Change::Recount { queue: *number, entry: entry.clone() });
+                queue.put_back(entry);
             }
         }
+        core.pending.append(&mut changes);
     }
 
     fn close(self, closed: oneshot::Sender<()>) {
-        let ended = self.shared.store.end();
         self.shared.lock().failed = Some("the store is closed".to_owned());
         self.shared.status.send_modify(|status| status.connected = false);
-        if let Err(error) = ended {
+        let store = self.shared.store.write().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(store) = store
+            && let Err(error) = store.end(Some(self.shared.clock.anchor()))
+        {
             tracing::warn!(%error, "the store is not marked as closed; the next start counts it as a crash");
         }
         let _gone = closed.send(());
     }
+}
 
-    /// After a failed write nothing is confirmed any more.
-    fn refuse_forever(&self, reason: &str) {
-        while let Ok(command) = self.commands.recv() {
-            match command {
-                Command::Publish { reply, .. } => drop(reply.send(Err(NotStored::Lost(reason.to_owned())))),
-                Command::Close(_) | Command::Abandon => return,
-                Command::Wake | Command::Flush(_) => {}
-            }
+/// Takes in what queues deliver next, once it was brought from the disk. True when there is more to take in.
+fn read_ahead(shared: &Shared, store: &Store, prefetch: &Prefetch, wanted: BTreeSet<usize>) -> Result<bool, Fault> {
+    let warm = {
+        let mut core = shared.lock();
+        for number in wanted {
+            core.read_ahead(number);
         }
-    }
-}
-
-/// Who waits for a publish, the answer, and the place it held.
-type Planned = (Reply, Result<(), NotStored>, OwnedSemaphorePermit);
-
-type Reply = oneshot::Sender<Result<(), NotStored>>;
-
-fn refuse_all(waiting: Waiting, reason: &str) {
-    for (_, reply, _place) in waiting.publishes {
-        let _gone = reply.send(Err(NotStored::Lost(reason.to_owned())));
-    }
-}
-
-impl Waiting {
-    fn add(&mut self, command: Command) {
-        match command {
-            Command::Publish { work, reply, _place } => {
-                let routed = work.routed.iter().map(|(message, queues)| message.body.len() * queues.len());
-                let delayed = work.delayed.iter().map(|(_, delayed)| delayed.message.body.len());
-                self.messages += work.routed.len() + work.delayed.len();
-                self.bytes += routed.chain(delayed).sum::<usize>();
-                self.publishes.push((work, reply, _place));
-            }
-            Command::Wake => {}
-            Command::Flush(reply) => self.flushes.push(reply),
-            Command::Close(reply) => self.end = Some(End::InOrder(reply)),
-            Command::Abandon => self.end = Some(End::Abandoned),
+        for number in std::mem::take(&mut core.unread) {
+            let Some(reading) = core.queues.get(&number).and_then(Queue::reading) else { continue };
+            let is_asked = prefetch.ask(number, reading);
+            let next = if is_asked { &mut core.cold } else { &mut core.warm };
+            next.insert(number);
         }
-    }
-}
-
-impl Plan {
-    fn remove(&mut self, core: &Core, number: usize, position: u64) {
-        self.batch.removes.push((core.queues[number].id, position));
-        self.gone.push((number, position));
-    }
-
-    pub(super) fn put(&mut self, core: &mut Core, message: &Arc<Message>, queues: &BTreeSet<usize>) {
-        let record = Record { published_ms: now_ms(), count: 0, message: message.clone() };
-        let bytes = record.encode();
-        for &number in queues {
-            let queue = &mut core.queues[number];
-            let position = queue.next_position(message);
-            self.batch.puts.push((queue.id, position, bytes.clone()));
-            self.admitted.push((number, position, record.clone()));
-        }
-    }
-}
-
-/// Queues with `reject-publish` that have no room for the messages of a publish.
-fn full_queues(core: &Core, plan: &Plan, routed: &Routed) -> BTreeSet<usize> {
-    let mut full = BTreeSet::new();
-    for number in routed.iter().flat_map(|(_, queues)| queues) {
-        let queue = &core.queues[*number];
-        if let (Overflow::RejectPublish, Some(max)) = (queue.settings.overflow, queue.settings.max_length) {
-            let planned = plan.admitted.iter().filter(|(other, _, _)| other == number).count() as u64;
-            let wanted = routed.iter().filter(|(_, queues)| queues.contains(number)).count() as u64;
-            if queue.ready + planned + wanted > u64::from(max) {
-                full.insert(*number);
-            }
-        }
-    }
-    full
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::queue::expiry;
-    use super::*;
-    use crate::event::ExchangeName;
-
-    #[test]
-    fn the_shorter_ttl_counts() {
-        let mut message = Message {
-            exchange: ExchangeName::default_exchange(),
-            routing_key: crate::event::RoutingKey::new("q").expect("valid"),
-            properties: crate::event::Properties::default(),
-            body: bytes::Bytes::new(),
+        std::mem::take(&mut core.warm)
+    };
+    let mut warm = warm.into_iter();
+    for number in warm.by_ref().take(READ_MAX) {
+        let reading = {
+            let mut core = shared.lock();
+            core.cold.remove(&number);
+            core.queues.get(&number).and_then(Queue::reading)
         };
-        let record = |message: &Message| Record { published_ms: 1000, count: 0, message: Arc::new(message.clone()) };
-        assert_eq!(expiry(None, &record(&message)), None);
-        message.properties.expiration = Some("50".to_owned());
-        assert_eq!(expiry(None, &record(&message)), Some(1050));
-        assert_eq!(expiry(Some(Duration::from_millis(20)), &record(&message)), Some(1020));
-        assert_eq!(expiry(Some(Duration::from_millis(80)), &record(&message)), Some(1050));
+        let Some(reading) = reading else { continue };
+        let found = store.read(reading.id, reading.from, reading.most, reading.most_bytes)?;
+        let mut core = shared.lock();
+        let Some(queue) = core.queues.get_mut(&number) else { continue };
+        if let Some(broken) = &found.broken {
+            is_damaged(&format!("queue {}", queue.name), broken);
+        }
+        queue.read(found);
+        queue.arrivals.notify_waiters();
     }
+    let left: BTreeSet<usize> = warm.collect();
+    let has_more = !left.is_empty();
+    shared.lock().warm.extend(left);
+    Ok(has_more)
+}
+
+fn alter(shared: &Shared, store: &Store, alteration: Alteration) -> Result<(), Fault> {
+    let now_ms = shared.clock.now_ms();
+    match alteration {
+        Alteration::Queues(names) => {
+            let found = store.add_queues(&names)?;
+            let mut core = shared.lock();
+            for name in names {
+                if let Some(found) = found.get(name.as_str()).filter(|_| core.number(&name).is_none()) {
+                    core.add(Queue::new(name, kept_queue(), *found, true));
+                }
+            }
+            shared.reroute(&core);
+        }
+        Alteration::Tap(tap) => {
+            let found = store.add_tap(&tap)?;
+            let mut core = shared.lock();
+            core.add_tap(&tap, &found, now_ms);
+            shared.reroute(&core);
+        }
+        Alteration::Remove(numbers) => {
+            let names = shared.lock().remove(&numbers);
+            store.remove_queues(&names)?;
+        }
+    }
+    Ok(())
 }

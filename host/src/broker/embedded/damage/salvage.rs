@@ -38,15 +38,12 @@ impl Store {
             let range = (*id, 0)..=(*id, u64::MAX);
             let found = salvage.range(damaged, MESSAGES, range, &format!("queue {name}"), |key, bytes| {
                 let record = unseal((u64::from(key.0), key.1), bytes)?;
-                Record::decode(record).map(|_| (key, record.to_vec()))
+                Ok((key, Record::decode(record)?))
             });
-            self.keep(found, &mut salvage, |batch, ((queue, position), bytes)| {
-                batch.puts.push((queue, position, bytes))
-            })?;
+            self.keep(found, &mut salvage, |batch, put| batch.puts.push(put))?;
         }
         let found = salvage.range(damaged, DELAYED, (0, 0)..=(u64::MAX, u64::MAX), "delayed messages", |key, bytes| {
-            let record = unseal(key, bytes)?;
-            Delayed::decode(record).map(|_| (key, record.to_vec()))
+            Ok((key, Delayed::decode(unseal(key, bytes)?)?))
         });
         self.keep(found, &mut salvage, |batch, delayed| batch.delays.push(delayed))?;
         salvage.copy_marks(self, damaged)?;

@@ -32,14 +32,14 @@ fn queues() -> Vec<QueueName> {
 
 /// A store with messages in three queues, some of them settled again.
 fn make(file: &Path) -> Content {
-    let store = open(file).expect("a store");
+    let store = open_or_make(file).expect("a store");
     let found = store.queues(&queues()).expect("queues");
     let names: BTreeMap<u32, String> = found.into_iter().map(|(name, found)| (found.id, name)).collect();
     let mut content = Content::new();
     for number in 0..MESSAGES {
         let queue = u32::try_from(number % 3).expect("small") + 1;
         let record = Record { published_ms: 1, count: 0, message: Arc::new(message(number)) };
-        let mut batch = Batch { puts: vec![(queue, number, record.encode())], ..Batch::default() };
+        let mut batch = Batch { puts: vec![((queue, number), record)], ..Batch::default() };
         content.insert((names[&queue].clone(), number), message(number));
         if number % 4 == 3 {
             let gone = number - 3;
@@ -49,7 +49,7 @@ fn make(file: &Path) -> Content {
         }
         store.commit(&batch, 1).expect("committed");
     }
-    store.end().expect("ended in order");
+    store.end(None).expect("ended in order");
     content
 }
 
@@ -57,7 +57,11 @@ fn read(store: &Store) -> Result<Content, String> {
     let found = store.queues(&[]).map_err(|error| error.to_string())?;
     let mut content = Content::new();
     for (name, found) in found {
-        for (position, record) in store.read(found.id, 0, usize::MAX, usize::MAX)? {
+        let read = store.read(found.id, 0, usize::MAX, usize::MAX).map_err(|error| error.to_string())?;
+        if let Some(broken) = read.broken {
+            return Err(broken);
+        }
+        for (position, record) in read.entries {
             content.insert((name.clone(), position), Message::clone(&record.message));
         }
     }

@@ -16,7 +16,7 @@ use redb::StorageBackend;
 use super::super::delayed::{Delayed, Later};
 use super::*;
 use crate::config::DedupeWindow;
-use crate::event::{ExchangeName, Properties, RouteName, RoutingKey};
+use crate::event::{ExchangeName, Message, Properties, RouteName, RoutingKey};
 
 /// What a disk writes at once, or not.
 const SECTOR: usize = 512;
@@ -154,7 +154,7 @@ fn batch(number: u64, content: &mut Content, rng: &mut Rng) -> Batch {
         let (queue, position, id) = (rng.u32(1..=QUEUE_COUNT), number * 10 + put, number * 10 + put);
         let length = if rng.u8(..10) == 0 { rng.usize(..60_000) } else { rng.usize(..2000) };
         let record = Record { published_ms: NOW_MS, count: 0, message: Arc::new(message(id, length)) };
-        batch.puts.push((queue, position, record.encode()));
+        batch.puts.push(((queue, position), record));
         content.messages.insert((queue, position), (id.to_string(), length));
     }
     let keys: Vec<(u32, u64)> = content.messages.keys().copied().collect();
@@ -169,8 +169,8 @@ fn batch(number: u64, content: &mut Content, rng: &mut Rng) -> Batch {
     }
     if rng.bool() {
         let (due, delayed) =
-            ((NOW_MS + number, number), Delayed { later: Later::Addressed, message: message(number, 50) });
-        batch.delays.push((due, delayed.encode()));
+            ((NOW_MS + number, number), Delayed { later: Later::Addressed, message: Arc::new(message(number, 50)) });
+        batch.delays.push((due, delayed));
         content.delayed.insert(due, number.to_string());
     }
     if rng.u8(..4) == 0
@@ -187,7 +187,11 @@ fn content(store: &Store, ids: u64) -> Result<Content, String> {
     let mut content = Content::default();
     let id = |message: &Message| message.properties.message_id.clone().unwrap_or_default();
     for queue in 1..=QUEUE_COUNT {
-        for (position, record) in store.read(queue, 0, usize::MAX, usize::MAX)? {
+        let read = store.read(queue, 0, usize::MAX, usize::MAX).map_err(|error| error.to_string())?;
+        if let Some(broken) = read.broken {
+            return Err(broken);
+        }
+        for (position, record) in read.entries {
             let id = id(&record.message);
             let expected = message(id.parse().map_err(|_| format!("an id {id:?}"))?, record.message.body.len());
             if expected != *record.message {
@@ -196,7 +200,7 @@ fn content(store: &Store, ids: u64) -> Result<Content, String> {
             content.messages.insert((queue, position), (id, record.message.body.len()));
         }
     }
-    let due = store.due(u64::MAX, usize::MAX)?;
+    let due = store.due(u64::MAX).map_err(|error| error.to_string())?;
     content.delayed = due.into_iter().map(|(due, delayed)| (due, id(&delayed.message))).collect();
     for id in (0..ids).map(|id| id.to_string()) {
         if store.known(&mark(&id), NOW_MS)? == Known::Same {
@@ -216,7 +220,7 @@ struct Written {
 fn written(seed: u64, lies: bool) -> Written {
     let disk = Disk::default();
     let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(disk.clone()).expect("a store");
-    let store = Store::on(database).expect("a store");
+    let store = Store::on(database, Trouble::default()).expect("a store");
     let mut rng = Rng::with_seed(seed);
     let mut content = Content::default();
     // A store that was just made is empty, and it was made in order.
@@ -271,7 +275,8 @@ fn reopened(image: Vec<u8>) -> Result<Content, String> {
         if !database.check_integrity().map_err(|error| error.to_string())? {
             return Err("it counts as damaged".to_owned());
         }
-        content(&Store::on(database)?, COMMITS * 10 + 10)
+        let store = Store::on(database, Trouble::default()).map_err(|error| error.to_string())?;
+        content(&store, COMMITS * 10 + 10)
     };
     std::panic::catch_unwind(open).unwrap_or_else(|_| Err("it panicked".to_owned()))
 }

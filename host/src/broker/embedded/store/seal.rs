@@ -6,13 +6,15 @@ const SEALED: u8 = 2;
 /// The first byte and the checksum (CRC-32 of IEEE 802.3, little-endian).
 const HEAD: usize = 5;
 
-/// What is written under a key.
-pub(in super::super) fn seal(key: (u64, u64), record: &[u8]) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(HEAD + record.len());
-    sealed.push(SEALED);
-    sealed.extend(checksum(key, record).to_le_bytes());
-    sealed.extend_from_slice(record);
-    sealed
+/// What is written under a key, into a buffer that is used again: `record` adds the record itself.
+pub(in super::super) fn seal(buffer: &mut Vec<u8>, key: (u64, u64), record: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+    let mut sealed = std::mem::take(buffer);
+    sealed.clear();
+    sealed.extend([SEALED, 0, 0, 0, 0]);
+    sealed = record(sealed);
+    let sum = checksum(key, &sealed[HEAD..]);
+    sealed[1..HEAD].copy_from_slice(&sum.to_le_bytes());
+    *buffer = sealed;
 }
 
 /// The record that was written.
@@ -41,7 +43,11 @@ mod tests {
 
     #[test]
     fn every_changed_bit_is_seen() {
-        let sealed = seal((1, 2), b"\x01record");
+        let mut sealed = b"what was there before".to_vec();
+        seal(&mut sealed, (1, 2), |mut buffer| {
+            buffer.extend(b"\x01record");
+            buffer
+        });
         assert_eq!(unseal((1, 2), &sealed), Ok(&b"\x01record"[..]));
         assert!(unseal((1, 3), &sealed).is_err());
         for bit in 8..sealed.len() * 8 {
