@@ -75,11 +75,8 @@ pub trait Backend: Send + Sync + 'static {
     fn reload(&self) -> Boxed<'_, Result<Reloaded, Problem>>;
     /// Every canary.
     fn rollouts(&self) -> Vec<RolloutView>;
-    /// Ends the trial of a canary.
-    ///
-    /// # Errors
-    /// When the route has none.
-    fn order_rollout(&self, route: &str, order: RolloutOrder) -> Result<RolloutView, Problem>;
+    /// Ends the trial of a canary; kept when it is answered. Refused when the route has none.
+    fn order_rollout<'a>(&'a self, route: &'a str, order: RolloutOrder) -> Boxed<'a, Result<RolloutView, Problem>>;
     /// The text of `/metrics`.
     fn metrics(&self) -> String;
 }

@@ -214,6 +214,12 @@ impl Problem {
         self.status
     }
 
+    /// When another try may end otherwise, in seconds.
+    #[must_use]
+    pub const fn retry_after_s(&self) -> Option<u32> {
+        self.retry_after_s
+    }
+
     /// 503: not now.
     #[must_use]
     pub fn unavailable(detail: impl Into<String>) -> Self {

@@ -82,7 +82,7 @@ pub(super) async fn order(
         "abort" => RolloutOrder::Abort,
         _ => return Problem::not_found().into_response(),
     };
-    match shared.backend.order_rollout(&route, order) {
+    match shared.backend.order_rollout(&route, order).await {
         Ok(view) => Json(view).into_response(),
         Err(problem) => problem.into_response(),
     }

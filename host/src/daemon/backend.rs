@@ -117,7 +117,7 @@ impl State {
 
     pub(super) async fn upkeep(&self) {
         self.exposition.upkeep();
-        self.rollouts.save();
+        self.rollouts.save().await;
         self.broker.expire_taps().await;
     }
 
@@ -155,6 +155,22 @@ impl State {
 
     fn publisher<'a>(&'a self, config: &'a Config) -> Publisher<'a> {
         Publisher { config, broker: &self.broker, claims: &self.claims }
+    }
+
+    /// Ends a trial; what it came to is on disk when it returns.
+    async fn ordered(&self, route: &str, order: RolloutOrder) -> Result<RolloutView, Problem> {
+        let none = || Problem::not_found_because(format!("route {route:?} has no canary, or it got no event yet"));
+        let name = RouteName::new(route).map_err(|_| none())?;
+        let (phase, reason) = match order {
+            RolloutOrder::Promote => (Phase::Promoted, "by order"),
+            RolloutOrder::Abort => (Phase::RolledBack, "by order"),
+        };
+        let is_known = Backend::rollouts(self).iter().any(|known| known.route == route);
+        if !is_known || self.rollouts.order(&name, phase, reason).is_none() {
+            return Err(none());
+        }
+        self.rollouts.save().await;
+        Backend::rollouts(self).into_iter().find(|known| known.route == route).ok_or_else(none)
     }
 
     async fn ask(&self) -> Result<Answer, Problem> {
@@ -314,18 +330,8 @@ impl Backend for State {
         trials.into_iter().filter_map(view).collect()
     }
 
-    fn order_rollout(&self, route: &str, order: RolloutOrder) -> Result<RolloutView, Problem> {
-        let none = || Problem::not_found_because(format!("route {route:?} has no canary, or it got no event yet"));
-        let name = RouteName::new(route).map_err(|_| none())?;
-        let (phase, reason) = match order {
-            RolloutOrder::Promote => (Phase::Promoted, "by order"),
-            RolloutOrder::Abort => (Phase::RolledBack, "by order"),
-        };
-        let is_known = Backend::rollouts(self).iter().any(|known| known.route == route);
-        if !is_known || self.rollouts.order(&name, phase, reason).is_none() {
-            return Err(none());
-        }
-        Backend::rollouts(self).into_iter().find(|known| known.route == route).ok_or_else(none)
+    fn order_rollout<'a>(&'a self, route: &'a str, order: RolloutOrder) -> Boxed<'a, Result<RolloutView, Problem>> {
+        Box::pin(self.ordered(route, order))
     }
 
     fn metrics(&self) -> String {

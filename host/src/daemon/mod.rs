@@ -87,7 +87,11 @@ pub async fn run(start: Start) -> anyhow::Result<End> {
     // Before anything is read: what changes from here on is noticed.
     let watch = Watch::new(Inputs::of(&config));
     let topology = Arc::new(config.topology.clone());
-    let broker = Broker::open(&config.broker, topology, &config.state_dir).await?;
+    let broker = tokio::select! {
+        opened = Broker::open(&config.broker, topology, &config.state_dir) => opened?,
+        // A large store takes its time to be looked at, and nothing is in work yet.
+        () = signals.stop() => return Ok(End::Drained),
+    };
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
     let state = Arc::new(State::new(config.clone(), broker.clone(), exposition, requests));
 
@@ -104,10 +108,6 @@ pub async fn run(start: Start) -> anyhow::Result<End> {
 
     let preparer = Preparer::new(start_engine(&config)?.keeping_state(&config.state_dir));
     let mut control = Control::new(sources, state.clone(), broker.clone(), preparer, asked, watch);
-    control.start().await;
-    state.started();
-    info!(routes = control.routes.len(), "started");
-
     control.run(&mut signals).await;
     info!(grace_s = grace.as_secs(), "stopping: routes take nothing new and finish what is in work");
     state.draining();
@@ -123,6 +123,7 @@ pub async fn run(start: Start) -> anyhow::Result<End> {
         state.streams_ended().await;
         while http.join_next().await.is_some() {}
         state.finish().await;
+        state.rollouts().save().await;
         broker.close(CLOSE_WITHIN).await;
     };
     tokio::select! {
@@ -171,9 +172,14 @@ async fn drain(routes: &mut Routes, signals: &mut Signals, grace: Duration) -> E
 
 async fn keep_up(state: Arc<State>) {
     let mut every = wait::every(UPKEEP);
+    let rollouts = state.rollouts();
     loop {
-        every.tick().await;
-        threads::keep_one();
-        state.upkeep().await;
+        tokio::select! {
+            _ = every.tick() => {
+                threads::keep_one();
+                state.upkeep().await;
+            }
+            () = rollouts.verdict() => rollouts.save().await,
+        }
     }
 }

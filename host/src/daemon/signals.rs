@@ -38,7 +38,7 @@ impl Signals {
     /// The next one that stops; others mean nothing any more.
     pub(super) async fn stop(&mut self) {
         while self.next().await != Signal::Stop {
-            tracing::warn!("SIGHUP: the daemon stops and reloads nothing");
+            tracing::warn!("SIGHUP: the daemon starts or stops, and reloads nothing now");
         }
     }
 }

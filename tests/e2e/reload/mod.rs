@@ -2,6 +2,7 @@
 
 mod files;
 mod routes;
+mod signals;
 mod swaps;
 
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
@@ -64,7 +65,7 @@ pub(in crate::admin) struct BatchResult {
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes ids for events that have none")),
     responses(
         (status = 202, description = "All are confirmed by the broker", body = BatchAnswer),
-        (status = 207, description = "Some were not taken: each has its own status", body = BatchAnswer),
+        (status = 207, description = "Some were not taken: each has its own status. `Retry-After` when some may be taken later", body = BatchAnswer),
         Answers<400>, Answers<401>, Answers<408>, Answers<413>, Answers<415>,
     )
 )]
@@ -72,7 +73,13 @@ pub(in crate::admin) async fn publish_batch(State(shared): State<Shared>, header
     match accept(&shared, &headers, body).await {
         Ok(answer) => {
             let status = if answer.refused == 0 { StatusCode::ACCEPTED } else { StatusCode::MULTI_STATUS };
-            (status, Json(answer)).into_response()
+            let problems = answer.results.iter().filter_map(|result| result.problem.as_ref());
+            let retry_after = problems.filter_map(Problem::retry_after_s).max();
+            let mut response = (status, Json(answer)).into_response();
+            if let Some(seconds) = retry_after {
+                response.headers_mut().insert(RETRY_AFTER, seconds.into());
+            }
+            response
         }
         Err(problem) => problem.into_response(),
     }
