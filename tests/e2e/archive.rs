@@ -119,6 +119,55 @@ async fn what_came_by_the_name_of_a_queue_needs_a_key_to_go_back(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
+/// F19: a queue has no room now. The events wait for it, and none is given up.
+async fn events_wait_until_a_full_queue_has_room(bench: Bench) {
+    const EVENTS: u32 = 10;
+    const FULL: &str = r##"
+        [defaults]
+        exchange = { name = "$P-events", type = "topic" }
+        [queues.$P-all]
+        bind = "in.#"
+        [queues.$P-full]
+        bind = "in.#"
+        type = "classic"
+        max-length = 10
+        overflow = "reject-publish"
+        [routes.$P-history]
+        queue = "$P-all"
+        archive = { dir = "archive", max-file = "64KiB" }
+    "##;
+    const DRAIN: &str = r#"
+        [routes.$P-drain]
+        queue = "$P-full"
+        plugin = "echo"
+        emit = { key = "nobody" }
+    "#;
+    let daemon = bench.start(FULL).await;
+    post(&daemon, 0..EVENTS);
+    metric(&daemon, &settled(&bench, "history", "ack"), |count| count >= f64::from(EVENTS)).await;
+    let log = bench.path("replay.log");
+    let mut command = Command::new(binary());
+    command.args(["replay", &format!("{}-history", bench.prefix), "--format", "json", "--new-ids", "again"]);
+    command.args(["--url", &daemon.url("")]).arg("--config").arg(bench.path("routes.toml"));
+    command.stdout(Stdio::piped()).stderr(std::fs::File::create(&log).expect("a file"));
+    let mut running = command.spawn().expect("runs");
+    let told = || std::fs::read_to_string(&log).expect("a text");
+    eventually("it waits, or gave up", || {
+        let has_met_it = !told().is_empty() || running.try_wait().expect("it can be asked").is_some();
+        async move { has_met_it.then_some(()) }
+    })
+    .await;
+    bench.write_routes(&(FULL.to_owned() + DRAIN));
+    assert_eq!(daemon.post("/api/v1/reload", "").0, 200);
+    let output = tokio::task::spawn_blocking(move || running.wait_with_output()).await.expect("waited").expect("ends");
+    let done: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let counts = (output.status.code(), &done["published"], &done["refused"]);
+    assert_eq!(counts, (Some(0), &json!(EVENTS), &json!(0)), "{}", told());
+    assert!(told().contains("waiting:"), "{}", told());
+    metric(&daemon, &settled(&bench, "drain", "ack"), |count| count >= f64::from(2 * EVENTS)).await;
+    assert!(daemon.terminate().await.success());
+}
+
 /// While the folder cannot be written nothing is acknowledged, and nothing is lost or dead.
 async fn a_folder_that_is_in_the_way_holds_the_route(bench: Bench) {
     std::fs::write(bench.path("archive"), "in the way").expect("a file");
@@ -204,6 +253,7 @@ on_both_brokers! {
     what_is_confirmed_is_kept_and_published_again,
     what_came_by_the_name_of_a_queue_needs_a_key_to_go_back,
     a_folder_that_is_in_the_way_holds_the_route,
+    events_wait_until_a_full_queue_has_room,
     a_reload_with_another_folder_mends_a_route_at_once,
     an_object_store_that_never_answers_holds_the_route_and_no_end,
 }

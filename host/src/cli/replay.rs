@@ -11,10 +11,10 @@ use serde_json::value::RawValue;
 use trunkline::archive::{self, Entry};
 use trunkline::config::{self, Handler, Rate};
 use trunkline::event::{PatternSet, RouteName, RoutingKey};
-use trunkline::wait;
+use trunkline::wait::{self, Loop, Retry};
 use uuid::Uuid;
 
-use super::api::{Api, Format};
+use super::api::{Answered, Api, Format};
 use super::{Paths, exit};
 
 /// Events of one request.
@@ -23,8 +23,8 @@ const BATCH: usize = 100;
 const IDS: Uuid = Uuid::from_u128(0x3f0a_6a55_7d1c_5b8e_9f57_2d0c_64b1_a7e4);
 /// What a daemon gets to confirm them.
 const WITHIN: Duration = Duration::from_secs(60);
-/// Tries of a request that the daemon cannot take now.
-const TRIES: u32 = 10;
+/// A daemon may ask to be left alone for so long.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
 pub(crate) struct Replay {
@@ -256,16 +256,7 @@ fn publish(
         let due = (rate.per / rate.events.max(1)).saturating_mul(published);
         wait::block(due.saturating_sub(began.elapsed()));
     }
-    let answer = send(arguments, &serde_json::json!({ "events": events }))?;
-    let results = answer["results"].as_array().cloned().unwrap_or_default();
-    for (event, result) in events.iter().zip(&results) {
-        if result["status"] == 202 {
-            done.published += 1;
-        } else {
-            refused(done, &event.id, result["problem"]["detail"].as_str().unwrap_or("no reason given"));
-        }
-    }
-    Ok(())
+    send(arguments, events, done)
 }
 
 fn refused(done: &mut Done, id: &str, why: &str) {
@@ -273,24 +264,55 @@ fn refused(done: &mut Done, id: &str, why: &str) {
     eprintln!("refused: {id}: {why}");
 }
 
-/// Sends a batch, again while the daemon cannot take it.
-fn send(arguments: &Replay, body: &Value) -> Result<Value, Failure> {
-    let mut last = String::new();
-    for attempt in 0..TRIES {
-        wait::block(Duration::from_millis(250) * attempt);
-        let (status, answer) = match arguments.api.post("events/batch", Some(body), WITHIN) {
-            Ok(answered) => answered,
-            Err(error) => {
-                last = format!("no daemon answers at {}: {error}", arguments.api.url);
-                continue;
+/// Sends events, and those again that the daemon cannot take now: its broker is away, a queue or its disk is full. Gives up
+/// when it has taken none of them for long.
+fn send(arguments: &Replay, mut events: Vec<Event<'_>>, done: &mut Done) -> Result<(), Failure> {
+    let mut retry = Retry::new(Loop::Replay, "");
+    loop {
+        let body = serde_json::json!({ "events": events });
+        let (why, retry_after) = match arguments.api.send("events/batch", Some(&body), WITHIN) {
+            Err(error) => (format!("no daemon answers at {}: {error}", arguments.api.url), None),
+            Ok(Answered { status: 202 | 207, body, retry_after }) => {
+                let results = body["results"].as_array().cloned().unwrap_or_default();
+                if results.len() != events.len() {
+                    return Err(Failure::Daemon(format!("the daemon answers for {} events", results.len())));
+                }
+                let before = events.len();
+                let Some(why) = settle(&mut events, &results, done) else { return Ok(()) };
+                if events.len() < before {
+                    retry.succeeded();
+                }
+                (why, retry_after)
+            }
+            Ok(Answered { status: 429 | 503 | 507, body, retry_after }) => {
+                (body["detail"].as_str().unwrap_or("the daemon cannot take it now").to_owned(), retry_after)
+            }
+            Ok(Answered { status, body, .. }) => {
+                return Err(Failure::Daemon(format!("the daemon answers {status}: {}", body["detail"])));
             }
         };
-        let is_over = |result: &Value| result["status"] != 503;
-        match status {
-            202 | 207 if answer["results"].as_array().is_some_and(|all| all.iter().all(is_over)) => return Ok(answer),
-            202 | 207 | 503 => last = "the daemon's broker is away".to_owned(),
-            _ => return Err(Failure::Daemon(format!("the daemon answers {status}: {}", answer["detail"]))),
-        }
+        let pause = retry.failed(&why).map_err(|exhausted| Failure::Daemon(format!("{exhausted}: {why}")))?;
+        let pause = pause.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX));
+        eprintln!("waiting: {} events are not taken yet: {why}; again in {:.1} s", events.len(), pause.as_secs_f32());
+        wait::block(pause);
     }
-    Err(Failure::Daemon(last))
+}
+
+/// Counts what is settled, and leaves the events that are to be sent again; gives why the first of them was not taken.
+fn settle(events: &mut Vec<Event<'_>>, results: &[Value], done: &mut Done) -> Option<String> {
+    let (mut results, mut first) = (results.iter(), None);
+    events.retain(|event| {
+        let Some(result) = results.next() else { return true };
+        let detail = || result["problem"]["detail"].as_str().unwrap_or("no reason given").to_owned();
+        match result["status"].as_u64() {
+            Some(202) => done.published += 1,
+            Some(429 | 503 | 507) => {
+                first.get_or_insert_with(detail);
+                return true;
+            }
+            Some(_) | None => refused(done, &event.id, &detail()),
+        }
+        false
+    });
+    first
 }
