@@ -20,6 +20,7 @@ mod lateness;
 mod limits;
 mod malformed;
 mod messaging;
+mod redrive;
 mod reload;
 mod rollout;
 mod shadows;

@@ -22,7 +22,7 @@ mod tap;
 
 use delivery::{Answer, SUSPECT_DELIVERIES};
 pub use delivery::{Delivery, Next, NothingPublished, Settlement, Subscription};
-pub use marks::{Known, Mark};
+pub use marks::{Ended, Known, Mark};
 pub use publication::{Batch, Confirmed, DELAY_MAX, Passing, Permanent, Publication, Receipt, Refusal, Unpublished};
 pub use server::{Server, ServerVersion};
 pub use statistics::{QueueStatistics, Rates, Source, Statistics};

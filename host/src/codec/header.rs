@@ -1,5 +1,7 @@
 //! Our headers, none with an `x-` prefix: brokers from 4.0 on ignore or rewrite those.
 
+use crate::event::Headers;
+
 /// The route that published or gave up.
 pub const ROUTE: &str = "trunkline-route";
 /// The plugin that ran.
@@ -38,6 +40,8 @@ pub const DUE: &str = "trunkline-due";
 pub const TURN: &str = "trunkline-turn";
 /// When it was given up, RFC 3339 in milliseconds. A message that has it is a dead letter.
 pub const DEAD_AT: &str = "trunkline-dead-at";
+/// How often it came back out of a dead-letter queue. A message that has it is one that was put back, or a later attempt of it.
+pub const REDRIVEN: &str = "trunkline-redriven";
 /// False when the id is the daemon's, because the message came without one.
 pub const OWN_ID: &str = "trunkline-own-id";
 /// Bytes of the body that a dead letter had before it was cut, because the broker took no more.
@@ -57,6 +61,34 @@ pub fn means_something_to_the_broker(name: &str) -> bool {
     name.eq_ignore_ascii_case("cc")
         || name.eq_ignore_ascii_case("bcc")
         || name.get(..2).is_some_and(|x| x.eq_ignore_ascii_case("x-"))
+}
+
+/// Whether a message is a dead letter, as it lies in its queue. Those of versions without [`DEAD_AT`] have the reason alone.
+#[must_use]
+pub fn is_dead_letter(headers: &Headers) -> bool {
+    headers.get(DEAD_AT).is_some() || headers.get(REASON).is_some() && headers.get(REDRIVEN).is_none()
+}
+
+/// Whether a message was put back out of a dead-letter queue: the letter itself, or a later attempt of it.
+#[must_use]
+pub fn is_redriven(headers: &Headers) -> bool {
+    is_dead_letter(headers) || headers.get(REDRIVEN).is_some()
+}
+
+/// How often a message came back out of a dead-letter queue, this time included.
+#[must_use]
+pub fn times_redriven(headers: &Headers) -> i64 {
+    let before = headers.int(REDRIVEN).unwrap_or_default().max(0);
+    before.saturating_add(i64::from(is_dead_letter(headers)))
+}
+
+/// The attempt of a route that begins with a message. Attempts of another route, and those that a dead letter had before
+/// somebody put it back, are not this one's.
+#[must_use]
+pub fn attempt(headers: &Headers, route: &str) -> u32 {
+    let is_own = headers.text(ROUTE) == Some(route) && !is_dead_letter(headers);
+    let counted = headers.int(ATTEMPT).and_then(|attempt| u32::try_from(attempt).ok());
+    counted.filter(|_| is_own).unwrap_or(1).max(1)
 }
 
 /// Names of attributes are at most this long.

@@ -21,6 +21,11 @@ const KEY_ID_BYTES: usize = 4;
 const MAC_BYTES: usize = 16;
 /// What a daemon with another key may still tell: both only shorten what its event gets.
 const HARMLESS: [&str; 2] = ["trunkline-attempt", "trunkline-hops"];
+/// Headers of dead letters and of what was put back, and the one that stays of them whoever wrote them. It only lets an
+/// event that died be tried again, which anybody can have who publishes the event under a new id; and without it a letter
+/// that was signed with an earlier key, or by a version that did not sign, would be taken for a repeat and dropped.
+const DEAD: [&str; 3] = ["trunkline-dead-at", "trunkline-reason", REDRIVEN];
+const REDRIVEN: &str = "trunkline-redriven";
 /// The shortest key: as many bits as the signature has.
 pub const KEY_MIN_BYTES: usize = 16;
 
@@ -45,9 +50,10 @@ pub enum Trust {
     Nothing,
     /// They are as a daemon with this key wrote them.
     Signed,
-    /// A daemon with the key of this id may have written them: attempt and hops are kept, all others are gone.
+    /// A daemon with the key of this id may have written them: attempt and hops are kept, and that it was a dead letter;
+    /// all others are gone.
     OtherKey(String),
-    /// Anybody may have written them: they are gone.
+    /// Anybody may have written them: they are gone, but for the word that the message was a dead letter.
     Forged,
 }
 
@@ -81,10 +87,15 @@ impl HeaderKey {
         }
         let signature = message.properties.headers.remove(MAC);
         let trust = self.judge(message, signature.as_ref().and_then(HeaderValue::as_str));
+        let headers = &mut message.properties.headers;
+        let was_dead = DEAD.iter().any(|name| headers.get(name).is_some());
         match trust {
-            Trust::Nothing | Trust::Signed => {}
-            Trust::OtherKey(_) => message.properties.headers.retain(|name| !is_own(name) || HARMLESS.contains(&name)),
-            Trust::Forged => message.properties.headers.retain(|name| !is_own(name)),
+            Trust::Nothing | Trust::Signed => return trust,
+            Trust::OtherKey(_) => headers.retain(|name| !is_own(name) || HARMLESS.contains(&name)),
+            Trust::Forged => headers.retain(|name| !is_own(name)),
+        }
+        if was_dead {
+            headers.set(REDRIVEN, 1_u32);
         }
         trust
     }
@@ -267,6 +278,27 @@ mod tests {
         another.sign(&mut signed);
         assert_eq!(HeaderKey::new(b"0123456789abcdef").admit(&mut signed), Trust::OtherKey(another.id().to_owned()));
         assert_eq!(own(&signed), ["trunkline-attempt"]);
+    }
+
+    #[test]
+    fn a_dead_letter_stays_one_whoever_signed_it() {
+        let key = HeaderKey::new(b"0123456789abcdef");
+        let mut letter = message();
+        for (name, value) in [("trunkline-dead-at", "2026-11-28T00:00:00Z"), ("trunkline-reason", "trap")] {
+            letter.properties.headers.set(name, value);
+        }
+        let mut signed = letter.clone();
+        key.sign(&mut signed);
+        assert_eq!(key.admit(&mut signed), Trust::Signed);
+        assert_eq!(own(&signed), own(&letter), "with everything that it says");
+        let mut rotated = letter.clone();
+        HeaderKey::new(b"the key of before").sign(&mut rotated);
+        assert!(matches!(key.admit(&mut rotated), Trust::OtherKey(_)));
+        assert_eq!(own(&rotated), ["trunkline-attempt", "trunkline-redriven"]);
+        let mut unsigned = letter.clone();
+        assert_eq!(key.admit(&mut unsigned), Trust::Forged);
+        assert_eq!(own(&unsigned), ["trunkline-redriven"], "neither tenant nor attempts are believed");
+        assert_eq!(unsigned.properties.headers.int("trunkline-redriven"), Some(1));
     }
 
     #[test]

@@ -193,6 +193,10 @@ fn base(message: &Message, seen: &Seen, error: &str) -> Message {
     if !seen.own_id {
         headers.set(header::OWN_ID, false);
     }
+    let redriven = header::times_redriven(known);
+    if redriven > 0 {
+        headers.set(header::REDRIVEN, redriven);
+    }
     headers.remove(header::DEAD_AT);
     copy
 }

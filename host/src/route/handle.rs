@@ -9,7 +9,7 @@ use super::copies::Seen;
 use super::core::{Facts, Plan};
 use super::decide::{self, Decision};
 use super::{Route, order, plan};
-use crate::broker::{Batch, Confirmed, Delivery, Mark, NothingPublished, Publication, Receipt, Unpublished};
+use crate::broker::{Batch, Confirmed, Delivery, Ended, Mark, NothingPublished, Publication, Receipt, Unpublished};
 use crate::codec::{self, header};
 use crate::event::{Event, Message, Reason, now_ms};
 
@@ -64,6 +64,7 @@ impl Route {
             own_id: event.as_ref().is_some_and(|event| event.own_id),
             session,
             attempt: seen.attempt,
+            redriven: header::is_redriven(&message.properties.headers),
             suspect: delivery.is_suspect(),
             lane: order.zip(event.as_deref()).map(|(by, event)| order::key(by, event)),
             due: order.and(message.properties.headers.int(header::DUE)).and_then(until),
@@ -77,6 +78,7 @@ impl Route {
             id: event.id.clone(),
             content: Mark::content(Sha256::new_with_prefix(&event.data)),
             window,
+            ended: Ended::Done,
         });
         let item = Item {
             delivery: Some(delivery),
@@ -132,13 +134,9 @@ impl Route {
         }
     }
 
-    /// The attempt that begins now. Attempts of another route, and those that a dead letter had before somebody moved it
-    /// back, are not this one's.
+    /// The attempt that begins now.
     fn attempt(&self, message: &Message) -> u32 {
-        let headers = &message.properties.headers;
-        let is_own = headers.text(header::ROUTE) == Some(self.name.as_str()) && headers.get(header::DEAD_AT).is_none();
-        let counted = headers.int(header::ATTEMPT).and_then(|attempt| u32::try_from(attempt).ok());
-        counted.filter(|_| is_own).unwrap_or(1).max(1)
+        header::attempt(&message.properties.headers, self.name.as_str())
     }
 
     /// The messages of a plan.

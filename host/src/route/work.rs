@@ -12,7 +12,7 @@ use super::Route;
 use super::call::Called;
 use super::core::{Action, Core, Incomplete, Input, Plan, Settled, Ticket};
 use super::handle::{Item, Proof};
-use crate::broker::{Batch, Confirmed, Delivery, Known, Passing, Receipt, Refusal, Status, Unpublished};
+use crate::broker::{Batch, Confirmed, Delivery, Ended, Known, Mark, Passing, Receipt, Refusal, Status, Unpublished};
 use crate::telemetry::{Condition, PublishResult};
 use crate::wait;
 
@@ -234,8 +234,8 @@ impl Work {
             Action::Invoke(ticket) => self.invoke(ticket),
             Action::Publish(ticket, plan) => self.publish(ticket, &plan),
             Action::PublishRest(ticket) => self.publish_rest(ticket),
-            Action::Commit(ticket, plan, marks) => self.commit(ticket, &plan, marks),
-            Action::Mark(ticket) => self.mark(ticket),
+            Action::Commit(ticket, plan, ended) => self.commit(ticket, &plan, ended),
+            Action::Mark(ticket, ended) => self.mark(ticket, ended),
             Action::Settled(ticket, settled) => self.settled(ticket, &settled, false),
             Action::Ack(ticket, settled) => self.settled(ticket, &settled, true),
             Action::Leave(ticket, why) => {
@@ -303,22 +303,22 @@ impl Work {
         self.spawn(ticket, async move { Done::Published(route.publish(batch).await) });
     }
 
-    fn commit(&mut self, ticket: Ticket, plan: &Plan, marks: bool) {
+    fn commit(&mut self, ticket: Ticket, plan: &Plan, ended: Option<Ended>) {
         let Some(item) = self.items.get_mut(&ticket) else { return };
         let batch = Batch::from(self.route.planned(item, plan));
-        let mark = item.mark.clone().filter(|_| marks);
+        let mark = item.mark.clone().zip(ended).map(|(mark, ended)| Mark { ended, ..mark });
         let Some(delivery) = item.delivery.take() else { return };
         let route = self.route.clone();
         self.spawn(ticket, async move { Done::Committed(route.commit(delivery, batch, mark).await) });
     }
 
-    fn mark(&mut self, ticket: Ticket) {
+    fn mark(&mut self, ticket: Ticket, ended: Ended) {
         let Some(mark) = self.items.get(&ticket).and_then(|item| item.mark.clone()) else {
             return self.spawn(ticket, std::future::ready(Done::Marked));
         };
         let broker = self.route.broker.clone();
         self.spawn(ticket, async move {
-            if let Err(error) = broker.mark(mark).await {
+            if let Err(error) = broker.mark(Mark { ended, ..mark }).await {
                 // Everything is confirmed: to acknowledge is right, and a repeat will not be noticed.
                 tracing::error!(%error, "an event is settled and not marked: a repeat of it would be handled again");
             }

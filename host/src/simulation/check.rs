@@ -110,8 +110,8 @@ fn not_repeated(world: &World) -> Option<String> {
         if event.nature == Nature::EmitsToNobody && world.scenario.unroutable != Unroutable::Accept {
             continue;
         }
-        // A dead letter leaves no mark, and so the second of two equal events is tried as well.
-        if event.nature == Nature::Forbidden && event.times > 1 {
+        // A dead letter leaves no mark, and so the second of two equal events is tried as well; and one that is put back is.
+        if event.nature == Nature::Forbidden && (event.times > 1 || world.redriven.contains(&number)) {
             continue;
         }
         let most = (0..4).filter_map(|index| emitted.get(&(number, index))).max().copied().unwrap_or(0);

@@ -12,18 +12,16 @@ use super::plugin::{NUMBER, Nature};
 use super::world::{Due, World};
 use crate::broker::amqp::parts::{Answer, Done, Window};
 use crate::broker::bug::Bug;
-use crate::broker::{Batch, Known, Publication, Refusal};
+use crate::broker::{Batch, Ended, Known, Publication, Refusal};
 use crate::codec::{self, header};
 use crate::config::{Codec, Emit, Retry, RetryStep};
 use crate::event::{Event, ExchangeName, Failure, Message, QueueName, RouteName};
-use crate::route::core::{Action, Core, Facts, Input, Plan, Rules, Ticket};
+use crate::route::core::{Action, Core, Facts, Input, Plan, Ticket};
 use crate::route::emit;
 
 /// The daemon hears of the end of a session or of a consumer within so long.
-const TOLD_WITHIN_MS: u64 = 20;
+pub(super) const TOLD_WITHIN_MS: u64 = 20;
 const TOLD_WITHIN: Duration = Duration::from_millis(TOLD_WITHIN_MS);
-/// Or after so long, when it does not look.
-const UNSEEN: Duration = Duration::from_secs(10);
 
 static ROUTE: LazyLock<RouteName> = LazyLock::new(|| RouteName::new("r").expect("a name"));
 pub(super) static QUEUE: LazyLock<QueueName> = LazyLock::new(|| QueueName::new(SOURCE).expect("a name"));
@@ -37,9 +35,9 @@ pub(super) struct Item {
     /// What is to be published and is not confirmed completely, while nothing of it is on the way.
     pub(super) open: Option<Batch>,
     /// What is committed in one transaction.
-    pub(super) committing: Option<(Plan, bool)>,
+    pub(super) committing: Option<(Plan, Option<Ended>)>,
     /// It was looked up or called.
-    begun: bool,
+    pub(super) begun: bool,
 }
 
 /// Messages of one publish that are not all answered.
@@ -58,21 +56,21 @@ pub(super) struct Daemon {
     pub(super) core: Core,
     pub(super) items: HashMap<Ticket, Item>,
     pub(super) window: Window,
-    done: Done,
+    pub(super) done: Done,
     pub(super) waiting: Vec<Waiting>,
     /// Messages that are published one by one, because one among them was refused for good.
     pub(super) alone: VecDeque<(oneshot::Sender<Answer>, Publication)>,
-    last: u64,
+    pub(super) last: u64,
     /// What it was told of the alarm.
-    blocked: bool,
+    pub(super) blocked: bool,
     /// And of the session: what it consumes in.
-    session: Option<u64>,
-    stopping: bool,
+    pub(super) session: Option<u64>,
+    pub(super) stopping: bool,
     /// The next tick that is asked for.
-    alarm: Option<Duration>,
-    flushing: bool,
+    pub(super) alarm: Option<Duration>,
+    pub(super) flushing: bool,
     /// Events whose acknowledgement is not sent yet.
-    unsent: Vec<usize>,
+    pub(super) unsent: Vec<usize>,
 }
 
 pub(super) fn retry(ordered: bool, atomic: bool) -> Retry {
@@ -97,163 +95,6 @@ fn decode(message: &Message) -> Event {
 }
 
 impl World {
-    /// A new daemon, with a session as soon as there is one.
-    pub(super) fn start(&mut self) {
-        if self.daemon.is_some() {
-            return;
-        }
-        self.incarnation += 1;
-        let scenario = &self.scenario;
-        let core = Core::new(Rules {
-            concurrency: scenario.concurrency,
-            held_max: if scenario.ordered { scenario.prefetch } else { scenario.concurrency },
-            bytes_max: usize::MAX,
-            retry: retry(scenario.ordered, scenario.atomic),
-            unroutable: scenario.unroutable,
-            dedupe: scenario.dedupe,
-            atomic: scenario.atomic,
-            circuit: scenario.circuit,
-            rate: scenario.rate,
-            tenant_rate: scenario.tenant_rate,
-        });
-        self.daemon = Some(Daemon {
-            core,
-            items: HashMap::new(),
-            window: Window::default(),
-            done: Done::default(),
-            waiting: Vec::new(),
-            alone: VecDeque::new(),
-            last: 0,
-            blocked: false,
-            session: None,
-            stopping: false,
-            alarm: None,
-            flushing: false,
-            unsent: Vec::new(),
-        });
-        self.begin_session();
-    }
-
-    pub(super) fn begin_session(&mut self) {
-        if self.session.is_none() && self.daemon.is_some() {
-            self.sessions += 1;
-            self.session = Some(self.sessions);
-            self.tell();
-        }
-    }
-
-    /// The daemon hears of the state of the broker, after a while.
-    pub(super) fn tell(&mut self) {
-        self.soon(TOLD_WITHIN_MS, Due::Told(self.incarnation));
-    }
-
-    pub(super) fn told(&mut self, incarnation: u64) {
-        if incarnation != self.incarnation {
-            return;
-        }
-        let (session, blocked) = (self.session, self.broker.blocked);
-        if let Some(daemon) = &mut self.daemon {
-            (daemon.blocked, daemon.session) = (blocked, session);
-        }
-        self.feed(Input::Session { now: session, blocked });
-    }
-
-    /// Whatever is begun now may be done again.
-    pub(super) fn note_begun(&mut self) {
-        self.struck = self.now;
-        let Some(daemon) = &self.daemon else { return };
-        self.may_repeat.extend(daemon.items.values().filter(|item| item.begun).map(|item| number(&item.message)));
-        self.may_repeat.extend(&daemon.unsent);
-    }
-
-    /// The power is off.
-    pub(super) fn crash(&mut self) {
-        self.note_begun();
-        self.daemon = None;
-        self.incarnation += 1;
-        self.session = None;
-        self.broker.cut(&mut self.random, self.now);
-        self.await_release();
-        self.broker.give_back();
-    }
-
-    /// SIGTERM.
-    pub(super) fn stop(&mut self) {
-        if let Some(daemon) = &mut self.daemon {
-            daemon.stopping = true;
-        }
-        self.feed(Input::Drain);
-    }
-
-    fn stopped(&mut self) {
-        self.flush(self.incarnation);
-        self.daemon = None;
-        self.incarnation += 1;
-        self.session = None;
-        self.broker.cut(&mut self.random, self.now);
-        self.broker.give_back();
-        self.soon(500, Due::Start);
-    }
-
-    pub(super) fn lose_session(&mut self) {
-        self.note_begun();
-        self.session = None;
-        self.broker.cut(&mut self.random, self.now);
-        self.await_release();
-        self.broker.give_back();
-        if let Some(daemon) = &mut self.daemon
-            && !Bug::StaleTag.is_planted()
-        {
-            daemon.done = Done::default();
-        }
-        // What was on the way is told lost before or after the daemon hears of the session.
-        if self.random.bool() {
-            self.fail_publishes();
-            self.told(self.incarnation);
-        } else {
-            self.told(self.incarnation);
-            self.fail_publishes();
-        }
-    }
-
-    /// The broker closes the consumer's channel, for example because an acknowledgement took too long. Another one is made,
-    /// and to the core that is another session.
-    pub(super) fn lose_consumer(&mut self) {
-        self.note_begun();
-        self.sessions += 1;
-        self.session = Some(self.sessions);
-        self.broker.give_back();
-        if let Some(daemon) = &mut self.daemon {
-            daemon.done = Done::default();
-        }
-        if Faulty::ConsumerEndUnseen.is_planted() {
-            return self.at(self.now + UNSEEN, Due::Told(self.incarnation));
-        }
-        self.tell();
-    }
-
-    pub(super) fn lose_channel(&mut self) {
-        self.broker.cut(&mut self.random, self.now);
-        self.await_release();
-        self.fail_publishes();
-    }
-
-    /// What is on the way when its channel is lost: what arrived of it is not told, and so it may be published again.
-    pub(super) fn note_unanswered(&mut self) {
-        let Some(daemon) = &self.daemon else { return };
-        let items = daemon.waiting.iter().filter_map(|waiting| daemon.items.get(&waiting.ticket));
-        self.may_repeat.extend(items.map(|item| number(&item.message)));
-    }
-
-    fn fail_publishes(&mut self) {
-        self.note_unanswered();
-        let Some(daemon) = &mut self.daemon else { return };
-        daemon.window.fail(|| Answer::Lost("the channel was closed".to_owned()));
-        daemon.window = Window::default();
-        daemon.alone.clear();
-        self.collect_answers();
-    }
-
     /// Hands out deliveries while the core wants some.
     pub(super) fn deliver(&mut self) {
         loop {
@@ -272,7 +113,8 @@ impl World {
         let Some(daemon) = &mut self.daemon else { return };
         daemon.last += 1;
         let ticket = Ticket(daemon.last);
-        let event = decode(&stored.message);
+        let mut event = decode(&stored.message);
+        event.attempt = header::attempt(&stored.message.properties.headers, ROUTE.as_str());
         let turn = stored.message.properties.headers.int(header::TURN).and_then(|ms| u64::try_from(ms).ok());
         let due = stored.message.properties.headers.int(header::DUE).and_then(|ms| u64::try_from(ms).ok());
         let facts = Facts {
@@ -280,6 +122,7 @@ impl World {
             own_id: event.own_id,
             session,
             attempt: event.attempt,
+            redriven: header::is_redriven(&stored.message.properties.headers),
             suspect: stored.deliveries >= 2,
             lane: ordered.then(|| event.subject.clone().unwrap_or_default()),
             due: due.map(Duration::from_millis).filter(|due| ordered && *due > self.now),
@@ -337,14 +180,14 @@ impl World {
                 self.publish(ticket, &plan);
             }
             Action::PublishRest(ticket) => self.publish_rest(ticket),
-            Action::Commit(ticket, plan, marks) => {
+            Action::Commit(ticket, plan, ended) => {
                 let item = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket));
                 if let Some(item) = item {
-                    item.committing = Some((plan, marks));
+                    item.committing = Some((plan, ended));
                 }
                 self.soon(20, Due::Committed(incarnation, ticket));
             }
-            Action::Mark(ticket) => self.soon(20, Due::Marked(incarnation, ticket)),
+            Action::Mark(ticket, ended) => self.soon(20, Due::Marked(incarnation, ticket, ended)),
             Action::Ack(ticket, _) => self.acknowledge(ticket),
             Action::Settled(ticket, _) | Action::Leave(ticket, _) => {
                 if let Some(daemon) = &mut self.daemon {
@@ -408,17 +251,22 @@ impl World {
             return;
         }
         let id = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)).map(|item| item.event.id.clone());
-        let known = id.is_some_and(|id| self.marks.contains_key(&id));
-        self.feed(Input::Looked(ticket, if known { Known::Same } else { Known::No }));
+        let ended = id.and_then(|id| self.marks.get(&id).copied());
+        self.feed(Input::Looked(ticket, ended.map_or(Known::No, Known::Same)));
     }
 
-    pub(super) fn marked(&mut self, incarnation: u64, ticket: Ticket) {
+    /// The dedupe store notes how an event ended.
+    pub(super) fn note(&mut self, id: String, ended: Ended) {
+        self.marks.insert(id, if Faulty::DeadCountsAsDone.is_planted() { Ended::Done } else { ended });
+    }
+
+    pub(super) fn marked(&mut self, incarnation: u64, ticket: Ticket, ended: Ended) {
         if incarnation != self.incarnation {
             return;
         }
         let item = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket));
         if let Some(id) = item.map(|item| item.event.id.clone()) {
-            self.marks.insert(id, 1);
+            self.note(id, ended);
         }
         self.feed(Input::Marked(ticket));
     }

@@ -16,17 +16,20 @@ pub(super) enum Faulty {
     WholeBatchAgain,
     /// A batch that is open and lost counts as one without messages.
     ReceiptOfNothing,
+    /// The dedupe store notes an event that is dead as one that is done.
+    DeadCountsAsDone,
 }
 
 impl Faulty {
     /// All of them.
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::RefusalPasses,
         Self::CopiesRoute,
         Self::WeakIdsAreReal,
         Self::ConsumerEndUnseen,
         Self::WholeBatchAgain,
         Self::ReceiptOfNothing,
+        Self::DeadCountsAsDone,
     ];
 
     /// Whether it is planted in this thread.

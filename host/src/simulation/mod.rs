@@ -11,6 +11,7 @@ mod broker;
 mod check;
 mod daemon;
 mod faulty;
+mod life;
 mod plugin;
 mod publish;
 mod world;

@@ -225,7 +225,7 @@ impl World {
             return;
         }
         let Some(item) = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)) else { return };
-        let Some((plan, marks)) = item.committing.clone() else { return };
+        let Some((plan, ended)) = item.committing.clone() else { return };
         let publications = self.planned(item, &plan);
         let (id, tag) = (item.event.id.clone(), item.tag);
         let refusal = |publication: &Publication| {
@@ -246,8 +246,8 @@ impl World {
         for publication in publications {
             let _fate: Taken = self.broker.store(publication, self.now);
         }
-        if marks {
-            self.marks.insert(id, 1);
+        if let Some(ended) = ended {
+            self.note(id, ended);
         }
         self.await_release();
         self.feed(Input::Published(ticket, Ok(())));

@@ -6,16 +6,28 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::broker::{Broker, DEAD, SOURCE};
+use super::broker::{Broker, DEAD, SOURCE, number};
 use super::daemon::Daemon;
 use super::plugin::{NUMBER, Nature};
+use crate::broker::Ended;
 use crate::config::{CircuitBreaker, Rate, Unroutable};
 use crate::event::{ExchangeName, HeaderValue, Message, Properties, RoutingKey};
 use crate::route::core::Ticket;
 
 /// What can happen to a schedule.
-pub(super) const FAULTS: [&str; 10] =
-    ["crash", "stop", "session", "consumer", "cancelled", "channel", "unconfirmed", "alarm", "full", "half-full"];
+pub(super) const FAULTS: [&str; 11] = [
+    "crash",
+    "stop",
+    "session",
+    "consumer",
+    "cancelled",
+    "channel",
+    "unconfirmed",
+    "alarm",
+    "full",
+    "half-full",
+    "redrive",
+];
 /// More than the broker takes back.
 static HEAVY: [u8; 40 << 10] = [b'x'; 40 << 10];
 /// Everything is over long before this.
@@ -70,7 +82,7 @@ pub(super) enum Due {
     Flush(u64),
     Looked(u64, Ticket),
     Called(u64, Ticket),
-    Marked(u64, Ticket),
+    Marked(u64, Ticket, Ended),
     Committed(u64, Ticket),
     Tick(u64),
     /// The daemon hears of the session, or of the alarm.
@@ -95,11 +107,13 @@ pub(super) struct World {
     pub(super) session: Option<u64>,
     pub(super) sessions: u64,
     /// The dedupe store, which outlives the daemon.
-    pub(super) marks: HashMap<String, u64>,
+    pub(super) marks: HashMap<String, Ended>,
     /// Events that were in work when a fault struck, by number: what they do may be done again.
     pub(super) may_repeat: BTreeSet<usize>,
     /// When a fault struck last.
     pub(super) struck: Duration,
+    /// Events whose letters somebody put back.
+    pub(super) redriven: BTreeSet<usize>,
     pub(super) seen_faults: BTreeMap<&'static str, u32>,
     trace: DefaultHasher,
     pub(super) violations: Vec<String>,
@@ -170,6 +184,7 @@ impl World {
             marks: HashMap::new(),
             may_repeat: BTreeSet::new(),
             struck: Duration::ZERO,
+            redriven: BTreeSet::new(),
             seen_faults: BTreeMap::new(),
             trace: DefaultHasher::new(),
             violations: Vec::new(),
@@ -206,7 +221,7 @@ impl World {
             Due::Flush(incarnation) => self.flush(incarnation),
             Due::Looked(incarnation, ticket) => self.looked(incarnation, ticket),
             Due::Called(incarnation, ticket) => self.called(incarnation, ticket),
-            Due::Marked(incarnation, ticket) => self.marked(incarnation, ticket),
+            Due::Marked(incarnation, ticket, ended) => self.marked(incarnation, ticket, ended),
             Due::Committed(incarnation, ticket) => self.committed(incarnation, ticket),
             Due::Tick(incarnation) => self.tick(incarnation),
             Due::Told(incarnation) => self.told(incarnation),
@@ -260,10 +275,20 @@ impl World {
                 self.tell();
             }
             "full" if !self.broker.full => self.broker.full = true,
+            "redrive" if !self.broker.dead.is_empty() => self.redrive(),
             _ => return,
         }
         *self.seen_faults.entry(fault).or_default() += 1;
         self.soon(lasts, Due::Mended(fault));
+    }
+
+    /// Somebody moves all dead letters back, with their headers.
+    fn redrive(&mut self) {
+        for letter in std::mem::take(&mut self.broker.dead) {
+            self.redriven.insert(number(&letter));
+            self.broker.put(letter);
+        }
+        self.deliver();
     }
 
     fn mended(&mut self, fault: &'static str) {
@@ -312,7 +337,7 @@ impl Scenario {
     fn draw(random: &mut fastrand::Rng) -> Self {
         let atomic = random.u8(..3) == 0;
         // A random part of the faults, so that some schedules are dense with one of them and some have none.
-        let possible = if atomic { vec!["crash", "stop", "full", "half-full"] } else { FAULTS.to_vec() };
+        let possible = if atomic { vec!["crash", "stop", "full", "half-full", "redrive"] } else { FAULTS.to_vec() };
         let enabled: Vec<&'static str> = possible.into_iter().filter(|_| random.bool()).collect();
         let count = if enabled.is_empty() { 0 } else { random.usize(0..7) };
         let mut draw = || {

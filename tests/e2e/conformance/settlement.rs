@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use trunkline::broker::{Confirmed, Known, Mark, Permanent, Refusal};
+use trunkline::broker::{Confirmed, Ended, Known, Mark, Permanent, Refusal};
 use trunkline::config::DedupeWindow;
 use trunkline::event::RouteName;
 
@@ -86,19 +86,24 @@ async fn urgent_messages_go_first(bench: Bench) {
 async fn settled_events_are_known_for_a_while(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let window = DedupeWindow { window: Duration::from_secs(60), max: 1000 };
-    let mark =
-        |id: &str, content| Mark { route: RouteName::new("r").expect("a name"), id: id.to_owned(), content, window };
+    let mark = |id: &str, content| {
+        let route = RouteName::new("r").expect("a name");
+        Mark { route, id: id.to_owned(), content, window, ended: Ended::Done }
+    };
     assert_eq!(broker.known(&mark("e-1", 1)).await, Known::No);
     let marking = (0..50).map(|n| broker.mark(mark(&format!("e-{n}"), 1)));
     for marked in futures_util::future::join_all(marking).await {
         marked.expect("marked");
     }
-    assert_eq!(broker.known(&mark("e-1", 1)).await, Known::Same);
-    assert_eq!(broker.known(&mark("e-1", 2)).await, Known::Other);
+    assert_eq!(broker.known(&mark("e-1", 1)).await, Known::Same(Ended::Done));
+    assert_eq!(broker.known(&mark("e-1", 2)).await, Known::Other(Ended::Done));
+    broker.mark(Mark { ended: Ended::Dead, ..mark("e-2", 1) }).await.expect("marked");
+    assert_eq!(broker.known(&mark("e-2", 1)).await, Known::Same(Ended::Dead), "the last end counts");
     broker.close(trunkline_support::patience()).await;
     drop(broker);
     let broker = bench.open(TOPOLOGY).await;
-    assert_eq!(broker.known(&mark("e-49", 1)).await, Known::Same, "it is on disk");
+    assert_eq!(broker.known(&mark("e-49", 1)).await, Known::Same(Ended::Done), "it is on disk");
+    assert_eq!(broker.known(&mark("e-2", 1)).await, Known::Same(Ended::Dead));
     assert_eq!(broker.known(&mark("e-50", 1)).await, Known::No);
 }
 
@@ -112,7 +117,7 @@ async fn a_commit_is_whole_or_nothing(bench: Bench) {
     let delivery = next(&mut subscription).await;
     let window = DedupeWindow { window: Duration::from_secs(60), max: 1000 };
     let route = RouteName::new("r").expect("a name");
-    let mark = Mark { route, id: "in".into(), content: 1, window };
+    let mark = Mark { route, id: "in".into(), content: 1, window, ended: Ended::Dead };
     let out = message(&format!("{}-direct", bench.prefix), "k", "out", "y");
     if !broker.is_atomic() {
         let (_unanswered, error) = *broker.commit(delivery, out.into(), Some(mark)).await.expect_err("it cannot");
@@ -128,7 +133,7 @@ async fn a_commit_is_whole_or_nothing(bench: Bench) {
     assert_eq!(broker.known(&mark).await, Known::No);
     assert!(drain(&broker, &output, 0).await.is_empty(), "nothing of it was published");
     assert_eq!(broker.commit(delivery, out.into(), Some(mark.clone())).await.expect("committed"), [Confirmed::Routed]);
-    assert_eq!(broker.known(&mark).await, Known::Same);
+    assert_eq!(broker.known(&mark).await, Known::Same(Ended::Dead));
     subscription.close().await.expect("nothing is open");
     assert!(drain(&broker, &input, 0).await.is_empty(), "the input is gone");
     assert_eq!(drain(&broker, &output, 1).await.len(), 1);

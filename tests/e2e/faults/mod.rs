@@ -12,7 +12,7 @@ mod clocks;
 mod cluster;
 mod delays;
 mod disk;
-mod frames;
+pub(crate) mod frames;
 mod full;
 mod held;
 mod host;

@@ -14,7 +14,7 @@ pub(super) use hook::receive;
 use std::time::Duration;
 
 use crate::admin::{Accepted, Problem, PublishRequest};
-use crate::broker::{Broker, Confirmed, Known, Mark, Passing, Permanent, Publication, Refusal, Unpublished};
+use crate::broker::{Broker, Confirmed, Ended, Known, Mark, Passing, Permanent, Publication, Refusal, Unpublished};
 use crate::config::{Config, DedupeWindow};
 use crate::event::{Message, RouteName};
 use crate::telemetry;
@@ -113,7 +113,7 @@ impl Given {
     /// repetition.
     fn mark(&self, id: &str, routed: bool) -> Mark {
         let content = (self.content & !1) | u64::from(routed);
-        Mark { route: RouteName::of_api(), id: id.to_owned(), content, window: self.window }
+        Mark { route: RouteName::of_api(), id: id.to_owned(), content, window: self.window, ended: Ended::Done }
     }
 }
 
@@ -122,8 +122,8 @@ async fn known(broker: &Broker, mark: impl Fn(bool) -> Mark) -> Result<Option<bo
     for routed in [true, false] {
         match broker.known(&mark(routed)).await {
             Known::No => return Ok(None),
-            Known::Same => return Ok(Some(routed)),
-            Known::Other => {}
+            Known::Same(_) => return Ok(Some(routed)),
+            Known::Other(_) => {}
         }
     }
     Err(Problem::unpublishable("an event with this id was accepted before, with other content"))

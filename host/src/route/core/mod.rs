@@ -22,8 +22,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::decide::{self, Decision};
-use crate::broker::Known;
 use crate::broker::bug::Bug;
+use crate::broker::{Ended, Known};
 use crate::event::Failure;
 use circuit::Circuit;
 use lanes::{Lanes, Turn};
@@ -238,13 +238,14 @@ impl Core {
     }
 
     fn looked(&mut self, ticket: Ticket, known: Known, now: Duration) {
-        if !self.jobs.contains_key(&ticket) {
-            return;
-        }
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
         match known {
             Known::No => self.invoke(ticket),
-            Known::Same => self.finish(ticket, Settled::Repeat, now),
-            Known::Other => {
+            // Nothing followed from it, and somebody wants it tried again, perhaps with a mended body.
+            Known::Same(Ended::Dead) | Known::Other(Ended::Dead) if job.facts.redriven => self.invoke(ticket),
+            Known::Same(_) => self.finish(ticket, Settled::Repeat, now),
+            Known::Other(_) => {
+                job.conflicts = true;
                 let error = "another event with the same id and other content was settled before (id conflict)";
                 self.publish(ticket, Plan::Copy(Decision::dead_letter(crate::event::Reason::Invalid, error)));
             }
@@ -266,7 +267,7 @@ impl Core {
             Err(failure) => Plan::Copy(decide::after_failure(&failure, attempt, &self.rules.retry)),
         };
         if self.rules.dedupe && Bug::MarkBeforeConfirm.is_planted() {
-            self.actions.push(Action::Mark(ticket));
+            self.actions.push(Action::Mark(ticket, Ended::Done));
         }
         self.publish(ticket, plan);
         if Bug::AckBeforeConfirm.is_planted() {

@@ -24,10 +24,10 @@ impl Core {
             return self.leave(ticket, "its session is over");
         }
         job.phase = Phase::Publishing(plan.clone());
-        let marks = self.rules.dedupe && job.marks(&plan);
+        let ends = job.ends(&plan).filter(|_| self.rules.dedupe);
         self.actions.push(match (self.rules.atomic, job.tries) {
             // A transaction takes all or nothing.
-            (true, _) => Action::Commit(ticket, plan, marks),
+            (true, _) => Action::Commit(ticket, plan, ends),
             (false, 0) => Action::Publish(ticket, plan),
             (false, _) => Action::PublishRest(ticket),
         });
@@ -103,18 +103,19 @@ impl Core {
     pub(super) fn confirmed(&mut self, ticket: Ticket, plan: Plan, now: Duration) {
         self.unstick(ticket);
         let Some(job) = self.jobs.get_mut(&ticket) else { return };
-        let marks = self.rules.dedupe && job.marks(&plan);
+        let ends = job.ends(&plan).filter(|_| self.rules.dedupe && !self.rules.atomic);
         job.outcome = Some(match plan {
             Plan::Emissions => Settled::Emitted,
             Plan::Copy(decision) => Settled::Copied(decision),
             Plan::Cut(reason, error) => Settled::Copied(Decision::DeadLetter { reason, error }),
             Plan::Park | Plan::Queue(_) => Settled::Parked,
         });
-        if marks && !self.rules.atomic && !Bug::MarkBeforeConfirm.is_planted() {
-            job.phase = Phase::Marking;
-            self.actions.push(Action::Mark(ticket));
-        } else {
-            self.acknowledge(ticket, now);
+        match ends.filter(|_| !Bug::MarkBeforeConfirm.is_planted()) {
+            Some(ended) => {
+                job.phase = Phase::Marking;
+                self.actions.push(Action::Mark(ticket, ended));
+            }
+            None => self.acknowledge(ticket, now),
         }
     }
 

@@ -26,6 +26,7 @@ fn facts(number: u64) -> Facts {
         own_id: true,
         session: 1,
         attempt: 1,
+        redriven: false,
         suspect: false,
         lane: None,
         due: None,

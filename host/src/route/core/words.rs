@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::broker::{Known, Passing, Permanent};
+use crate::broker::{Ended, Known, Passing, Permanent};
 use crate::config::{CircuitBreaker, Rate, Retry, Unroutable};
 use crate::event::{Failure, Reason};
 use crate::route::decide::Decision;
@@ -44,6 +44,8 @@ pub(crate) struct Facts {
     pub(crate) session: u64,
     /// From 1.
     pub(crate) attempt: u32,
+    /// Somebody put it back out of a dead-letter queue, or it is a later attempt of such a one.
+    pub(crate) redriven: bool,
     /// It came back twice or more, and may be what ended the daemon.
     pub(crate) suspect: bool,
     /// The key within which order holds.
@@ -120,10 +122,10 @@ pub(crate) enum Action {
     Publish(Ticket, Plan),
     /// Publish again what of the last plan is not confirmed.
     PublishRest(Ticket),
-    /// Publish, mark (when told so) and acknowledge in one transaction. It ends the ticket when it succeeds.
-    Commit(Ticket, Plan, bool),
-    /// Note in the dedupe window that the event is settled.
-    Mark(Ticket),
+    /// Publish, mark (when told how) and acknowledge in one transaction. It ends the ticket when it succeeds.
+    Commit(Ticket, Plan, Option<Ended>),
+    /// Note in the dedupe window how the event ended.
+    Mark(Ticket, Ended),
     /// Acknowledge. It ends the ticket.
     Ack(Ticket, Settled),
     /// It is acknowledged, by the transaction. It ends the ticket.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Decision, Facts, Plan, Settled};
+use crate::broker::Ended;
 
 /// How far a delivery has come.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub(super) struct Job {
     pub(super) phase: Phase,
     /// Counts as running.
     pub(super) counted: bool,
+    /// Its id is another event's.
+    pub(super) conflicts: bool,
     /// Publishes of the present plan that failed.
     pub(super) tries: u32,
     /// What it came to, once everything is confirmed.
@@ -35,15 +38,17 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new(facts: Facts) -> Self {
-        Self { facts, phase: Phase::Waiting, counted: false, tries: 0, outcome: None }
+        Self { facts, phase: Phase::Waiting, counted: false, conflicts: false, tries: 0, outcome: None }
     }
 
-    /// Whether a plan ends the event, so that a repeat of it may be dropped.
-    pub(super) fn marks(&self, plan: &Plan) -> bool {
-        let is_end = match plan {
-            Plan::Emissions | Plan::Copy(Decision::DeadLetter { .. }) | Plan::Cut(..) => true,
-            Plan::Copy(Decision::Retry { .. }) | Plan::Park | Plan::Queue(_) => false,
+    /// How a plan ends the event, so that a repeat of it may be dropped. A letter that only says that the id is another
+    /// event's ends nothing: that event's record stays.
+    pub(super) fn ends(&self, plan: &Plan) -> Option<Ended> {
+        let ended = match plan {
+            Plan::Emissions => Ended::Done,
+            Plan::Copy(Decision::DeadLetter { .. }) | Plan::Cut(..) => Ended::Dead,
+            Plan::Copy(Decision::Retry { .. }) | Plan::Park | Plan::Queue(_) => return None,
         };
-        is_end && self.facts.own_id
+        Some(ended).filter(|_| self.facts.own_id && !self.conflicts)
     }
 }

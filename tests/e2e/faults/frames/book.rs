@@ -11,13 +11,15 @@ const HELD_WITHIN: Duration = Duration::from_millis(5);
 
 /// What is done to confirms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::faults) enum Mode {
+pub(crate) enum Mode {
     /// As they come.
     Pass,
     /// After so many, none comes any more on the channels that there are then; new ones work.
     SwallowAfter(u64),
     /// Held, and then let go in the wrong order, or as one for many.
     Disorder,
+    /// As they come; but what the client acknowledges is not told to the broker.
+    LoseAcks,
 }
 
 /// What was seen so far.
@@ -106,8 +108,8 @@ impl Book {
         self.connections
     }
 
-    /// A unit on its way to the broker.
-    pub(super) fn up(&mut self, connection: u64, unit: &Unit) {
+    /// A unit on its way to the broker, and whether it arrives there.
+    pub(super) fn up(&mut self, connection: u64, unit: &Unit) -> bool {
         let channel = self.channels.entry((connection, unit.channel)).or_default();
         match unit.method {
             wire::CHANNEL_OPEN | wire::CONFIRM_SELECT => {
@@ -135,6 +137,7 @@ impl Book {
             }
             _ => {}
         }
+        self.mode != Mode::LoseAcks || unit.method != wire::ACK
     }
 
     fn acked(&mut self, event: &str) {

@@ -5,8 +5,8 @@ mod book;
 mod proxy;
 mod wire;
 
-pub(super) use book::Mode;
-pub(super) use proxy::Proxy;
+pub(crate) use book::Mode;
+pub(crate) use proxy::Proxy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -19,7 +19,7 @@ const WAITING_MAX: usize = 1024;
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A running proxy; it ends when it is dropped.
-pub(in crate::faults) struct Proxy {
+pub(crate) struct Proxy {
     shared: Arc<Shared>,
     _task: JoinSet<()>,
 }
@@ -34,7 +34,7 @@ struct Shared {
 
 impl Proxy {
     /// In front of the broker of a URL; gives the URL through it too. Each event makes so many emissions.
-    pub(in crate::faults) async fn start(url: &str, mode: Mode, emissions: usize) -> (Self, String) {
+    pub(crate) async fn start(url: &str, mode: Mode, emissions: usize) -> (Self, String) {
         let (before, rest) = url.rsplit_once('@').expect("a URL with a user");
         let (upstream, after) = rest.split_once('/').expect("a URL with a virtual host");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
@@ -49,6 +49,11 @@ impl Proxy {
     /// What was seen so far.
     pub(super) fn seen(&self) -> Seen {
         self.shared.book.lock().expect("no panic in the proxy").seen
+    }
+
+    /// Input events that the client acknowledged.
+    pub(crate) fn acked(&self) -> u64 {
+        self.seen().acked
     }
 
     /// Acknowledgements that came before the confirms of what follows from their events.
@@ -97,8 +102,10 @@ async fn up(
     to.write_all(&from.greeting().await?).await?;
     loop {
         let unit = from.next().await?;
-        shared.book.lock().expect("no panic in the proxy").up(number, &unit);
-        to.write_all(&unit.raw).await?;
+        let arrives = shared.book.lock().expect("no panic in the proxy").up(number, &unit);
+        if arrives {
+            to.write_all(&unit.raw).await?;
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use redb::StorageBackend;
 
 use super::super::delayed::{Delayed, Later};
 use super::*;
+use crate::broker::Ended;
 use crate::config::DedupeWindow;
 use crate::event::{ExchangeName, Message, Properties, RouteName, RoutingKey};
 
@@ -144,7 +145,8 @@ fn message(id: u64, length: usize) -> Message {
 
 fn mark(id: &str) -> Mark {
     let window = DedupeWindow { window: Duration::from_secs(600), max: 100_000 };
-    Mark { route: RouteName::new("r").expect("a name"), id: id.to_owned(), content: 7, window }
+    let route = RouteName::new("r").expect("a name");
+    Mark { route, id: id.to_owned(), content: 7, window, ended: Ended::Done }
 }
 
 /// A batch as the writer makes them, and what is there after it.
@@ -203,7 +205,7 @@ fn content(store: &Store, ids: u64) -> Result<Content, String> {
     let due = store.due(u64::MAX).map_err(|error| error.to_string())?;
     content.delayed = due.into_iter().map(|(due, delayed)| (due, id(&delayed.message))).collect();
     for id in (0..ids).map(|id| id.to_string()) {
-        if store.known(&mark(&id), NOW_MS)? == Known::Same {
+        if store.known(&mark(&id), NOW_MS)? == Known::Same(Ended::Done) {
             content.marks.push(id);
         }
     }
