@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use trunkline::event::Reason;
 
 /// The total order of the modules: each may import those before it that it names, so there are no circles.
-const MAY_IMPORT: [(&str, &[&str]); 17] = [
+const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("event", &[]),
     ("schema", &[]),
+    ("state_dir", &[]),
     ("telemetry", &["event"]),
     ("wait", &["telemetry"]),
     ("config", &["event", "schema"]),
     ("codec", &["event", "config"]),
-    ("state", &["event", "telemetry", "config"]),
+    ("state", &["event", "state_dir", "telemetry", "config"]),
     ("archive", &["event", "telemetry", "wait", "config"]),
     ("plugin", &["event", "telemetry", "wait", "config", "state"]),
-    ("broker", &["event", "telemetry", "wait", "config"]),
+    ("broker", &["event", "state_dir", "telemetry", "wait", "config"]),
     ("route", &["event", "telemetry", "wait", "config", "codec", "archive", "plugin", "broker"]),
     ("reload", &["event", "telemetry", "wait", "config", "plugin"]),
     ("simulation", &["event", "config", "codec", "broker", "route"]),
@@ -26,11 +27,13 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
         &[
             "event",
             "schema",
+            "state_dir",
             "telemetry",
             "wait",
             "config",
             "codec",
             "archive",
+            "state",
             "plugin",
             "broker",
             "route",

@@ -131,7 +131,8 @@ pub(crate) struct Paths {
     /// Address of the HTTP listener; over environment and file.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Directory of the embedded broker and of compiled plugins.
+    /// Directory of the embedded broker, of plugins' state and of compiled code; over file and environment. Without it:
+    /// `state-dir` of the routes file, else $STATE_DIRECTORY, else .trunkline beside the routes file.
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
     /// Listen beyond loopback without a token.

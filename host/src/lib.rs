@@ -17,5 +17,6 @@ pub mod schema;
 #[cfg(test)]
 mod simulation;
 pub mod state;
+pub mod state_dir;
 pub mod telemetry;
 pub mod wait;

@@ -79,6 +79,8 @@ fn run(arguments: &cli::Run) -> u8 {
 fn run_daemon(arguments: &cli::Run, config: config::Config) -> anyhow::Result<daemon::End> {
     let exposition = telemetry::install()?;
     let runtime = runtime()?;
+    // Until the end of the process, since the last task may outlive the daemon for a moment.
+    let _state_dir = daemon::take_state_dir(&config)?;
     let start = daemon::Start { sources: arguments.paths.sources(), config, exposition, grace: arguments.grace };
     let ended = runtime.block_on(daemon::run(start));
     if matches!(ended, Ok(daemon::End::Drained)) {

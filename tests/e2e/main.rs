@@ -24,6 +24,7 @@ mod redrive;
 mod reload;
 mod rollout;
 mod shadows;
+mod state_dir;
 mod systems;
 mod ten_thousand;
 mod tls;

@@ -14,11 +14,13 @@ use super::checked::Plugin;
 use super::checked_routes::Route;
 use super::codes::Code;
 use super::diagnostics::Place;
-use super::grants::{Allow, EmitGrant, Host, Origin, Quota, Secret};
+use super::grants::{Allow, EmitGrant, Host, Origin, Secret};
+use super::quota::Quota;
 use super::walk::{Context, Table, Text, text, wrong};
 use crate::event::{ExchangeName, PluginName, RouteName, RoutingKey};
 
 const QUOTA: RangeInclusive<u64> = 1024..=64 * 1024 * 1024 * 1024;
+const TOTAL_MAX: u64 = 1024 * 1024 * 1024 * 1024;
 const QUOTA_DEFAULT: u64 = 16 * 1024 * 1024;
 const KEYS: RangeInclusive<u64> = 1..=100_000_000;
 const KEYS_DEFAULT: u64 = 100_000;
@@ -81,20 +83,29 @@ fn parsed<T>(
 /// `kv = true`, or a table with the quota.
 fn kv(cx: &mut Context<'_>, table: &Table<'_>) -> Option<Quota> {
     let value = table.value("kv")?;
-    let default = Quota { bytes: QUOTA_DEFAULT, keys: KEYS_DEFAULT };
+    let default = Quota::per_tenant(QUOTA_DEFAULT, KEYS_DEFAULT);
     if let Some(granted) = value.get_ref().as_bool() {
         return granted.then_some(default);
     }
     let Some(inner) = Table::inline(value, "`kv`") else {
-        wrong(cx, "kv", value, "true or a table {quota, keys}").help("write `kv = true`");
+        wrong(cx, "kv", value, "true or a table {quota, keys, total, tenants}").help("write `kv = true`");
         return None;
     };
-    inner.check_keys(cx, &["quota", "keys"], &[]);
+    inner.check_keys(cx, &["quota", "keys", "total", "tenants"], &[]);
     let bytes = inner.size(cx, "quota", &QUOTA).map_or(default.bytes, |at| at.value);
-    let keys = inner
-        .integer::<i64>(cx, "keys", 1..=i64::try_from(*KEYS.end()).unwrap_or(i64::MAX))
-        .and_then(|at| u64::try_from(at.value).ok());
-    Some(Quota { bytes, keys: keys.unwrap_or(default.keys) })
+    let mut count = |key: &str| {
+        let counted = inner.integer::<i64>(cx, key, 1..=i64::try_from(*KEYS.end()).unwrap_or(i64::MAX));
+        counted.and_then(|at| u64::try_from(at.value).ok())
+    };
+    let (keys, tenants) = (count("keys"), count("tenants"));
+    let default = Quota::per_tenant(bytes, keys.unwrap_or(default.keys));
+    // One tenant may have all that it may have.
+    let total = inner.size(cx, "total", &(bytes..=TOTAL_MAX)).map(|at| at.value);
+    Some(Quota {
+        total_bytes: total.unwrap_or(default.total_bytes),
+        tenants: tenants.unwrap_or(default.tenants),
+        ..default
+    })
 }
 
 /// `emit`: keys on the default exchange, `{exchange, keys}`, or a list of either, as `bind` of a queue.

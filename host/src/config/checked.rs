@@ -22,6 +22,8 @@ pub struct Config {
     pub digest: String,
     /// Where the state of the daemon lives (embedded broker, compile cache). Absolute.
     pub state_dir: PathBuf,
+    /// Where it would live by the default of earlier versions, if it is the default now.
+    pub earlier_state_dir: Option<PathBuf>,
     /// The broker.
     pub broker: Broker,
     /// The HTTP listener.

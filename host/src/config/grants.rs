@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::address::Network;
+use super::quota::{Quota, WrittenQuota};
 use crate::event::{ExchangeName, PatternSet, RoutingKey};
 
 /// `plugins.NAME.allow`: denied is what is not here.
@@ -33,7 +34,7 @@ impl Allow {
         WrittenAllow {
             http: self.http.iter().map(ToString::to_string).collect(),
             private_networks: self.private_networks.iter().map(ToString::to_string).collect(),
-            kv: self.kv.map(|quota| WrittenQuota { quota: quota.bytes, keys: quota.keys }),
+            kv: self.kv.map(Quota::written),
             emit: self.emit.as_ref().map(|grants| grants.iter().map(emit).collect()),
         }
     }
@@ -57,16 +58,6 @@ pub struct WrittenAllow {
     pub emit: Option<Vec<WrittenEmit>>,
 }
 
-/// A quota in `plugins.lock`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WrittenQuota {
-    /// Bytes.
-    pub quota: u64,
-    /// Keys.
-    pub keys: u64,
-}
-
 /// A grant to emit in `plugins.lock`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,15 +66,6 @@ pub struct WrittenEmit {
     pub exchange: String,
     /// Patterns.
     pub keys: Vec<String>,
-}
-
-/// `allow.kv`: what a plugin may keep for each tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quota {
-    /// Keys and values together, in bytes.
-    pub bytes: u64,
-    /// Keys.
-    pub keys: u64,
 }
 
 /// `allow.emit`: an exchange, and patterns of keys.

@@ -36,6 +36,7 @@ mod grants;
 mod include;
 mod lock;
 pub mod pem;
+mod quota;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,8 @@ pub use codes::explain;
 pub use diagnostics::{Diagnostic, Severity, render};
 pub use grants::*;
 pub use lock::{Entry, Lock, Locked};
+pub use quota::{Quota, WrittenQuota};
+pub use state::STATE_BESIDE;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -211,7 +214,7 @@ fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) 
     let overlay = environment::read(cx);
     let broker = check_broker::read(cx, top, source, sources, &overlay);
     let http = check_http::read(cx, top, sources, &overlay);
-    let state_dir = state::directory(cx, top, sources);
+    let state = state::place(cx, top, sources);
     let defaults = Defaults::open(cx, top);
     let default_exchange = defaults.exchange(cx);
     let exchanges = check_exchanges::Exchanges::read(cx, top, default_exchange, &overlay, defaults.codec());
@@ -240,12 +243,14 @@ fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) 
         queues: derived.queues,
         bindings: derived.bindings,
     };
+    let state = state?;
     Some(Config {
         file: sources.file.clone(),
         // Filled in by the caller, who has the files.
         files: Vec::new(),
         digest: String::new(),
-        state_dir: state_dir?,
+        state_dir: state.dir,
+        earlier_state_dir: state.earlier,
         broker: broker.broker,
         http,
         topology,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::start_engine;
+use super::engine_to_check;
 use crate::config::{Config, Entry, Lock, Locked, Plugin};
 use crate::event::PluginName;
 use crate::plugin::{Compiled, Engine, Expected};
@@ -14,7 +14,7 @@ use crate::plugin::{Compiled, Engine, Expected};
 /// # Errors
 /// When a plugin cannot run: then there is nothing to lock.
 pub async fn lock_plugins(config: &Config) -> anyhow::Result<(Lock, Vec<String>)> {
-    let engine = start_engine(config)?;
+    let (engine, _beside) = engine_to_check(config)?;
     let directory = std::path::absolute(&config.file)?.parent().map(Path::to_owned).unwrap_or_default();
     let mut entries = Vec::new();
     for (name, plugin) in &config.plugins {

@@ -6,6 +6,7 @@
 
 mod backend;
 mod control;
+mod earlier;
 mod lock;
 mod publish;
 mod request;
@@ -16,6 +17,7 @@ mod statistics;
 mod streams;
 mod threads;
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,11 +34,12 @@ pub use lock::lock_plugins;
 pub use threads::room_for_threads;
 
 use crate::broker::Broker;
-use crate::config::{Config, Sources};
+use crate::config::{self, Config, Sources};
 use crate::event::PluginName;
 use crate::plugin::{self, Compiler, Engine, Ready};
 pub use crate::plugin::{COMPILE_VERB, compile_for_parent};
 use crate::reload::{Inputs, Preparer, Watch};
+use crate::state_dir::{self, StateDir};
 use crate::telemetry::Exposition;
 use crate::wait;
 use backend::State;
@@ -105,6 +108,8 @@ pub async fn run(start: Start) -> anyhow::Result<End> {
     }
     let mut upkeep = JoinSet::new();
     upkeep.spawn(keep_up(state.clone()));
+    let told = config.clone();
+    upkeep.spawn(async move { earlier::tell(&told).await });
 
     let preparer = Preparer::new(start_engine(&config)?.keeping_state(&config.state_dir));
     let mut control = Control::new(sources, state.clone(), broker.clone(), preparer, asked, watch);
@@ -133,21 +138,50 @@ pub async fn run(start: Start) -> anyhow::Result<End> {
     }
 }
 
+/// Takes the state directory for this process. Everything in it is closed to other users, and no other daemon may have it.
+/// The directory that is the default tells version control to leave it alone, since keys and messages lie in it.
+///
+/// # Errors
+/// When it cannot be used, or another daemon has it.
+pub fn take_state_dir(config: &Config) -> anyhow::Result<StateDir> {
+    let taken = StateDir::take(&config.state_dir)?;
+    if config.state_dir.ends_with(config::STATE_BESIDE) {
+        let ignored = config.state_dir.join(".gitignore");
+        let written = match state_dir::file(&ignored) {
+            Ok(mut file) if file.metadata().is_ok_and(|facts| facts.len() == 0) => file.write_all(b"*\n"),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        written.with_context(|| format!("cannot write {}", ignored.display()))?;
+    }
+    Ok(taken)
+}
+
 /// Loads every plugin and reports what each is, without a broker. The names are those that cannot run.
 ///
 /// # Errors
 /// When the engine does not start.
 pub async fn check_plugins(config: &Config) -> anyhow::Result<Vec<(PluginName, String)>> {
-    let engine = start_engine(config)?;
+    let (engine, _beside) = engine_to_check(config)?;
     let loaded = plugin::load(&engine, &config.plugins).await;
     let refused = |(name, result): (PluginName, Result<Ready, plugin::Error>)| Some((name, result.err()?.to_string()));
     Ok(loaded.into_iter().filter_map(refused).collect())
 }
 
 fn start_engine(config: &Config) -> anyhow::Result<Engine> {
-    std::fs::create_dir_all(&config.state_dir)
-        .with_context(|| format!("cannot make the state directory {}", config.state_dir.display()))?;
+    state_dir::prepare(&config.state_dir)?;
     Ok(Engine::new(&config.state_dir.join("compiled"), Compiler::in_children())?)
+}
+
+/// Where nobody runs a daemon the state directory may be out of reach: then code is compiled into a place that goes again.
+fn engine_to_check(config: &Config) -> anyhow::Result<(Engine, Option<tempfile::TempDir>)> {
+    match state_dir::prepare(&config.state_dir) {
+        Err(state_dir::Error::Unusable { .. }) => {
+            let place = tempfile::tempdir().context("there is no place for compiled code")?;
+            Ok((Engine::new(place.path(), Compiler::in_children())?, Some(place)))
+        }
+        Ok(()) | Err(_) => Ok((start_engine(config)?, None)),
+    }
 }
 
 async fn drain(routes: &mut Routes, signals: &mut Signals, grace: Duration) -> End {

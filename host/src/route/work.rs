@@ -316,11 +316,12 @@ impl Work {
         let Some(mark) = self.items.get(&ticket).and_then(|item| item.mark.clone()) else {
             return self.spawn(ticket, std::future::ready(Done::Marked));
         };
-        let broker = self.route.broker.clone();
+        let route = self.route.clone();
         self.spawn(ticket, async move {
-            if let Err(error) = broker.mark(Mark { ended, ..mark }).await {
+            let (event, mark) = (mark.id.clone(), Mark { ended, ..mark });
+            if let Err(error) = route.broker.mark(mark).await {
                 // Everything is confirmed: to acknowledge is right, and a repeat will not be noticed.
-                tracing::error!(%error, "an event is settled and not marked: a repeat of it would be handled again");
+                route.metrics.unmarked(&event, &error.to_string());
             }
             Done::Marked
         });

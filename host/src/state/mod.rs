@@ -7,6 +7,7 @@
 //! Knows nothing of WebAssembly.
 
 mod table;
+mod totals;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Quota;
 use crate::event::PluginName;
+use crate::state_dir;
 
+const FILE: &str = "state.redb";
 /// Changes that wait for the writer; more make their callers wait.
 const CHANGES_MAX: usize = 1024;
 /// Longest key, in bytes.
@@ -127,8 +130,8 @@ impl State {
     /// # Errors
     /// When it cannot be used, for example because another daemon has it open.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let file = dir.join("state.redb");
-        std::fs::create_dir_all(dir).map_err(|error| unavailable(&file, &error))?;
+        let file = dir.join(FILE);
+        state_dir::make(dir).map_err(|error| unavailable(&file, &error))?;
         let database = table::open(&file)?;
         let shared = Arc::new(Shared {
             file,
@@ -149,6 +152,13 @@ impl State {
         let name = Arc::new(Name { plugin: plugin.to_string(), tenant });
         Space { state: self.clone(), name, quota, last: None }
     }
+}
+
+/// Whether the store of a directory keeps anything, as far as can be seen while nobody has it open. Its file is not touched.
+#[must_use]
+pub fn is_kept_in(dir: &Path) -> bool {
+    let file = dir.join(FILE);
+    file.exists() && table::is_used(&file)
 }
 
 /// The keys of one plugin and one tenant, as one call sees them.

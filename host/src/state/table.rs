@@ -3,16 +3,21 @@
 use std::ops::Bound;
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+    WriteTransaction,
+};
 
+use super::totals::{Total, Totals, Usage};
 use super::{Answer, Change, Error, Name, Page, unavailable};
 use crate::config::Quota;
+use crate::state_dir;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// (plugin, tenant, key) to value.
 const VALUES: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("values");
 /// (plugin, tenant) to bytes of keys and values, and number of keys.
-const USAGE: TableDefinition<'_, (&str, &str), (u64, u64)> = TableDefinition::new("usage");
+pub(super) const USAGE: TableDefinition<'_, (&str, &str), (u64, u64)> = TableDefinition::new("usage");
 const FORMAT: u64 = 1;
 /// redb's page cache.
 const CACHE_BYTES: usize = 16 << 20;
@@ -26,12 +31,22 @@ type Values<'t> = Table<'t, (&'static str, &'static str, &'static str), &'static
 pub(super) fn open(file: &Path) -> Result<Database, Error> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    let database = builder.create(file).map_err(|error| unavailable(file, &error))?;
+    let opened = state_dir::file(file).map_err(|error| unavailable(file, &error))?;
+    let database = builder.create_file(opened).map_err(|error| unavailable(file, &error))?;
     let format = format(&database).map_err(|error| unavailable(file, &error))?;
     match format {
         FORMAT => Ok(database),
         other => Err(unavailable(file, &format!("its format is {other}; this version reads {FORMAT}"))),
     }
+}
+
+/// Whether a closed store has any key. One that cannot be read may have.
+pub(super) fn is_used(file: &Path) -> bool {
+    let has_rows = || -> Result<bool, redb::Error> {
+        let read = ReadOnlyDatabase::open(file)?.begin_read()?;
+        Ok(!read.open_table(USAGE)?.is_empty()?)
+    };
+    has_rows().unwrap_or(true)
 }
 
 fn format(database: &Database) -> Result<u64, redb::Error> {
@@ -90,17 +105,25 @@ pub(super) fn keys(database: &Database, name: &Name, cursor: Option<&str>) -> Re
 }
 
 /// Makes one change, or none of it.
-pub(super) fn apply(write: &WriteTransaction, name: &Name, quota: Quota, change: &Change) -> Result<Answer, Error> {
+pub(super) fn apply(
+    write: &WriteTransaction,
+    totals: &mut Totals,
+    name: &Name,
+    quota: Quota,
+    change: &Change,
+) -> Result<Answer, Error> {
     let mut values = write.open_table(VALUES).map_err(failed)?;
+    let mut put =
+        |values: &mut Values<'_>, pairs: &[(&str, Option<&[u8]>)]| put(write, values, totals, (name, quota), pairs);
     match change {
         Change::Set(pairs) => {
             let pairs = pairs.iter().map(|(key, value)| (key.as_str(), Some(value.as_slice())));
-            put(write, &mut values, name, quota, &pairs.collect::<Vec<_>>())?;
+            put(&mut values, &pairs.collect::<Vec<_>>())?;
             Ok(Answer::Done)
         }
         Change::Delete(keys) => {
             let pairs = keys.iter().map(|key| (key.as_str(), None)).collect::<Vec<_>>();
-            put(write, &mut values, name, quota, &pairs)?;
+            put(&mut values, &pairs)?;
             Ok(Answer::Done)
         }
         Change::Increment(key, delta) => {
@@ -110,7 +133,7 @@ pub(super) fn apply(write: &WriteTransaction, name: &Name, quota: Quota, change:
             };
             let after = before.checked_add(*delta);
             let after = after.ok_or_else(|| Error::Unfit(format!("{key:?} would not fit 64 bits")))?;
-            put(write, &mut values, name, quota, &[(key, Some(after.to_string().as_bytes()))])?;
+            put(&mut values, &[(key, Some(after.to_string().as_bytes()))])?;
             Ok(Answer::Number(after))
         }
         Change::Swap { key, seen, value } => {
@@ -118,7 +141,7 @@ pub(super) fn apply(write: &WriteTransaction, name: &Name, quota: Quota, change:
             if now != *seen {
                 return Ok(Answer::Other(now));
             }
-            put(write, &mut values, name, quota, &[(key, Some(value))])?;
+            put(&mut values, &[(key, Some(value))])?;
             Ok(Answer::Done)
         }
     }
@@ -137,10 +160,11 @@ fn current(values: &Values<'_>, name: &Name, key: &str) -> Result<Option<Vec<u8>
 fn put(
     write: &WriteTransaction,
     values: &mut Values<'_>,
-    name: &Name,
-    quota: Quota,
+    totals: &mut Totals,
+    whose: (&Name, Quota),
     pairs: &[(&str, Option<&[u8]>)],
 ) -> Result<(), Error> {
+    let (name, quota) = whose;
     let (plugin, tenant) = (name.plugin.as_str(), name.tenant.as_str());
     let mut usage = write.open_table(USAGE).map_err(failed)?;
     let before = usage.get((plugin, tenant)).map_err(failed)?.map_or((0, 0), |used| used.value());
@@ -163,13 +187,8 @@ fn put(
         }
         undo.push((*key, old));
     }
-    // What became smaller is taken even when a lowered quota is still exceeded.
-    let over = match (bytes > quota.bytes && bytes > before.0, count > quota.keys && count > before.1) {
-        (true, _) => Some(format!("{} bytes", quota.bytes)),
-        (false, true) => Some(format!("{} keys", quota.keys)),
-        (false, false) => None,
-    };
-    if let Some(over) = over {
+    let (total, after) = (totals.of(plugin), totals.of(plugin).with(tenant, before, (bytes, count)));
+    if let Some(over) = over(quota, (before, (bytes, count)), (total, after)) {
         for (key, old) in undo.into_iter().rev() {
             let at = (plugin, tenant, key);
             match old {
@@ -183,5 +202,24 @@ fn put(
         0 => drop(usage.remove((plugin, tenant)).map_err(failed)?),
         _ => drop(usage.insert((plugin, tenant), (bytes, count)).map_err(failed)?),
     }
+    totals.set(plugin, after);
     Ok(())
+}
+
+/// Which part of the quota is exceeded after a change, of the tenant and of all together. What became smaller is taken even
+/// when a lowered quota is still exceeded.
+fn over(quota: Quota, own: (Usage, Usage), all: (Total, Total)) -> Option<String> {
+    let (before, (bytes, keys)) = own;
+    let (total, after) = all;
+    let grew_over = |before: u64, after: u64, most: u64| after > most && after > before;
+    if grew_over(before.0, bytes, quota.bytes) {
+        return Some(format!("{} bytes", quota.bytes));
+    }
+    if grew_over(before.1, keys, quota.keys) {
+        return Some(format!("{} keys", quota.keys));
+    }
+    if grew_over(total.bytes, after.bytes, quota.total_bytes) {
+        return Some(format!("{} bytes over all tenants (`total`)", quota.total_bytes));
+    }
+    grew_over(total.tenants, after.tenants, quota.tenants).then(|| format!("{} tenants (`tenants`)", quota.tenants))
 }

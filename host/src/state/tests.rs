@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-const QUOTA: Quota = Quota { bytes: 1 << 20, keys: 10_000 };
+const QUOTA: Quota = Quota::per_tenant(1 << 20, 10_000);
 
 fn plugin(name: &str) -> PluginName {
     PluginName::new(name).expect("a name")
@@ -54,7 +54,7 @@ async fn flushed_is_on_disk_and_a_second_opener_is_told() {
 async fn quotas_hold_and_what_is_refused_leaves_no_trace() {
     let dir = tempfile::tempdir().expect("a directory");
     let state = State::open(dir.path()).expect("opened");
-    let quota = Quota { bytes: 100, keys: 3 };
+    let quota = Quota::per_tenant(100, 3);
     let mut space = state.space(&plugin("p"), None, quota);
     space.change(set("k", &"v".repeat(90))).await.expect("fits");
     let both = Change::Set(vec![("k".to_owned(), b"new".to_vec()), ("l".to_owned(), vec![b'x'; 98])]);
@@ -71,16 +71,54 @@ async fn quotas_hold_and_what_is_refused_leaves_no_trace() {
     space.change(set("n", "")).await.expect("room again");
     let mut other = state.space(&plugin("p"), Some("t"), quota);
     other.change(set("k", &"v".repeat(90))).await.expect("each tenant has a quota of its own");
-    let mut tight = state.space(&plugin("p"), Some("t"), Quota { bytes: 10, keys: 3 });
+    let mut tight = state.space(&plugin("p"), Some("t"), Quota::per_tenant(10, 3));
     tight.change(set("k", &"v".repeat(50))).await.expect("less than before, though over a lowered quota");
     assert!(matches!(tight.change(set("k", &"v".repeat(60))).await, Err(Error::Quota(_))));
+}
+
+/// A flood of tenants ends at a bound, leaves those that are there alone, and is counted over a reopening.
+#[tokio::test]
+async fn all_tenants_together_have_a_quota() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let quota = Quota { total_bytes: 1000, tenants: 3, ..Quota::per_tenant(500, 10) };
+    let refused = |result: Result<Answer, Error>| match result {
+        Err(Error::Quota(over)) => over,
+        other => panic!("{other:?}"),
+    };
+    for run in 0..2 {
+        let state = State::open(dir.path()).expect("opened");
+        let space = |plugin: &str, tenant: &str| state.space(&self::plugin(plugin), Some(tenant), quota);
+        for tenant in ["a", "b", "c"] {
+            space("p", tenant).change(set("k", &"v".repeat(200))).await.expect("set");
+        }
+        assert_eq!(refused(space("p", "d").change(set("k", "v")).await), "3 tenants (`tenants`)", "run {run}");
+        // 3 keys, 3 names of two bytes each, 600 bytes of values: 391 are left.
+        let (fits, too_much) = ("v".repeat(388), "v".repeat(389));
+        assert_eq!(
+            refused(space("p", "a").change(set("l", &too_much)).await),
+            "1000 bytes over all tenants (`total`)",
+            "run {run}"
+        );
+        space("p", "a").change(Change::Delete(vec!["k".to_owned()])).await.expect("deleted");
+        space("p", "a").change(set("k", &"v".repeat(200))).await.expect("what was there is there again");
+        space("p", "a").change(set("l", &fits[..290])).await.expect("it fits");
+        space("q", "d").change(set("k", "v")).await.expect("another plugin has its own");
+        space("p", "b").change(set("k", "smaller")).await.expect("smaller");
+        space("p", "b").change(Change::Delete(vec!["k".to_owned()])).await.expect("deleted");
+        space("p", "d").change(set("k", "v")).await.expect("a tenant left, and another one came");
+        for key in ["k", "l"] {
+            space("p", "a").change(Change::Delete(vec![key.to_owned()])).await.expect("deleted");
+        }
+        space("p", "d").change(Change::Delete(vec!["k".to_owned()])).await.expect("deleted");
+        space("p", "c").flush().await.expect("flushed");
+    }
 }
 
 #[tokio::test]
 async fn keys_and_values_have_bounds() {
     let dir = tempfile::tempdir().expect("a directory");
     let state = State::open(dir.path()).expect("opened");
-    let mut space = state.space(&plugin("p"), None, Quota { bytes: 1 << 30, keys: 10 });
+    let mut space = state.space(&plugin("p"), None, Quota::per_tenant(1 << 30, 10));
     for change in [
         set("", "v"),
         set(&"k".repeat(KEY_MAX_BYTES + 1), "v"),

@@ -7,6 +7,7 @@ use std::time::Instant;
 use redb::{Database, Durability};
 use tokio::sync::{mpsc, oneshot};
 
+use super::totals::Totals;
 use super::{Answer, Command, Error, Mark, Shared, gone, table, unavailable};
 use crate::telemetry;
 
@@ -15,7 +16,11 @@ const TRANSACTION_MAX: usize = 512;
 
 pub(super) fn start(shared: Arc<Shared>, commands: mpsc::Receiver<Command>) -> Result<(), Error> {
     let file = shared.file.clone();
-    let writer = Writer { shared, commands };
+    let totals = {
+        let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        count(database.as_ref()).map_err(|error| unavailable(&file, &error))?
+    };
+    let writer = Writer { shared, commands, totals };
     let thread = std::thread::Builder::new().name("trunkline-state".to_owned()).spawn(move || writer.run());
     thread.map(drop).map_err(|error| unavailable(&file, &error))
 }
@@ -23,6 +28,7 @@ pub(super) fn start(shared: Arc<Shared>, commands: mpsc::Receiver<Command>) -> R
 struct Writer {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
+    totals: Totals,
 }
 
 type Reply = oneshot::Sender<Result<(Answer, Mark), Error>>;
@@ -42,7 +48,7 @@ impl Writer {
         self.serve(Vec::new());
     }
 
-    fn serve(&self, taken: Vec<Command>) {
+    fn serve(&mut self, taken: Vec<Command>) {
         let is_end = taken.is_empty();
         let wants_disk = is_end || taken.iter().any(|command| matches!(command, Command::Flush(_)));
         let is_dirty = self.shared.applied.load(Ordering::Acquire) > self.shared.durable.load(Ordering::Acquire);
@@ -79,7 +85,7 @@ impl Writer {
 
     /// Applies everything, or nothing of it. A change that its own rules refuse leaves no trace and stops nobody.
     fn transaction(
-        &self,
+        &mut self,
         taken: Vec<Command>,
         wants_disk: bool,
         answers: &mut Vec<(Reply, Result<Answer, Error>)>,
@@ -87,7 +93,8 @@ impl Writer {
     ) -> Result<Mark, Error> {
         let failed = |error: redb::Error| unavailable(&self.shared.file, &error);
         let started = Instant::now();
-        let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared.clone();
+        let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
         let begun = match database.as_ref() {
             Some(database) => begin(database, wants_disk).map_err(failed),
             None => Err(gone()),
@@ -98,7 +105,7 @@ impl Writer {
                 Command::Flush(reply) => flushes.push(reply),
                 Command::Change { space, quota, change, reply } => {
                     let answer = match &begun {
-                        Ok(write) if broken.is_none() => table::apply(write, &space, quota, &change),
+                        Ok(write) if broken.is_none() => table::apply(write, &mut self.totals, &space, quota, &change),
                         Ok(_) | Err(_) => Err(gone()),
                     };
                     if let Err(error @ Error::Unavailable(_)) = &answer {
@@ -123,17 +130,24 @@ impl Writer {
     }
 
     /// After an error of the disk redb refuses everything: what is on disk is opened anew.
-    fn recover(&self, error: &Error) {
+    fn recover(&mut self, error: &Error) {
         telemetry::state_failed(&error.to_string());
         self.shared.epoch.fetch_add(1, Ordering::AcqRel);
         let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
         *database = None;
         match table::open(&self.shared.file) {
-            Ok(opened) => *database = Some(opened),
+            Ok(opened) => match count(Some(&opened)) {
+                Ok(totals) => (self.totals, *database) = (totals, Some(opened)),
+                Err(error) => telemetry::state_failed(&error.to_string()),
+            },
             Err(error) => telemetry::state_failed(&error.to_string()),
         }
         self.shared.durable.store(self.shared.applied.load(Ordering::Acquire), Ordering::Release);
     }
+}
+
+fn count(database: Option<&Database>) -> Result<Totals, redb::Error> {
+    database.map_or_else(|| Ok(Totals::default()), Totals::count)
 }
 
 fn begin(database: &Database, wants_disk: bool) -> Result<redb::WriteTransaction, redb::Error> {

@@ -85,6 +85,7 @@ pub struct Route {
     unconfirmed: Gauge,
     deaths: Limit,
     stops: Limit,
+    unmarked: Limit,
 }
 
 impl Route {
@@ -125,6 +126,7 @@ impl Route {
             unconfirmed: gauge!("trunkline_publish_unconfirmed"),
             deaths: Limit::default(),
             stops: Limit::default(),
+            unmarked: Limit::default(),
         }
     }
 
@@ -197,6 +199,12 @@ impl Route {
     pub fn stuck(&self, event_id: &str, why: &str) {
         let (route, Some(left_out)) = (&self.name, self.stops.allows()) else { return };
         warn!(%route, event = event_id, why, left_out, "the broker does not take it; the event is kept and tried again");
+    }
+
+    /// An event is settled, and the dedupe records do not know it.
+    pub fn unmarked(&self, event_id: &str, why: &str) {
+        let (route, Some(left_out)) = (&self.name, self.unmarked.allows()) else { return };
+        warn!(%route, event = event_id, why, left_out, "an event is settled without a dedupe record: a repeat of it is handled again");
     }
 
     /// The broker will never take a message of the route.

@@ -50,9 +50,7 @@ async fn a_second_sigterm_ends_at_once_and_the_event_comes_back(bench: Bench) {
     assert_eq!(left.iter().map(super::id).collect::<Vec<_>>(), [id], "it came back, once");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_daemon_on_the_same_state_is_refused_and_told_by_whom() {
-    let bench = Bench::embedded();
+async fn a_second_daemon_on_the_same_state_is_refused_and_told_by_whom(bench: Bench) {
     let first = bench.start(ROUTES).await;
     let ended = bench.try_start(ROUTES).await.err().expect("it does not start");
     assert_eq!(ended.status.code(), Some(1));
@@ -99,6 +97,7 @@ async fn sighup_does_not_end_it() {
 }
 
 on_both_brokers! {
+    a_second_daemon_on_the_same_state_is_refused_and_told_by_whom,
     a_second_sigterm_ends_at_once_and_the_event_comes_back,
     a_read_only_state_is_told_precisely,
 }

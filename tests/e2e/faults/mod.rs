@@ -10,6 +10,7 @@ mod broker;
 mod cgroup;
 mod clocks;
 mod cluster;
+mod dedupe;
 mod delays;
 mod disk;
 pub(crate) mod frames;

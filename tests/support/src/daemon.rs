@@ -52,18 +52,31 @@ impl Daemon {
         environment: &[(&str, &str)],
     ) -> Result<Self, Ended> {
         crate::share_compiled(state);
+        let mut command = Self::command(binary, routes, broker);
+        command.arg("--state").arg(state).envs(environment.iter().copied());
+        Self::launch(command).await
+    }
+
+    /// `binary run --config routes --broker broker` on a free port, with the state directory that the daemon itself chooses.
+    #[must_use]
+    pub fn command(binary: &str, routes: &Path, broker: &str) -> Command {
+        let mut command = Command::new(binary);
+        command.args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--broker", broker, "--config"]);
+        command.arg(routes).env("LOG_LEVEL", "info,trunkline::trace=debug");
+        command
+    }
+
+    /// Starts a command that ends in [`Daemon::command`], and waits as [`Daemon::start`].
+    ///
+    /// # Errors
+    /// How it ended, when it did.
+    ///
+    /// # Panics
+    /// When it neither starts nor ends.
+    pub async fn launch(mut command: Command) -> Result<Self, Ended> {
         let log = Log::new();
-        let mut child = Command::new(binary)
-            .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--broker", broker, "--config"])
-            .arg(routes)
-            .arg("--state")
-            .arg(state)
-            .env("LOG_LEVEL", "info,trunkline::trace=debug")
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stderr(log.writer())
-            .spawn()
-            .expect("the daemon's binary runs");
+        let started = command.stdin(Stdio::null()).stderr(log.writer()).spawn();
+        let mut child = started.expect("the daemon's binary runs");
         let started = eventually("the daemon's start", || {
             let ended = child.try_wait().expect("the process can be asked");
             let address =

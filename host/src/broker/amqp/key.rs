@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::broker::Error;
 use crate::config::Token;
 use crate::event::{HeaderKey, KEY_MIN_BYTES};
+use crate::state_dir;
 
 const FILE: &str = "header-key";
 
@@ -15,11 +16,11 @@ const FILE: &str = "header-key";
 ///
 /// # Errors
 /// [`Error::Unusable`] when the file cannot be read or written.
-pub(in crate::broker) fn header_key(configured: Option<&Token>, state_dir: &Path) -> Result<HeaderKey, Error> {
+pub(in crate::broker) fn header_key(configured: Option<&Token>, dir: &Path) -> Result<HeaderKey, Error> {
     if let Some(key) = configured {
         return Ok(HeaderKey::new(key.expose().as_bytes()));
     }
-    let file = state_dir.join(FILE);
+    let file = dir.join(FILE);
     let unusable = |error: std::io::Error| Error::Unusable(format!("{}: {error}", file.display()));
     match std::fs::read(&file) {
         Ok(key) if key.len() >= KEY_MIN_BYTES => return Ok(HeaderKey::new(&key)),
@@ -28,7 +29,7 @@ pub(in crate::broker) fn header_key(configured: Option<&Token>, state_dir: &Path
         Err(error) => return Err(unusable(error)),
     }
     let key: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
-    std::fs::create_dir_all(state_dir).map_err(unusable)?;
+    state_dir::make(dir).map_err(unusable)?;
     let mut new = OpenOptions::new();
     let written = new.write(true).create_new(true).mode(0o600).open(&file).and_then(|mut file| {
         file.write_all(key.as_bytes())?;

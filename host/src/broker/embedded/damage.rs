@@ -18,9 +18,9 @@ use redb::{Database, StorageBackend};
 
 use self::salvage::Salvage;
 use super::FILE;
-use super::lock::Lock;
 use super::store::{CACHE_BYTES, Fault, Store};
 use crate::broker::Error;
+use crate::state_dir::Lock;
 
 /// What the layer keeps at once.
 const PAGE: usize = 4096;
@@ -35,7 +35,7 @@ struct Layer {
 
 /// Why the disk did not give what is in the file; that says nothing of the file.
 #[derive(Debug, Clone, Default)]
-struct Unreadable(Arc<OnceLock<String>>);
+pub(super) struct Unreadable(Arc<OnceLock<String>>);
 
 #[derive(Debug)]
 struct Written {
@@ -147,7 +147,7 @@ impl StorageBackend for Layer {
 }
 
 /// Work on a database that may be damaged, which can make redb panic.
-fn guarded<T, E: std::fmt::Display>(work: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+pub(super) fn guarded<T, E: std::fmt::Display>(work: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(_panic) => Err("its pages contradict each other".to_owned()),
@@ -156,7 +156,7 @@ fn guarded<T, E: std::fmt::Display>(work: impl FnOnce() -> Result<T, E>) -> Resu
 
 /// Why a store is not opened.
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+pub(super) enum Problem {
     /// What is in the file is not a whole store.
     #[error("{0}")]
     Damage(String),
@@ -172,7 +172,7 @@ impl Unreadable {
 }
 
 /// Opens a store without touching its file.
-fn look_at(file: &Path, unreadable: &Unreadable) -> Result<Database, Problem> {
+pub(super) fn look_at(file: &Path, unreadable: &Unreadable) -> Result<Database, Problem> {
     let layer = Layer::over(file, unreadable.clone()).map_err(|error| Problem::Unreadable(error.to_string()))?;
     // redb would make a new one of it.
     if layer.lock().length == 0 {
@@ -243,7 +243,7 @@ pub fn repair(state_dir: &Path) -> Result<Repaired, Error> {
 }
 
 fn repair_in(dir: &Path) -> Result<Repaired, Error> {
-    let _lock = Lock::take(dir)?;
+    let _lock = Lock::take(dir).map_err(|error| Error::Unusable(error.to_string()))?;
     let file = dir.join(FILE);
     let unusable = |problem: &dyn std::fmt::Display| Error::Unusable(format!("{}: {problem}", file.display()));
     if !file.exists() {

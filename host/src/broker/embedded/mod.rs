@@ -13,7 +13,7 @@ mod damage;
 mod dead_letter;
 mod delayed;
 mod inbox;
-mod lock;
+mod left;
 mod meter;
 mod plan;
 mod prefetch;
@@ -45,10 +45,11 @@ use super::{
 };
 use crate::config::{self, Topology};
 use crate::event::{QueueName, millis};
+use crate::state_dir::{self, Lock};
 use clock::{Anchor, Clock};
 pub use damage::{Repaired, repair};
 use delayed::{Delayed, Later};
-use lock::Lock;
+pub use left::messages_in;
 use queue::Queue;
 use room::Room;
 use session::Contents;
@@ -87,8 +88,8 @@ impl Embedded {
 
     fn open_blocking(dir: &Path, topology: &Topology) -> Result<Self, Error> {
         let unusable = |error: &dyn std::fmt::Display| Error::Unusable(format!("{}: {error}", dir.display()));
-        std::fs::create_dir_all(dir).map_err(|error| unusable(&error))?;
-        let lock = Lock::take(dir)?;
+        state_dir::make(dir).map_err(|error| unusable(&error))?;
+        let lock = Lock::take(dir).map_err(|error| Error::Unusable(error.to_string()))?;
         let (file, mut room) = (dir.join(FILE), Room::new(dir));
         let wanted: Vec<QueueName> = topology.queues.keys().cloned().collect();
         let opened = match open_store(&file, &wanted) {

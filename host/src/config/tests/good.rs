@@ -8,7 +8,7 @@ fn the_smallest_file_has_all_defaults() {
     assert!(matches!(config.broker, Broker::Embedded));
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8000");
     assert_eq!((config.http.tokens.len(), config.http.max_body_bytes), (0, 1024 * 1024));
-    assert_eq!(config.state_dir, Path::new("/home/user/.local/state/trunkline"));
+    assert_eq!(config.state_dir, Path::new("/etc/trunkline/.trunkline"));
     assert_eq!(config.default_exchange.as_str(), "events");
     let events = &config.topology.exchanges["events"];
     assert_eq!((events.kind, events.owned, events.codec), (ExchangeKind::Topic, true, Codec::Raw));

@@ -15,7 +15,7 @@ private-networks = "127.0.0.0/8"
 kv = { quota = "1MiB" }
 emit = ["a.#", { exchange = "other", keys = ["b", "c"] }, { exchange = "" }]
 [plugins.q.allow]
-kv = true
+kv = { quota = "1KiB", keys = 5, total = "10KiB", tenants = 7 }
 emit = []
 [plugins.r]
 require-signature = ["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"]
@@ -44,7 +44,8 @@ fn what_is_granted_is_what_is_written() {
     let allow = plugin("p").allow.written();
     assert_eq!(allow.http, ["https://api.example.com", "http://127.0.0.1:9000"]);
     assert_eq!(allow.private_networks, ["127.0.0.0/8"]);
-    assert_eq!(plugin("p").allow.kv, Some(Quota { bytes: 1024 * 1024, keys: 100_000 }));
+    let kv = Quota { bytes: 1024 * 1024, keys: 100_000, total_bytes: 4 << 30, tenants: 100_000 };
+    assert_eq!(plugin("p").allow.kv, Some(kv));
     let emit = allow.emit.expect("grants");
     let emit = emit.iter().map(|grant| format!("{}:{}", grant.exchange, grant.keys.join(","))).collect::<Vec<_>>();
     assert_eq!(emit, ["events:a.#", "other:b,c", ":#"]);

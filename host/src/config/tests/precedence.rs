@@ -140,13 +140,20 @@ fn state_directory_by_flag_file_and_environment() {
     let with_file = format!("state-dir = \"here\"\n{SMALLEST}");
     let both = [("STATE_DIRECTORY", "/var/lib/t:/var/lib/u"), ("XDG_STATE_HOME", "/xdg")];
     for (source, variables, expected) in [
-        (SMALLEST, &both[..0], "/home/user/.local/state/trunkline"),
-        (SMALLEST, &both[1..], "/xdg/trunkline"),
+        (SMALLEST, &both[..0], "/etc/trunkline/.trunkline"),
+        (SMALLEST, &both[1..], "/etc/trunkline/.trunkline"),
         (SMALLEST, &both[..], "/var/lib/t"),
         (&with_file, &both[..], "/etc/trunkline/here"),
     ] {
         assert_eq!(config_with(source, variables).state_dir, Path::new(expected));
     }
+    let earlier = |variables: &[_]| config_with(SMALLEST, variables).earlier_state_dir;
+    assert_eq!(earlier(&both[..0]), Some("/home/user/.local/state/trunkline".into()));
+    assert_eq!(earlier(&both[1..]), Some("/xdg/trunkline".into()));
+    assert_eq!(earlier(&both[..]), None, "what was chosen is where it was");
+    assert_eq!(earlier(&[("XDG_STATE_HOME", "relative")]), Some("/home/user/.local/state/trunkline".into()));
+    let project = [("STATE_DIRECTORY", ""), ("XDG_STATE_HOME", "/etc"), ("HOME", "")];
+    assert_eq!(earlier(&project), Some("/etc/trunkline".into()));
     let flagged = loaded(&with_file, |sources| sources.state_dir = Some("/flag".into()));
     assert_eq!(flagged.config.state_dir, Path::new("/flag"));
     let relative = loaded(SMALLEST, |sources| sources.state_dir = Some("rel".into()));

@@ -1,12 +1,14 @@
 //! The file below redb. It remembers what went wrong: redb tells what failed once, and afterwards only that something did.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::StorageBackend;
+
+use crate::state_dir;
 
 /// Why the store cannot go on as it is open, by what has to happen before it is used again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,9 +57,7 @@ pub(super) struct Disk {
 impl Disk {
     /// Opens or makes the file. Our lock on the directory keeps other daemons out.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        Ok(Self { file: options.open(path)?, path: path.to_owned(), trouble: Trouble::default() })
+        Ok(Self { file: state_dir::file(path)?, path: path.to_owned(), trouble: Trouble::default() })
     }
 
     /// Shared with the disk.
