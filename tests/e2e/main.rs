@@ -3,6 +3,7 @@
 mod admission;
 mod api;
 mod archive;
+mod arguments;
 mod bad_input;
 mod bench;
 mod broker_faults;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Broker, Error, Subscription};
-use crate::config::{Binding, Codec, DeadLetter, Match, Overflow, Queue, QueueKind};
+use crate::config::{Binding, Codec, DeadLetter, Match, Overflow, Queue, QueueKind, QueuePurpose};
 use crate::event::{ExchangeName, QueueName, RoutingKey};
 
 /// What a reader listens to, and how long its queue outlives it.
@@ -50,11 +50,13 @@ impl Tap {
 /// Classic: what comes back is in its old place there, which a quorum queue without a delivery limit does not promise.
 fn settings(max_length: u32, dead_letter: Option<DeadLetter>) -> Queue {
     Queue {
+        purpose: QueuePurpose::Kept,
         kind: QueueKind::Classic,
         ttl: None,
         max_length: Some(max_length),
         overflow: Overflow::DropHead,
         delivery_limit: None,
+        limit_is_written: false,
         dead_letter,
         prefetch: 1,
         codec: Codec::Raw,

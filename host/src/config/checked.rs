@@ -222,9 +222,23 @@ pub enum Codec {
     Ocelot,
 }
 
+/// What a queue is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueuePurpose {
+    /// A route consumes it.
+    Consumed,
+    /// No route consumes it: a dead-letter queue, or one that other programs read.
+    #[default]
+    Kept,
+    /// Messages wait in it for the next attempt. Its TTL and its dead-letter target are what makes them come back.
+    Holding,
+}
+
 /// `[queues.NAME]`, or one that we derive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Queue {
+    /// What it is for.
+    pub purpose: QueuePurpose,
     /// Replicated or not.
     pub kind: QueueKind,
     /// How long a message may wait.
@@ -233,8 +247,10 @@ pub struct Queue {
     pub max_length: Option<u32>,
     /// What happens to one more.
     pub overflow: Overflow,
-    /// Deliveries before the broker dead-letters a message; none for a queue that we never consume.
+    /// Deliveries before the broker dead-letters a message; none where none may be given up.
     pub delivery_limit: Option<u32>,
+    /// Whether the file says `delivery-limit`, rather than nothing.
+    pub limit_is_written: bool,
     /// Where the broker sends what expires, overflows or goes over the delivery limit.
     pub dead_letter: Option<DeadLetter>,
     /// Unacknowledged deliveries at a time.
@@ -245,6 +261,16 @@ pub struct Queue {
     pub max_priority: Option<u8>,
     /// One consumer at a time, the others stand by: without it several daemons would break the order of a key.
     pub single_consumer: bool,
+}
+
+impl Queue {
+    /// Whether RabbitMQ can pass on what this queue gives up until its target has confirmed it. It has that for quorum queues
+    /// which refuse publishes when they are full; one without a length is never full.
+    #[must_use]
+    pub fn passes_on_at_least_once(&self) -> bool {
+        let drops_nothing = self.overflow == Overflow::RejectPublish || self.max_length.is_none();
+        self.kind == QueueKind::Quorum && self.dead_letter.is_some() && drops_nothing
+    }
 }
 
 /// Queue types of RabbitMQ. The embedded broker has one kind and takes both words.

@@ -232,6 +232,9 @@ fn read(cx: &mut Context<'_>, top: &Table<'_>, source: &str, sources: &Sources) 
     let places = raw.iter().map(|route| (route.name.clone(), route.place.clone())).collect();
     let mut derived = topology::derive(cx, &exchanges, queues, &raw, &queue_defaults);
     let native_delay = matches!(broker.broker, Broker::Embedded);
+    if !native_delay {
+        derived.warn_of_losses(cx);
+    }
     let routes = derive::routes(cx, &exchanges, &mut derived, raw, native_delay);
     cycles::warn(cx, &routes, &derived.bindings, &exchanges.by_name, &places);
     check_grants::check_shadows(cx, &routes, &plugins, &places);

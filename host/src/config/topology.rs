@@ -9,7 +9,7 @@ use super::check_bindings;
 use super::check_exchanges::{Exchanges, codec_word};
 use super::check_queues::{Described, QueueKeys, Target, queue_name};
 use super::check_routes::{RawRoute, Source};
-use super::checked::{Binding, Codec, Match, Overflow, Queue, QueueKind};
+use super::checked::{Binding, Codec, Match, Overflow, Queue, QueueKind, QueuePurpose};
 use super::checked_routes::DeadLetter;
 use super::codes::Code;
 use super::diagnostics::Place;
@@ -25,6 +25,8 @@ pub(super) struct Derived {
     pub(super) queues: BTreeMap<QueueName, Queue>,
     pub(super) bindings: Vec<Binding>,
     pub(super) consumed: BTreeMap<RouteName, QueueName>,
+    /// Described queues whose dead letters RabbitMQ may lose, and where they are described.
+    may_lose: Vec<(QueueName, Place)>,
 }
 
 /// Derives all of it but the retry queues, which [`Derived::hold`] adds.
@@ -49,19 +51,25 @@ pub(super) fn derive(
         // A dead-letter queue keeps what it gets: the time to live and the length of `[defaults]` are not for it.
         let keys = if target.is_some() { queue.keys.or(defaults) } else { queue.keys.clone() };
         let fallback = target.map(|_| DELIVERY_LIMIT);
+        let purpose = if consumed.contains(name) { QueuePurpose::Consumed } else { QueuePurpose::Kept };
         let checked = Queue {
+            purpose,
             // Priorities are a thing of classic queues.
             kind: if keys.max_priority.is_some() { QueueKind::Classic } else { keys.kind.unwrap_or_default() },
             ttl: keys.ttl,
             max_length: keys.max_length,
             overflow: keys.overflow.unwrap_or_default(),
             delivery_limit: keys.delivery_limit.or(fallback),
+            limit_is_written: keys.delivery_limit.is_some(),
             dead_letter: target.map(dead_letter),
             prefetch: keys.prefetch.or(defaults.prefetch).unwrap_or(PREFETCH),
             max_priority: keys.max_priority,
             single_consumer: false,
             codec: codec(cx, exchanges, queue, defaults),
         };
+        if may_lose(&checked) {
+            derived.may_lose.push((name.clone(), queue.place.clone()));
+        }
         derived.queues.insert(name.clone(), checked);
     }
     for (source, target) in &targets {
@@ -191,11 +199,13 @@ impl Derived {
                 self.queues.insert(
                     target.queue.clone(),
                     Queue {
+                        purpose: QueuePurpose::Kept,
                         kind: QueueKind::Quorum,
                         ttl: None,
                         max_length: None,
                         overflow: Overflow::DropHead,
                         delivery_limit: None,
+                        limit_is_written: false,
                         dead_letter: None,
                         prefetch: PREFETCH,
                         codec,
@@ -222,14 +232,36 @@ impl Derived {
         }
     }
 
+    /// Warns of queues whose dead letters RabbitMQ may lose. The embedded broker moves them in one transaction.
+    pub(super) fn warn_of_losses(&self, cx: &mut Context<'_>) {
+        for (name, place) in &self.may_lose {
+            let Some(queue) = self.queues.get(name) else { continue };
+            let target = queue.dead_letter.as_ref().map_or("", |target| target.key.as_str());
+            let message =
+                format!("what RabbitMQ gives up of queue \"{name}\" is lost while \"{target}\" is away or full");
+            let help = match (queue.kind, queue.max_priority) {
+                (QueueKind::Quorum, _) => {
+                    "write `overflow = \"reject-publish\"` beside `max-length`, or leave `max-length` out"
+                }
+                (QueueKind::Classic, None) => {
+                    "leave `type = \"classic\"` out: a quorum queue passes them on until they are confirmed"
+                }
+                (QueueKind::Classic, Some(_)) => "leave `max-priority` out, so that the queue can be a quorum queue",
+            };
+            cx.findings.warning(Code::MayLose, place, message).help(help);
+        }
+    }
+
     /// Adds the queue that holds messages of `source` for one retry delay. False when another queue has its name.
     pub(super) fn hold(&mut self, source: &QueueName, name: &QueueName, delay: std::time::Duration) -> bool {
         let queue = Queue {
+            purpose: QueuePurpose::Holding,
             kind: QueueKind::Quorum,
             ttl: Some(delay),
             max_length: None,
             overflow: Overflow::RejectPublish,
             delivery_limit: None,
+            limit_is_written: false,
             dead_letter: Some(DeadLetter { exchange: ExchangeName::default_exchange(), key: source.as_key() }),
             prefetch: PREFETCH,
             codec: self.queues.get(source).map(|queue| queue.codec).unwrap_or_default(),
@@ -242,6 +274,14 @@ impl Derived {
             None => self.queues.insert(name.clone(), queue).is_none(),
         }
     }
+}
+
+/// Whether a queue gives messages up that RabbitMQ passes on once, without waiting for the target's confirm.
+fn may_lose(queue: &Queue) -> bool {
+    let has_limit = queue.kind == QueueKind::Quorum && queue.delivery_limit.is_some();
+    let gives_up =
+        queue.ttl.is_some() || queue.max_length.is_some() && queue.overflow == Overflow::DropHead || has_limit;
+    gives_up && queue.dead_letter.is_some() && !queue.passes_on_at_least_once()
 }
 
 /// Reports queues whose dead letters come back to them.

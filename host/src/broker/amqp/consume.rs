@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 use super::acks::{ANSWERS_MAX, Answer, Settle, settle_all};
 use super::convert::{message, name};
 use super::gate::Marker;
-use super::session::{Session, let_go};
+use super::queues::is_refusal;
+use super::session::Session;
 use super::topology;
 use crate::broker::{self, Delivery, Error, Next};
 use crate::config::Topology;
@@ -59,7 +60,7 @@ enum Over {
 const CANCELLED: &str = "the queue was deleted, or the broker cancelled the consumer";
 
 fn failed(queue: &QueueName, error: &lapin::Error) -> Error {
-    if topology::is_refusal(error) {
+    if is_refusal(error) {
         return Error::Queue { queue: queue.clone(), reason: error.to_string() };
     }
     Error::Lost(error.to_string())
@@ -93,8 +94,8 @@ impl Subscription {
     ) -> Result<Self, Error> {
         let Settings { prefetch, tag, exclusive, as_it_is } = settings;
         let failed = |error: lapin::Error| failed(queue, &error);
+        topology::declare_one(session, topology, queue).await.map_err(failed)?;
         let channel = session.consume.create_channel().await.map_err(failed)?;
-        topology::declare_one(&channel, topology, queue).await.map_err(failed)?;
         channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed)?;
         let tag = name(tag);
         let options = BasicConsumeOptions { exclusive, ..BasicConsumeOptions::default() };
@@ -213,11 +214,7 @@ impl Subscription {
     ) -> Result<(), Error> {
         let queue = self.queue.clone();
         let failed = |error: lapin::Error| failed(&queue, &error);
-        let declaring = session.consume.create_channel().await.map_err(failed)?;
-        let declared = topology::declare_one(&declaring, topology, &self.queue).await;
-        let _closed = declaring.close(200, ShortString::default()).await;
-        let_go(declaring).await;
-        declared.map_err(failed)?;
+        topology::declare_one(session, topology, &self.queue).await.map_err(failed)?;
         self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed)?;
         self.consume_again().await.map_err(failed)?;
         self.over = None;

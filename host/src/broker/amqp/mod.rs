@@ -6,6 +6,7 @@
 //! long as the process lives. What belongs to a lost session is dropped, never sent on the next one.
 
 mod acks;
+mod arguments;
 mod collector;
 mod confirms;
 mod connect;
@@ -21,6 +22,7 @@ mod link;
 mod logs;
 mod management;
 mod publish;
+mod queues;
 mod reshape;
 mod session;
 mod statistics;
@@ -50,6 +52,7 @@ use crate::event::{HeaderKey, QueueName};
 use consume::Settings;
 use ledger::Ledger;
 use management::Management;
+use queues::Adopted;
 use session::Session;
 
 /// How long a publish waits for a session before it says that there is none.
@@ -63,6 +66,7 @@ pub struct Amqp {
     topology: ArcSwap<Topology>,
     /// Bindings of earlier topologies that are still to be taken away.
     unbinds: Mutex<Vec<Binding>>,
+    adopted: Arc<Adopted>,
     status: watch::Sender<Status>,
     session: watch::Sender<Option<Arc<Session>>>,
     ledger: Ledger,
@@ -86,6 +90,7 @@ impl Amqp {
             key,
             topology: ArcSwap::new(topology),
             unbinds: Mutex::default(),
+            adopted: Arc::default(),
             status: watch::Sender::new(Status::default()),
             session: watch::Sender::new(None),
             ledger: Ledger::new(state_dir),

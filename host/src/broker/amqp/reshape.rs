@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use lapin::types::ShortString;
 
+use super::queues::is_refusal;
 use super::session::{Session, let_go};
 use super::{Amqp, topology};
 use crate::broker::Error;
@@ -21,7 +22,7 @@ impl Amqp {
         let Some(session) = session.filter(|_| **self.topology.load() != **topology) else {
             return Ok(Vec::new());
         };
-        let declared = topology::declare(&session.consume, topology).await;
+        let declared = topology::declare(&session, topology).await;
         let refused = declared.map_err(|error| Error::Lost(format!("while declaring the topology: {error}")))?;
         let known = self.status.borrow().refused.clone();
         let fresh = refused.iter().filter(|refusal| !known.contains(refusal)).cloned().collect::<Vec<_>>();
@@ -69,7 +70,7 @@ impl Amqp {
             };
             match done {
                 Ok(()) => tracing::info!(queue = %binding.queue, exchange = %binding.exchange, "binding taken away"),
-                Err(error) if topology::is_refusal(&error) => {
+                Err(error) if is_refusal(&error) => {
                     tracing::warn!(queue = %binding.queue, exchange = %binding.exchange, %error, "binding stays");
                 }
                 Err(_lost) => failed.push(binding),

@@ -13,6 +13,7 @@ use super::collector::{self, Job};
 use super::connect::{Endpoint, Unconnected};
 use super::gate::Marker;
 use super::link::Link;
+use super::queues::Adopted;
 use super::suspects::{Lane, Suspects};
 use crate::broker::{Server, Status};
 use crate::event::{ExchangeName, HeaderKey};
@@ -34,6 +35,7 @@ pub(super) struct Session {
     pub(super) key: HeaderKey,
     /// Tells messages that the gate wrote anew.
     pub(super) marker: Marker,
+    pub(super) adopted: Arc<Adopted>,
     /// The end of the last alarm. Nothing could be confirmed before it.
     pub(super) unblocked: Mutex<Option<Instant>>,
     /// Exchanges that were not there when they were last published to.
@@ -54,6 +56,7 @@ impl Session {
         number: u64,
         status: watch::Receiver<Status>,
         key: HeaderKey,
+        adopted: Arc<Adopted>,
     ) -> Result<Self, Unconnected> {
         let tls = to.connector().await.map_err(Unconnected::Failed)?;
         let consume = to.connect(tls.clone(), "trunkline consume").await?;
@@ -72,6 +75,7 @@ impl Session {
             status,
             key,
             marker: to.marker(),
+            adopted,
             unblocked: Mutex::default(),
             missing: Mutex::default(),
             delays: tokio::sync::Mutex::default(),

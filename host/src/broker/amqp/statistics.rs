@@ -8,8 +8,8 @@ use lapin::types::{FieldTable, ShortString};
 
 use super::Amqp;
 use super::convert::name;
+use super::queues::is_refusal;
 use super::session::{Session, let_go};
-use super::topology::is_refusal;
 use crate::broker::{Error, QueueStatistics, Source, Statistics};
 use crate::config::Topology;
 

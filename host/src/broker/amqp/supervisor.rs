@@ -29,7 +29,7 @@ pub(super) async fn supervise(amqp: Weak<Amqp>, endpoint: Endpoint, stop: Cancel
             return;
         };
         let status = strong.status();
-        let connecting = Session::connect(&endpoint, number + 1, status, strong.header_key());
+        let connecting = Session::connect(&endpoint, number + 1, status, strong.header_key(), strong.adopted.clone());
         let connected = tokio::select! {
             connected = connecting => connected,
             () = stop.cancelled() => return,
@@ -74,7 +74,7 @@ pub(super) async fn supervise(amqp: Weak<Amqp>, endpoint: Endpoint, stop: Cancel
 
 /// Declares, announces the session, and waits for its end; gives the reason.
 async fn serve(amqp: &Amqp, session: Arc<Session>, stop: &CancellationToken) -> String {
-    let refused = match topology::declare(&session.consume, &amqp.topology.load_full()).await {
+    let refused = match topology::declare(&session, &amqp.topology.load_full()).await {
         Ok(refused) => refused,
         Err(error) => {
             session.close().await;

@@ -8,6 +8,7 @@ use lapin::types::FieldTable;
 
 use super::consume::{Settings, Subscription};
 use super::convert::name;
+use super::queues::is_refusal;
 use super::session::let_go;
 use super::{Amqp, topology};
 use crate::broker::{Error, Tap};
@@ -52,7 +53,7 @@ impl Amqp {
         close(channel).await;
         match found {
             Ok(queue) => Ok(Some(queue.consumer_count())),
-            Err(error) if topology::is_refusal(&error) => Ok(None),
+            Err(error) if is_refusal(&error) => Ok(None),
             Err(error) => Err(Error::Lost(error.to_string())),
         }
     }
@@ -75,7 +76,7 @@ async fn close(channel: Channel) {
 }
 
 fn failed(tap: &Tap, error: &lapin::Error) -> Error {
-    if topology::is_refusal(error) {
+    if is_refusal(error) {
         return Error::Queue { queue: tap.queue.clone(), reason: error.to_string() };
     }
     Error::Lost(error.to_string())

@@ -334,11 +334,13 @@ fn complete(mut batch: Batch, confirmed: &[Confirmed]) -> Result<Receipt, Unpubl
 /// A queue of an earlier configuration: it keeps what it has.
 fn kept_queue() -> config::Queue {
     config::Queue {
+        purpose: config::QueuePurpose::Kept,
         kind: config::QueueKind::Quorum,
         ttl: None,
         max_length: None,
         overflow: config::Overflow::DropHead,
         delivery_limit: None,
+        limit_is_written: false,
         dead_letter: None,
         prefetch: 1,
         codec: config::Codec::Raw,

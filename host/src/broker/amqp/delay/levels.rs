@@ -4,17 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use lapin::ExchangeKind;
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-use lapin::{Channel, ExchangeKind};
+use lapin::types::{FieldTable, ShortString};
 
 use super::relay::relay;
 use super::{DEAD, DUE, LEVELS, UNIT, below, level_name, own_due, pattern, queue};
 use crate::broker::Error;
+use crate::broker::amqp::arguments::{
+    AT_LEAST_ONCE, DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY, EXPIRES, OVERFLOW, QUORUM, REJECT, STRATEGY, TTL, TYPE,
+    Wanted, milliseconds,
+};
 use crate::broker::amqp::convert::name;
+use crate::broker::amqp::queues::Declarer;
 use crate::broker::amqp::session::{Session, let_go};
-use crate::config::{Topology, TopologyMode};
-use crate::event::QueueName;
+use crate::config::{QueuePurpose, Topology, TopologyMode};
+use crate::event::{HeaderValue, QueueName};
 
 /// A message waits so long for a daemon with its key, then it is given up.
 const OWN_DUE_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -32,9 +37,9 @@ pub(in crate::broker::amqp) async fn ensure(session: &Arc<Session>, topology: &A
         return Err(Error::Queue { queue: queue(DUE), reason });
     }
     let lost = |error: lapin::Error| Error::Lost(format!("the levels of delayed publishing: {error}"));
-    let channel = session.publish.create_channel().await.map_err(lost)?;
-    let declared = declare(&channel, session).await;
-    let_go(channel).await;
+    let mut declarer = Declarer::new(session, &session.publish).await.map_err(lost)?;
+    let declared = declare(&mut declarer, session).await;
+    declarer.close().await;
     declared.map_err(lost)?;
     *is_ready = true;
     start(session, topology, true);
@@ -48,10 +53,13 @@ pub(in crate::broker::amqp) async fn resume(session: Arc<Session>, topology: Arc
     }
     if topology.mode == TopologyMode::Declare {
         // Earlier versions had none of these, and the own queue goes when its daemons are away for long.
-        let made = match session.publish.create_channel().await {
-            Ok(channel) => {
-                let made = declare_ends(&channel, &session).await;
-                let_go(channel).await;
+        let made = match Declarer::new(&session, &session.publish).await {
+            Ok(mut declarer) => {
+                let mut made = declare_ends(&mut declarer, &session).await;
+                if made.is_ok() {
+                    made = declare_due(&mut declarer).await;
+                }
+                declarer.close().await;
                 made
             }
             Err(error) => Err(error),
@@ -86,65 +94,58 @@ fn start(session: &Arc<Session>, topology: &Arc<Topology>, has_own: bool) {
 
 /// From the last to the first, so that what points somewhere points to what is there; the queue of what is due comes
 /// last of all, as the sign that all others exist.
-async fn declare(channel: &Channel, session: &Session) -> Result<(), lapin::Error> {
+async fn declare(declarer: &mut Declarer<'_>, session: &Session) -> Result<(), lapin::Error> {
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    channel.exchange_declare(name(DUE), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
+    declarer.channel.exchange_declare(name(DUE), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
     for level in 0..LEVELS {
         let own = name(&level_name(level));
-        channel.exchange_declare(own.clone(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
+        declarer.channel.exchange_declare(own.clone(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
         let holds = Duration::from_millis(1 << level) * u32::try_from(UNIT.as_millis()).unwrap_or(u32::MAX);
+        let below = below(level);
         let arguments = [
-            ("x-queue-type", text("quorum")),
-            ("x-message-ttl", milliseconds(holds)),
-            ("x-overflow", text("reject-publish")),
-            ("x-dead-letter-exchange", text(&below(level))),
-            ("x-dead-letter-strategy", text("at-least-once")),
+            (TYPE, QUORUM.into()),
+            (TTL, milliseconds(holds)),
+            (OVERFLOW, REJECT.into()),
+            (DEAD_LETTER_EXCHANGE, below.as_str().into()),
+            (STRATEGY, AT_LEAST_ONCE.into()),
         ];
-        declare_queue(channel, own.clone(), &arguments).await?;
+        declare_queue(declarer, &queue(&level_name(level)), QueuePurpose::Holding, arguments).await?;
         let (options, none) = (QueueBindOptions::default(), FieldTable::default());
-        channel.queue_bind(own.clone(), own.clone(), name(&pattern(level, "1")), options, none.clone()).await?;
-        let (next, key) = (name(&below(level)), name(&pattern(level, "0")));
-        channel.exchange_bind(next, own, key, ExchangeBindOptions::default(), none).await?;
+        let (next, key) = (name(&below), name(&pattern(level, "1")));
+        declarer.channel.queue_bind(own.clone(), own.clone(), key, options, none.clone()).await?;
+        let (options, key) = (ExchangeBindOptions::default(), name(&pattern(level, "0")));
+        declarer.channel.exchange_bind(next, own, key, options, none).await?;
     }
-    declare_ends(channel, session).await?;
-    declare_queue(channel, name(DUE), &[("x-queue-type", text("quorum"))]).await?;
-    channel
-        .queue_bind(name(DUE), name(DUE), ShortString::default(), QueueBindOptions::default(), FieldTable::default())
-        .await
+    declare_ends(declarer, session).await?;
+    declare_due(declarer).await?;
+    let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+    declarer.channel.queue_bind(name(DUE), name(DUE), ShortString::default(), options, none).await
+}
+
+async fn declare_due(declarer: &mut Declarer<'_>) -> Result<(), lapin::Error> {
+    declare_queue(declarer, &queue(DUE), QueuePurpose::Kept, [(TYPE, QUORUM.into())]).await
 }
 
 /// Where messages go that nobody passes on, and where those wait that a daemon with another key came upon.
-async fn declare_ends(channel: &Channel, session: &Session) -> Result<(), lapin::Error> {
-    declare_queue(channel, name(DEAD), &[("x-queue-type", text("quorum"))]).await?;
+async fn declare_ends(declarer: &mut Declarer<'_>, session: &Session) -> Result<(), lapin::Error> {
+    declare_queue(declarer, &queue(DEAD), QueuePurpose::Kept, [(TYPE, QUORUM.into())]).await?;
     let arguments = [
-        ("x-queue-type", text("quorum")),
-        ("x-message-ttl", milliseconds(OWN_DUE_TTL)),
-        ("x-expires", milliseconds(OWN_DUE_EXPIRES)),
-        ("x-overflow", text("reject-publish")),
-        ("x-dead-letter-exchange", text("")),
-        ("x-dead-letter-routing-key", text(DEAD)),
-        ("x-dead-letter-strategy", text("at-least-once")),
+        (TYPE, QUORUM.into()),
+        (TTL, milliseconds(OWN_DUE_TTL)),
+        (EXPIRES, milliseconds(OWN_DUE_EXPIRES)),
+        (OVERFLOW, REJECT.into()),
+        (DEAD_LETTER_EXCHANGE, "".into()),
+        (DEAD_LETTER_KEY, DEAD.into()),
+        (STRATEGY, AT_LEAST_ONCE.into()),
     ];
-    declare_queue(channel, name(own_due(session.key.id()).as_str()), &arguments).await
+    declare_queue(declarer, &own_due(session.key.id()), QueuePurpose::Holding, arguments).await
 }
 
-fn milliseconds(duration: Duration) -> AMQPValue {
-    AMQPValue::LongLongInt(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
-}
-
-async fn declare_queue(
-    channel: &Channel,
-    queue: ShortString,
-    arguments: &[(&str, AMQPValue)],
+async fn declare_queue<const N: usize>(
+    declarer: &mut Declarer<'_>,
+    queue: &QueueName,
+    purpose: QueuePurpose,
+    arguments: [(&str, HeaderValue); N],
 ) -> Result<(), lapin::Error> {
-    let mut table = FieldTable::default();
-    for (key, value) in arguments {
-        table.insert(name(key), value.clone());
-    }
-    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(queue, options, table).await.map(drop)
-}
-
-fn text(text: &str) -> AMQPValue {
-    AMQPValue::LongString(LongString::from(text.as_bytes().to_vec()))
+    declarer.queue(queue, &Wanted::new(arguments, purpose, declarer.server)).await
 }
