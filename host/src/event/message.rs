@@ -8,10 +8,34 @@ use super::{ExchangeName, RoutingKey};
 /// Bounds of the wire, checked before a client sees a message. Measured on RabbitMQ 3.10.8: a longer short string
 /// panics in the client, larger headers close the whole connection (501), a larger body closes the channel (406).
 pub mod limits {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     /// AMQP 0-9-1 `shortstr`.
     pub const SHORT_STRING_MAX_BYTES: usize = 255;
     /// Half of the frame that every broker accepts (131 072 bytes), for all headers together.
     pub const HEADERS_MAX_BYTES: usize = 64 * 1024;
+    /// What the other properties of a message may take of the frame: eight short strings, numbers, and the frame itself.
+    const OTHER_PROPERTIES_BYTES: usize = 3 * 1024;
+    /// Trunkline's own headers fit in this, cut short.
+    const HEADERS_LEAST_BYTES: usize = 1024;
+
+    static HEADERS: AtomicUsize = AtomicUsize::new(HEADERS_MAX_BYTES);
+
+    /// Bytes that all headers of a message may take together: AMQP 0-9-1 wants properties in one frame, and a broker can be
+    /// told to take small ones only.
+    #[must_use]
+    pub fn headers_max_bytes() -> usize {
+        HEADERS.load(Ordering::Relaxed)
+    }
+
+    /// The largest frame that the broker of this process takes; 0 when it has no bound.
+    pub fn agreed_frame_max(bytes: u32) {
+        let room = match usize::try_from(bytes) {
+            Ok(0) | Err(_) => HEADERS_MAX_BYTES,
+            Ok(bytes) => bytes.saturating_sub(OTHER_PROPERTIES_BYTES).clamp(HEADERS_LEAST_BYTES, HEADERS_MAX_BYTES),
+        };
+        HEADERS.store(room, Ordering::Relaxed);
+    }
     /// The default `max_message_size` of RabbitMQ 3.10; from 4.0 on it is 16 MiB, and what a broker delivers it takes back.
     pub const BODY_MAX_BYTES: usize = 128 * 1024 * 1024;
 }
@@ -248,8 +272,13 @@ pub enum LimitError {
         bytes: usize,
     },
     /// All headers together.
-    #[error("the headers take {0} bytes; at most {max} are sent", max = limits::HEADERS_MAX_BYTES)]
-    Headers(usize),
+    #[error("the headers take {bytes} bytes; at most {max} are sent")]
+    Headers {
+        /// What they take.
+        bytes: usize,
+        /// What fits.
+        max: usize,
+    },
     /// The body.
     #[error("the body takes {0} bytes; at most {max} are sent", max = limits::BODY_MAX_BYTES)]
     Body(usize),
@@ -289,8 +318,9 @@ impl Message {
             return Err(LimitError::Expiration(text.clone()));
         }
         let bytes = properties.headers.encoded_len();
-        if bytes > limits::HEADERS_MAX_BYTES {
-            return Err(LimitError::Headers(bytes));
+        let max = limits::headers_max_bytes();
+        if bytes > max {
+            return Err(LimitError::Headers { bytes, max });
         }
         if self.body.len() > limits::BODY_MAX_BYTES {
             return Err(LimitError::Body(self.body.len()));
@@ -330,7 +360,7 @@ mod tests {
         assert!(matches!(long_name.check(), Err(LimitError::ShortString { .. })));
         let mut big_headers = message();
         big_headers.properties.headers.set("h", "v".repeat(limits::HEADERS_MAX_BYTES));
-        assert!(matches!(big_headers.check(), Err(LimitError::Headers(_))));
+        assert!(matches!(big_headers.check(), Err(LimitError::Headers { .. })));
         let mut junk = message();
         junk.properties.expiration = Some("abc".into());
         assert!(matches!(junk.check(), Err(LimitError::Expiration(_))));

@@ -16,7 +16,7 @@ use super::link::Link;
 use super::queues::Adopted;
 use super::suspects::{Lane, Suspects};
 use crate::broker::{Server, Status};
-use crate::event::{ExchangeName, HeaderKey};
+use crate::event::{ExchangeName, HeaderKey, limits};
 use crate::wait;
 
 /// For the end of a channel, and of what works on the session.
@@ -67,6 +67,7 @@ impl Session {
                 return Err(error);
             }
         };
+        limits::agreed_frame_max(publish.configuration().frame_max());
         Ok(Self {
             number,
             consume,
