@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::faulty::Faulty;
 use super::plugin::{FORBIDDEN, NOBODY, NUMBER};
 use crate::broker::amqp::parts::Identity;
 use crate::broker::{Permanent, Publication};
@@ -50,6 +51,12 @@ pub(super) fn number(message: &Message) -> usize {
 #[derive(Debug, Default)]
 pub(super) struct Broker {
     pub(super) source: VecDeque<Stored>,
+    /// What comes into the source is on disk before it is counted there, as in a store with transactions.
+    pub(super) counts_later: bool,
+    /// On disk, and not counted yet: a consumer may look now and must not see it.
+    pub(super) committed: VecDeque<Stored>,
+    /// How many of those a consumer that reads the disk has seen all the same.
+    seen_early: usize,
     pub(super) unacknowledged: BTreeMap<u64, Stored>,
     last_tag: u64,
     /// On the way, or waiting for the end of an alarm: publish tag and message.
@@ -76,8 +83,30 @@ pub(super) struct Broker {
 }
 
 impl Broker {
+    pub(super) fn new(counts_later: bool) -> Self {
+        Self { counts_later, ..Self::default() }
+    }
+
     pub(super) fn put(&mut self, message: Message) {
-        self.source.push_back(Stored { message, deliveries: 0 });
+        let into = if self.counts_later { &mut self.committed } else { &mut self.source };
+        into.push_back(Stored { message, deliveries: 0 });
+    }
+
+    /// What is committed can be delivered from now on.
+    pub(super) fn count(&mut self) {
+        self.source.extend(self.committed.drain(..));
+        self.seen_early = 0;
+    }
+
+    /// The next of the source; in a store that does not wait for the count, of what is on disk.
+    fn next(&mut self) -> Option<Stored> {
+        let counted = self.source.pop_front();
+        if counted.is_some() || !Faulty::UncountedSeen.is_planted() {
+            return counted;
+        }
+        let seen = self.committed.get(self.seen_early).cloned();
+        self.seen_early += usize::from(seen.is_some());
+        seen
     }
 
     /// The next delivery with its tag.
@@ -85,7 +114,7 @@ impl Broker {
         if self.cancelled || self.unacknowledged.len() >= prefetch {
             return None;
         }
-        let stored = self.source.pop_front()?;
+        let stored = self.next()?;
         self.last_tag += 1;
         self.unacknowledged.insert(self.last_tag, stored.clone());
         Some((self.last_tag, stored))
@@ -193,7 +222,7 @@ impl Broker {
             for key in keys.iter().filter_map(|key| key.as_str()).map(str::to_owned).collect::<Vec<_>>() {
                 match key.as_str() {
                     DEAD => self.dead.push(message.clone()),
-                    SOURCE => self.put(message.clone()),
+                    SOURCE => self.source.push_back(Stored { message: message.clone(), deliveries: 0 }),
                     _ => {}
                 }
             }

@@ -19,7 +19,8 @@ pub(super) fn violation(world: &World) -> Option<String> {
 
 /// Nothing waits any more.
 fn at_rest(world: &World) -> Option<String> {
-    let left = [world.broker.source.len(), world.broker.unacknowledged.len(), world.broker.held.len()];
+    let ready = world.broker.source.len() + world.broker.committed.len();
+    let left = [ready, world.broker.unacknowledged.len(), world.broker.held.len()];
     let held = world.daemon.as_ref().map_or(0, |daemon| daemon.core.held());
     (left != [0, 0, 0] || held > 0)
         .then(|| format!("it does not come to rest: source, unacknowledged, waiting {left:?}, in work {held}"))

@@ -18,11 +18,13 @@ pub(super) enum Faulty {
     ReceiptOfNothing,
     /// The dedupe store notes an event that is dead as one that is done.
     DeadCountsAsDone,
+    /// A consumer sees what is on disk between the commit and the count of it.
+    UncountedSeen,
 }
 
 impl Faulty {
     /// All of them.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::RefusalPasses,
         Self::CopiesRoute,
         Self::WeakIdsAreReal,
@@ -30,6 +32,7 @@ impl Faulty {
         Self::WholeBatchAgain,
         Self::ReceiptOfNothing,
         Self::DeadCountsAsDone,
+        Self::UncountedSeen,
     ];
 
     /// Whether it is planted in this thread.

@@ -4,8 +4,9 @@
 //! window that matches returns and confirms, and the frames that acknowledge. What is modelled: the clock, the broker
 //! (confirms out of order, in batches and never, returns that come with the wrong confirm, lost consumers, channels and
 //! sessions, alarms, full queues beside free ones, messages that are refused for good, headers that route further,
-//! redelivery), the dedupe store, plugins, events without an id, crashes and orderly stops. One seed is one schedule; the same
-//! seed gives the same trace. [`check`] then says what was lost, repeated or disordered.
+//! redelivery, deliveries between a commit and the count of it), the dedupe store, plugins, events without an id, crashes and
+//! orderly stops. One seed is one schedule; the same seed gives the same trace. [`check`] then says what was lost, repeated or
+//! disordered.
 
 mod broker;
 mod check;

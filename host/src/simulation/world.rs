@@ -78,6 +78,8 @@ pub(super) enum Due {
     /// A confirm is missed.
     Overdue(u64),
     Release,
+    /// The embedded broker counts what it has committed.
+    Counted,
     /// Acknowledgements are sent.
     Flush(u64),
     Looked(u64, Ticket),
@@ -169,6 +171,7 @@ impl World {
                 }
             })
             .collect();
+        let broker = Broker::new(scenario.atomic);
         Self {
             scenario,
             random,
@@ -176,7 +179,7 @@ impl World {
             due: BTreeMap::new(),
             sequence: 0,
             published,
-            broker: Broker::default(),
+            broker,
             daemon: None,
             incarnation: 0,
             session: None,
@@ -216,6 +219,11 @@ impl World {
                 self.release_at = None;
                 self.broker.release(self.now);
                 self.await_release();
+                self.count_soon();
+                self.deliver();
+            }
+            Due::Counted => {
+                self.broker.count();
                 self.deliver();
             }
             Due::Flush(incarnation) => self.flush(incarnation),
@@ -252,7 +260,15 @@ impl World {
             properties,
             body: Bytes::from_static(body),
         });
+        self.count_soon();
         self.deliver();
+    }
+
+    /// A while after its commit.
+    fn count_soon(&mut self) {
+        if !self.broker.committed.is_empty() {
+            self.soon(5, Due::Counted);
+        }
     }
 
     fn fault(&mut self, index: usize) {
