@@ -44,6 +44,12 @@ async fn declare(bench: &Bench, queue: &str, arguments: &[(&str, AMQPValue)]) {
     drop(declared.expect("declared"));
 }
 
+/// Where a queue's dead letters go by default.
+fn dead_letters_of(bench: &Bench, queue: &str) -> [(&'static str, AMQPValue); 2] {
+    let target = format!("{}-{queue}.dlq", bench.prefix);
+    [("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(&target))]
+}
+
 async fn ready(bench: &Bench, queue: &str) -> u32 {
     let (_connection, channel) = channel(bench).await;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -57,20 +63,15 @@ async fn queues_with_other_arguments_are_used_and_told_once() {
     let bench = Bench::amqp();
     let dead_letters = format!("{}-in.dlq", bench.prefix);
     let quorum = ("x-queue-type", text("quorum"));
-    declare(
-        &bench,
-        "$P-in",
-        &[
-            quorum.clone(),
-            ("x-delivery-limit", AMQPValue::LongLongInt(20)),
-            ("x-dead-letter-exchange", text("")),
-            ("x-dead-letter-routing-key", text(&dead_letters)),
-            ("x-max-length-bytes", AMQPValue::LongLongInt(1 << 30)),
-        ],
-    )
-    .await;
+    let theirs = [
+        quorum.clone(),
+        ("x-delivery-limit", AMQPValue::LongLongInt(20)),
+        ("x-max-length-bytes", AMQPValue::LongLongInt(1 << 30)),
+    ];
+    declare(&bench, "$P-in", &[&dead_letters_of(&bench, "in")[..], &theirs].concat()).await;
     declare(&bench, "$P-in.dlq", &[("x-max-length", AMQPValue::LongLongInt(100_000))]).await;
-    declare(&bench, "$P-out", &[quorum.clone(), ("x-message-ttl", AMQPValue::LongLongInt(3_600_000))]).await;
+    let ttl = ("x-message-ttl", AMQPValue::LongLongInt(3_600_000));
+    declare(&bench, "$P-out", &[&dead_letters_of(&bench, "out")[..], &[quorum.clone(), ttl]].concat()).await;
     let daemon = bench.start(ROUTES).await;
     let (status, answer) = daemon.post("/api/v1/events", &json!({ "type": "in", "data": 1 }).to_string());
     assert_eq!(status, 202, "{answer}");
@@ -104,7 +105,8 @@ async fn queues_with_other_arguments_are_used_and_told_once() {
 async fn what_the_file_says_is_not_given_up() {
     let bench = Bench::amqp();
     let quorum = ("x-queue-type", text("quorum"));
-    declare(&bench, "$P-out", &[quorum, ("x-delivery-limit", AMQPValue::LongLongInt(3))]).await;
+    let limit = ("x-delivery-limit", AMQPValue::LongLongInt(3));
+    declare(&bench, "$P-out", &[&dead_letters_of(&bench, "out")[..], &[quorum, limit]].concat()).await;
     let routes = ROUTES.replace("bind = \"echoed\"", "bind = \"echoed\"\ndelivery-limit = 5");
     let daemon = bench.start(&routes).await;
     let log = daemon.logged("refuses a part of the topology").await;
@@ -134,7 +136,7 @@ async fn what_expires_waits_for_its_dead_letter_queue() {
     assert_eq!(deleted.expect("deleted"), 0, "nothing was in it");
     // Its own topology would make the queue again, so another one publishes.
     let other = Bench::on(node.url());
-    let broker = other.open("[queues.$P-nothing]\n[routes.$P-nothing]\nfrom = \"x\"\nplugin = \"echo\"\n").await;
+    let broker = other.open("[defaults]\nexchange = { name = \"$P-events\", type = \"topic\" }\n[routes.$P-other]\nfrom = \"x\"\nplugin = \"echo\"\n").await;
     let exchange = format!("{}-events", bench.prefix);
     let batch = (0..COUNT).map(|n| message(&exchange, "in", &format!("e-{n}"), "x"));
     drop(broker.publish(batch.collect::<Vec<_>>()).await.expect("confirmed"));

@@ -272,6 +272,7 @@ async fn a_kill_between_record_and_acknowledgement_repeats_nothing() {
         let (proxy, url) = Proxy::start(&direct, Mode::LoseAcks, 1).await;
         bench.broker = url;
         let daemon = bench.start(plan).await;
+        crate::bench::becomes_ready(&daemon, true).await;
         if !put_back {
             publish(&daemon, outcome, json!({ "data": 1 }));
         }

@@ -3,6 +3,9 @@
 use std::path::Path;
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use trunkline_support::certificates::Authority;
 use trunkline_support::rabbitmq::{Node, free_port};
 use trunkline_support::{Daemon, eventually};
@@ -147,6 +150,19 @@ async fn a_broker_that_wants_a_certificate_gets_the_one_that_is_there_now() {
     assert!(daemon.terminate().await.success());
 }
 
+/// What answers everything as web servers answer what they cannot read.
+async fn web_server() -> (std::net::SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (address, mut serving) = (listener.local_addr().expect("an address"), JoinSet::new());
+    serving.spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let _some = client.read(&mut [0; 8]).await;
+            let _gone = client.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
+        }
+    });
+    (address, serving)
+}
+
 /// B22: certificates that are out of date or of another host, and listeners that speak something else. Each is told by its own
 /// reason, and nothing is sent over a connection that is not what the URL wants.
 #[tokio::test(flavor = "multi_thread")]
@@ -183,11 +199,9 @@ async fn every_other_reason_is_told_and_none_leads_to_plain_amqp() {
     let daemon = to_tls.start(ROUTES).await;
     refused(&daemon, "it speaks TLS").await;
     assert!(daemon.terminate().await.success());
-    let embedded = Bench::embedded();
-    let beside = embedded.start(ROUTES).await;
-    let http = beside.url("").replacen("http://", "guest:guest@", 1);
+    let (http, _serving) = web_server().await;
     for (scheme, routes, reason) in [("amqp", ROUTES, "it is an HTTP server"), ("amqps", &tls, "does not speak TLS")] {
-        let to_http = Bench::on(format!("{scheme}://{http}/%2f"));
+        let to_http = Bench::on(format!("{scheme}://guest:guest@{http}/%2f"));
         let daemon = to_http.start(routes).await;
         refused(&daemon, reason).await;
         assert!(daemon.terminate().await.success());

@@ -80,7 +80,7 @@ async fn quotas_hold_and_what_is_refused_leaves_no_trace() {
 #[tokio::test]
 async fn all_tenants_together_have_a_quota() {
     let dir = tempfile::tempdir().expect("a directory");
-    let quota = Quota { total_bytes: 1000, tenants: 3, ..Quota::per_tenant(500, 10) };
+    let quota = Quota { total_bytes: 1000, tenants: 3, ..Quota::per_tenant(900, 10) };
     let refused = |result: Result<Answer, Error>| match result {
         Err(Error::Quota(over)) => over,
         other => panic!("{other:?}"),

@@ -122,6 +122,7 @@ exchange = { name = "$P-events", type = "topic" }
 limits = { timeout = "20s" }
 [queues.$P-out]
 bind = "later"
+type = "classic"
 max-length = 1
 overflow = "reject-publish"
 [routes.$P-later]
