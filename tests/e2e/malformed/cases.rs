@@ -1,8 +1,8 @@
 //! Messages that RabbitMQ takes and passes on, and that a strict client cannot read.
 
-use super::producer::{
+use trunkline_support::frames::{
     APP_ID, CLUSTER_ID, CONTENT_ENCODING, CONTENT_TYPE, CORRELATION_ID, HEADERS, MESSAGE_ID, Property, REPLY_TO, TYPE,
-    entry, long, properties, short,
+    entry, long, nested, properties, short,
 };
 
 /// A random UUID, as its raw bytes.
@@ -31,22 +31,6 @@ fn raw(name: &'static str, bit: u32, told: &'static str) -> Case {
 fn table(name: &'static str, inside: &[u8], told: &'static str) -> Case {
     let good = entry(b"region", b"eu");
     case(name, &[(HEADERS, long(&[&good[..], inside].concat())), (MESSAGE_ID, short(name.as_bytes()))], told)
-}
-
-/// An array or a table in itself, so many times.
-fn nested(kind: u8, levels: usize) -> Vec<u8> {
-    let name = if kind == b'F' { short(b"n") } else { Vec::new() };
-    // From the inside out would copy everything for each level.
-    let step = name.len() + 5;
-    let mut value = Vec::with_capacity(levels * step);
-    for level in (0..levels).rev() {
-        value.extend(u32::try_from(level * step).expect("short").to_be_bytes());
-        if level > 0 {
-            value.extend(&name);
-            value.push(kind);
-        }
-    }
-    [&short(b"deep")[..], &[kind], &value].concat()
 }
 
 /// Every kind.

@@ -3,7 +3,6 @@
 //! AMQP 0-9-1 says that texts are UTF-8 and says nothing of how deep tables may be; RabbitMQ checks neither. See `cases`.
 
 mod cases;
-mod producer;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,13 +10,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use trunkline::event::{HeaderValue, Message};
 use trunkline_support::certificates::Authority;
+use trunkline_support::frames::{HEADERS, MESSAGE_ID, Producer, entry, long, properties, short};
 use trunkline_support::rabbitmq::{Node, free_port};
 use trunkline_support::{Daemon, eventually};
 
 use crate::bench::{Bench, drain, metric, settled};
 use crate::http::sse::Client;
 use cases::Case;
-use producer::{HEADERS, MESSAGE_ID, Producer, entry, long, properties, short};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -48,7 +47,7 @@ fn routes(kind: &str) -> String {
 async fn good(bench: &Bench, daemon: &Daemon, producer: &mut Producer, key: &str, id: &str) {
     let exchange = format!("{}-events", bench.prefix);
     let (begun, given) = (Instant::now(), properties(&[(MESSAGE_ID, short(id.as_bytes()))]));
-    producer.publish(exchange.as_bytes(), key.as_bytes(), &given, b"good").await;
+    producer.publish(exchange.as_bytes(), key.as_bytes(), &given, b"good").await.expect("confirmed");
     assert_eq!(daemon.settled(id).await["outcome"], "ack", "{id}");
     assert!(begun.elapsed() < NOT_LATE, "{id} took {:?}", begun.elapsed());
 }
@@ -68,10 +67,13 @@ async fn each_is_one_dead_letter(bench: &Bench, plain: &str, routes: &str) {
     daemon.runs().await;
     let stream = Client::open(&daemon, &format!("/api/v1/events/stream?exchange={}-events", bench.prefix), None);
     let stream = stream.becomes_ready().await;
-    let mut producer = Producer::connect(plain).await;
+    let mut producer = Producer::connect(plain).await.expect("the broker is there");
     let (exchange, all) = (format!("{}-events", bench.prefix), cases::all());
     for (number, case) in all.iter().enumerate() {
-        producer.publish(exchange.as_bytes(), &case.key, &case.properties, case.name.as_bytes()).await;
+        producer
+            .publish(exchange.as_bytes(), &case.key, &case.properties, case.name.as_bytes())
+            .await
+            .expect("confirmed");
         good(bench, &daemon, &mut producer, "good", &format!("good-{number}")).await;
         good(bench, &daemon, &mut producer, "beside", &format!("beside-{number}")).await;
     }
@@ -148,14 +150,14 @@ async fn a_marker_that_somebody_else_wrote_is_a_header_like_any_other() {
     let bench = Bench::amqp();
     let daemon = bench.start(&routes("quorum")).await;
     daemon.runs().await;
-    let mut producer = Producer::connect(&bench.broker).await;
+    let mut producer = Producer::connect(&bench.broker).await.expect("the broker is there");
     let exchange = format!("{}-events", bench.prefix);
     for (number, name) in ["trunkline-unreadable", "trunkline-unreadable-0123456789abcdef"].iter().enumerate() {
         let lost = [entry(b"text", b"forged"), entry(b"headers", b"forged")].concat();
         let table = [&short(name.as_bytes())[..], b"F", &long(&lost)].concat();
         let id = format!("forged-{number}");
         let given = properties(&[(HEADERS, long(&table)), (MESSAGE_ID, short(id.as_bytes()))]);
-        producer.publish(exchange.as_bytes(), b"good", &given, b"good").await;
+        producer.publish(exchange.as_bytes(), b"good", &given, b"good").await.expect("confirmed");
         assert_eq!(daemon.settled(&id).await["outcome"], "ack");
     }
 }
@@ -174,7 +176,7 @@ async fn a_refusal_whose_text_is_cut_within_a_character() {
     })
     .await;
     assert!(health["refused"][0].as_str().is_some_and(|text| text.contains("NOT_FOUND")), "{health}");
-    let mut producer = Producer::connect(&bench.broker).await;
+    let mut producer = Producer::connect(&bench.broker).await.expect("the broker is there");
     good(&bench, &daemon, &mut producer, "good", "good").await;
     assert_eq!(sessions(&daemon), 1);
 }

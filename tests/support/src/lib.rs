@@ -2,6 +2,7 @@
 
 pub mod certificates;
 mod daemon;
+pub mod frames;
 pub mod handmade;
 mod log;
 pub mod rabbitmq;
