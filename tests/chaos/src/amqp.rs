@@ -14,7 +14,8 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 
-use crate::ledger::{DeadLetter, Ledger, Output};
+use crate::hostile::Sighting;
+use crate::ledger::{DeadLetter, Output};
 use crate::plan::{EXCHANGE, Event, Plan, TARGET_QUEUE};
 use crate::source::Source;
 
@@ -152,6 +153,8 @@ pub enum Holds {
     Outputs,
     /// Dead letters.
     Dead,
+    /// What became of hostile messages.
+    Side,
 }
 
 /// Consumes a queue for ever.
@@ -172,7 +175,7 @@ async fn consume(source: &Source, url: &str, queue: &str, holds: Holds) -> Resul
         match tokio::time::timeout(IDLE, consumer.next()).await {
             Ok(Some(delivery)) => {
                 let delivery = delivery?;
-                record(&mut source.ledger(), &delivery, holds);
+                record(source, &delivery, queue, holds);
                 (open, last) = (open + 1, delivery.delivery_tag);
                 if open < ACK_EVERY {
                     continue;
@@ -191,19 +194,29 @@ async fn consume(source: &Source, url: &str, queue: &str, holds: Holds) -> Resul
     }
 }
 
-fn record(ledger: &mut Ledger, delivery: &Delivery, holds: Holds) {
+/// Notes what came out of a queue.
+pub fn record(source: &Source, delivery: &Delivery, queue: &str, holds: Holds) {
     let id = delivery.properties.message_id().as_ref().map_or("", ShortString::as_str);
-    let redelivered = delivery.redelivered;
+    let (redelivered, cause) = (delivery.redelivered, text(delivery, "trunkline-cause"));
     match holds {
-        Holds::Outputs => ledger.output(Output {
+        Holds::Outputs => source.ledger().output(Output {
             id,
-            cause: text(delivery, "trunkline-cause"),
+            cause,
             index: number(delivery, "trunkline-index"),
             digest: text(delivery, "trunkline-plugin-digest"),
             body: &delivery.data,
             redelivered,
         }),
-        Holds::Dead => ledger.dead(DeadLetter { id, reason: text(delivery, "trunkline-reason"), redelivered }),
+        Holds::Dead => {
+            let reason = text(delivery, "trunkline-reason");
+            source.ledger().dead(DeadLetter { id, reason, redelivered });
+        }
+        Holds::Side => {
+            let now = source.ledger().now_ms();
+            let (reason, names) =
+                (text(delivery, "trunkline-reason"), [id.as_bytes(), cause.as_bytes(), &delivery.data]);
+            source.hostile().see(Sighting { queue, reason, names, redelivered }, now);
+        }
     }
 }
 

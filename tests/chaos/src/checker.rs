@@ -8,11 +8,31 @@ use crate::plan::{EMISSIONS_MAX, PREFETCH};
 /// What a hard fault may leave in flight: the prefetch of both routes, and what was acknowledged in memory only.
 pub const WINDOW: u64 = 2 * 2 * PREFETCH;
 
+/// From an output's sight to its acknowledgement: what the daemon may have to do again although all of it came out.
+const UNACKNOWLEDGED_MS: u32 = 5_000;
+
+/// The time of a fault that may repeat work, by the ledger's clock, until the daemon had recovered from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// When it struck.
+    pub from_ms: u32,
+    /// When it was over.
+    pub to_ms: u32,
+}
+
+/// The last fault that struck while an event was in flight; `None` when there was none.
+#[must_use]
+pub fn struck(windows: &[Window], sent_ms: u32, done_ms: u32) -> Option<usize> {
+    let until = done_ms.saturating_add(UNACKNOWLEDGED_MS);
+    windows.iter().rposition(|window| window.from_ms <= until && window.to_ms >= sent_ms)
+}
+
 /// What is known beside the history.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// Faults that may repeat work: all but SIGTERM.
-    pub hard_faults: u64,
+    /// Faults that may repeat work: not SIGTERM, and not what others may send. None on the embedded broker, where
+    /// input, outputs and acknowledgement are one transaction.
+    pub windows: Vec<Window>,
     /// Resident memory of the daemon at its worst.
     pub rss_max_bytes: u64,
     /// What it may be.
@@ -96,6 +116,7 @@ pub fn check(ledger: &Ledger, facts: &Facts) -> Verdict {
         ..Counts::default()
     };
     let (mut lost, mut partial, mut poison) = (Violations::default(), Violations::default(), Violations::default());
+    let (mut doubled, mut in_window) = (Violations::default(), vec![0; facts.windows.len()]);
     for (number, entry) in (0_u64..).zip(ledger.entries()).filter(|(_, entry)| entry.attempts > 0) {
         let event = ledger.plan().event(number);
         let is_settled = is_complete(entry, event.emissions);
@@ -121,8 +142,18 @@ pub fn check(ledger: &Ledger, facts: &Facts) -> Verdict {
         let (ours, producers) = repeats(entry, event.emissions);
         counts.duplicated += ours;
         counts.producer_repeats += producers;
+        let done_ms = if is_settled { entry.done_ms } else { u32::MAX };
+        match struck(&facts.windows, entry.sent_ms, done_ms) {
+            _ if ours == 0 => {}
+            Some(at) => in_window[at] += ours,
+            None => {
+                let id = ledger.plan().id(number);
+                doubled.add(|| format!("{id}, in flight from {} to {done_ms} ms", entry.sent_ms));
+            }
+        }
     }
-    let invariants = invariants(ledger, facts, &counts, [&lost, &partial, &poison]);
+    let duplicates = Duplicates { without: doubled, most: in_window.into_iter().max().unwrap_or_default() };
+    let invariants = invariants(ledger, facts, &duplicates, [&lost, &partial, &poison]);
     Verdict { counts, invariants }
 }
 
@@ -135,10 +166,17 @@ fn repeats(entry: &Entry, emissions: usize) -> (u64, u64) {
     all.fold((0, 0), |(ours, producers), (more, explained)| (ours + more, producers + explained))
 }
 
-fn invariants(ledger: &Ledger, facts: &Facts, counts: &Counts, found: [&Violations; 3]) -> Vec<Invariant> {
+/// Repetitions that are ours.
+struct Duplicates {
+    /// Of events that no fault met in flight.
+    without: Violations,
+    /// After one fault, at the worst.
+    most: u64,
+}
+
+fn invariants(ledger: &Ledger, facts: &Facts, duplicates: &Duplicates, found: [&Violations; 3]) -> Vec<Invariant> {
     let [lost, partial, poison] = found;
-    let emissions_max = u64::try_from(EMISSIONS_MAX).unwrap_or(u64::MAX);
-    let duplicates_max = facts.hard_faults * WINDOW * emissions_max;
+    let duplicates_max = WINDOW * u64::try_from(EMISSIONS_MAX).unwrap_or(u64::MAX);
     let probes_fit = facts.probes_ms.iter().all(|took| took.is_some_and(|took| took <= facts.probe_limit_ms));
     let none = |id, what, violations: &[&Violations]| {
         let count: u64 = violations.iter().map(|violations| violations.count).sum();
@@ -157,10 +195,11 @@ fn invariants(ledger: &Ledger, facts: &Facts, counts: &Counts, found: [&Violatio
         none("I3", "events with a part of their outputs, or outputs of two plugins", &[partial, &ledger.digests]),
         of(
             "I5",
-            "duplicates only by faults other than SIGTERM, at most a window each",
-            counts.duplicated <= duplicates_max,
-            format!("{} of at most {duplicates_max}", counts.duplicated),
+            "duplicates after one fault, at most a window",
+            duplicates.most <= duplicates_max,
+            format!("{} of at most {duplicates_max}", duplicates.most),
         ),
+        none("I5", "duplicates of events that no fault but SIGTERM met in flight", &[&duplicates.without]),
         none("I8", "poison that is not dead, or healthy events that are", &[poison, &ledger.dead_healthy]),
         of(
             "I10",

@@ -105,7 +105,9 @@ impl Daemon {
             }
             if let Some(status) = self.child.as_mut().context("it is not running")?.try_wait()? {
                 self.child = None;
-                bail!("the daemon ended while it started ({status}); see {}", self.settings.log.display());
+                let log = std::fs::read_to_string(&self.settings.log).unwrap_or_default();
+                let last = log.lines().last().unwrap_or_default();
+                bail!("the daemon ended while it started ({status}): {last}");
             }
             if Instant::now() > deadline {
                 bail!("the daemon was not ready within {READY_WITHIN:?}");
@@ -120,8 +122,7 @@ impl Daemon {
     /// When it does not run.
     pub async fn signal(&self, name: &str) -> Result<()> {
         let pid = self.pid().context("the daemon is not running")?;
-        let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().await?;
-        if sent.success() { Ok(()) } else { bail!("process {pid} did not take SIG{name}") }
+        signal(pid, name).await
     }
 
     /// Waits for its end; `None` when it goes on.
@@ -168,6 +169,22 @@ impl Daemon {
         self.start()?;
         self.wait(false).await
     }
+}
+
+/// Sends a process a signal by name, without `SIG`.
+///
+/// # Errors
+/// When there is no such process.
+pub async fn signal(pid: u32, name: &str) -> Result<()> {
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().await?;
+    if sent.success() { Ok(()) } else { bail!("process {pid} did not take SIG{name}") }
+}
+
+/// Whether a process stands still.
+#[must_use]
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
 }
 
 /// How a process ended.

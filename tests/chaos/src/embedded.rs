@@ -13,9 +13,11 @@ use trunkline::config::{self, Config, Sources};
 use trunkline::event::QueueName;
 
 use crate::amqp::Holds;
+use crate::hostile::Sighting;
 use crate::http::Client;
-use crate::ledger::{DeadLetter, Ledger, Output};
+use crate::ledger::{DeadLetter, Output};
 use crate::plan::{DEAD_LETTER_QUEUES, Event, OUTPUT_QUEUE, TARGET_QUEUE};
+use crate::side;
 use crate::source::Source;
 
 /// Connections that publish: as many events share one fsync.
@@ -101,11 +103,36 @@ pub async fn close(broker: Broker) {
 pub async fn drain(source: &Source, config: &Config) -> Result<u64> {
     let broker = open(config).await?;
     let mut taken = 0;
-    for (queue, holds) in SINKS {
+    let aside = side::QUEUES.into_iter().chain([side::LOOKED_DEAD]).map(|queue| (queue, Holds::Side));
+    // An empty one costs a wait.
+    let full: Vec<String> = depths(&broker).into_iter().map(|(queue, _)| queue).collect();
+    for (queue, holds) in SINKS.into_iter().chain(aside).filter(|(queue, _)| full.iter().any(|full| full == queue)) {
         taken += drain_queue(source, &broker, &QueueName::new(queue)?, holds).await?;
     }
     close(broker).await;
     Ok(taken)
+}
+
+/// Takes messages of a queue and gives them back, so many times; gives how many were delivered again.
+///
+/// # Errors
+/// When the store cannot be opened or read.
+pub async fn look(config: &Config, queue: &str, times: usize) -> Result<usize> {
+    let broker = open(config).await?;
+    let queue = QueueName::new(queue)?;
+    let mut again = 0;
+    for _ in 0..times {
+        let mut subscription = broker.subscribe(&queue, PREFETCH, "chaos").await?;
+        while let Ok(next) = tokio::time::timeout(IDLE / 10, subscription.next()).await {
+            match next {
+                Next::Delivery(delivery) => again += usize::from(delivery.redelivered || delivery.delivery_count > 0),
+                Next::Cancelled(reason) | Next::Ended(reason) => bail!("{queue}: {reason}"),
+            }
+        }
+        subscription.close().await?;
+    }
+    close(broker).await;
+    Ok(again)
 }
 
 async fn drain_queue(source: &Source, broker: &Broker, queue: &QueueName, holds: Holds) -> Result<u64> {
@@ -114,7 +141,7 @@ async fn drain_queue(source: &Source, broker: &Broker, queue: &QueueName, holds:
     loop {
         match tokio::time::timeout(IDLE, subscription.next()).await {
             Ok(Next::Delivery(delivery)) => {
-                record(&mut source.ledger(), &delivery, holds);
+                record(source, &delivery, queue, holds);
                 taken += 1;
                 delivery.settle(Settlement::Nothing(NothingPublished::Duplicate));
             }
@@ -126,29 +153,40 @@ async fn drain_queue(source: &Source, broker: &Broker, queue: &QueueName, holds:
     Ok(taken)
 }
 
-fn record(ledger: &mut Ledger, delivery: &Delivery, holds: Holds) {
+fn record(source: &Source, delivery: &Delivery, queue: &QueueName, holds: Holds) {
     let properties = &delivery.message.properties;
     let id = properties.message_id.as_deref().unwrap_or_default();
     let text = |name| properties.headers.text(name).unwrap_or_default();
+    let body = &delivery.message.body[..];
     // Nobody takes these but us, and every drain ends in order: the flag tells only that the daemon was killed.
     let redelivered = false;
+    let (cause, reason) = (text("trunkline-cause"), text("trunkline-reason"));
     match holds {
-        Holds::Outputs => ledger.output(Output {
+        Holds::Outputs => source.ledger().output(Output {
             id,
-            cause: text("trunkline-cause"),
+            cause,
             index: properties.headers.int("trunkline-index"),
             digest: text("trunkline-plugin-digest"),
-            body: &delivery.message.body,
+            body,
             redelivered,
         }),
-        Holds::Dead => ledger.dead(DeadLetter { id, reason: text("trunkline-reason"), redelivered }),
+        Holds::Dead => source.ledger().dead(DeadLetter { id, reason, redelivered }),
+        Holds::Side => {
+            let (now, names) = (source.ledger().now_ms(), [id.as_bytes(), cause.as_bytes(), body]);
+            source.hostile().see(Sighting { queue: queue.as_str(), reason, names, redelivered }, now);
+        }
     }
+}
+
+/// Queues that are not empty.
+fn depths(broker: &Broker) -> Vec<(String, u64)> {
+    let depths = broker.queue_depths().into_iter();
+    let waiting = depths.map(|(queue, depth)| (queue.to_string(), depth.ready + depth.unacknowledged));
+    waiting.filter(|(_, count)| *count > 0).collect()
 }
 
 /// What is left in queues that should be empty, of an open broker.
 #[must_use]
 pub fn left(broker: &Broker) -> Vec<String> {
-    let depths = broker.queue_depths().into_iter();
-    let waiting = depths.map(|(queue, depth)| (queue, depth.ready + depth.unacknowledged));
-    waiting.filter(|(_, count)| *count > 0).map(|(queue, count)| format!("{queue}: {count}")).collect()
+    depths(broker).into_iter().map(|(queue, count)| format!("{queue}: {count}")).collect()
 }

@@ -2,9 +2,10 @@
 //! what is seen from outside; a fault that left none did not act, and the run fails for it.
 
 mod broker;
+mod limits;
+mod messages;
 mod process;
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -37,6 +38,14 @@ pub struct Done {
     pub evidence: String,
     /// From the moment the way was free to the next settled event.
     pub recovery_ms: Option<u64>,
+    /// Events that came or were sent once more meanwhile, or went to a retry queue.
+    pub repeats: u64,
+    /// Messages, requests, connections that were refused.
+    pub refusals: u64,
+    /// Sessions and processes that were made again.
+    pub reconnects: u64,
+    /// When it struck and when it was over, by the ledger's clock.
+    pub window_ms: (u32, u32),
     /// It acted, and the daemon recovered in time.
     pub pass: bool,
 }
@@ -47,6 +56,7 @@ struct Trace {
     evidence: String,
     free: Instant,
     base: u64,
+    refused: u64,
 }
 
 impl World {
@@ -57,6 +67,8 @@ impl World {
     pub async fn carry_out(&mut self, fault: Fault, at: Duration) -> Result<Done> {
         self.daemon.ensure_alive().await?;
         self.note_pid();
+        let before = self.followed();
+        let from_ms = self.source.ledger().now_ms();
         let trace = match fault.kind {
             Kind::Cut
             | Kind::Refuse
@@ -73,11 +85,19 @@ impl World {
             Kind::DaemonKill | Kind::DaemonTerm => self.restart_daemon(fault).await,
             Kind::DaemonPause => self.pause_daemon(fault).await,
             Kind::SyncError | Kind::SyncKill | Kind::WriteError | Kind::WriteKill => self.break_store(fault).await,
+            Kind::Malformed => self.malformed().await,
+            Kind::Cc => self.carbon_copies().await,
+            Kind::Oversized => self.oversized().await,
+            Kind::Permission => self.take_permission(fault).await,
+            Kind::BrokerFreeze => self.freeze_broker(fault).await,
+            Kind::ConsumerTimeout => self.outlast_consumer_timeout(fault).await,
+            Kind::FullBesideFree => self.fill_one_of_two().await,
+            Kind::DeadLetterLooks => self.look_at_dead_letters().await,
         };
         let trace = trace.with_context(|| format!("fault {} ({})", fault.number, fault.kind.name()))?;
         let recovery = self.recovery(trace.free, trace.base, LOOK_FOR).await;
         let (in_time, recovery_ms) = match recovery {
-            Recovery::Took(took) => (took <= RECOVER_WITHIN, u64::try_from(took.as_millis()).ok()),
+            Recovery::Took(took) => (took <= recover_within(fault), u64::try_from(took.as_millis()).ok()),
             Recovery::NothingToDo => (true, None),
             Recovery::Never => (false, None),
         };
@@ -87,12 +107,30 @@ impl World {
             trace.evidence
         };
         let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
-        let pass = trace.acted && in_time;
-        Ok(Done { fault, at_ms, rows: fault.kind.rows(), acted: trace.acted, evidence, recovery_ms, pass })
+        let after = self.followed();
+        Ok(Done {
+            fault,
+            at_ms,
+            rows: fault.kind.rows(),
+            acted: trace.acted,
+            evidence,
+            recovery_ms,
+            repeats: after.0 - before.0,
+            refusals: trace.refused,
+            reconnects: after.1 - before.1,
+            window_ms: (from_ms, self.source.ledger().now_ms()),
+            pass: trace.acted && in_time,
+        })
+    }
+
+    /// Repetitions so far, and sessions and processes beyond the first.
+    fn followed(&self) -> (u64, u64) {
+        let repeats = self.source.ledger().repeats + self.source.hostile().repeats;
+        (repeats + self.watch.retried(), self.reconnects() + self.daemon.starts)
     }
 
     pub(super) fn reconnects(&self) -> u64 {
-        self.watch.reconnects.load(Ordering::Relaxed)
+        self.watch.reconnects()
     }
 
     /// Waits until the daemon has made another session, which it tells itself.
@@ -143,8 +181,15 @@ impl World {
         let sessions = self.reconnects() - reconnects;
         let evidence =
             format!("{cut} connections cut, {refused} refused, {disturbed} chunks disturbed, {sessions} new sessions");
-        Ok(Trace { acted, evidence, free, base })
+        Ok(Trace { acted, evidence, free, base, refused })
     }
+}
+
+/// How long recovery may take.
+fn recover_within(fault: Fault) -> Duration {
+    // A login that was refused is tried again after ten seconds, so that nobody locks the account.
+    let login = if fault.kind == Kind::Permission && fault.amount == 1 { RECOVER_WITHIN } else { Duration::ZERO };
+    RECOVER_WITHIN + login
 }
 
 /// What the proxy does for a fault.

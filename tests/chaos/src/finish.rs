@@ -1,6 +1,5 @@
 //! The end of a run: drain, probe, stop, see what is left, and what is demanded beside the invariants.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -11,9 +10,10 @@ use crate::faults::{Done, RECOVER_WITHIN};
 use crate::http::Client;
 use crate::monitor::metrics;
 use crate::plan::Route;
+use crate::report::by_kind;
 use crate::schedule::BrokerKind;
 use crate::world::World;
-use crate::{amqp, embedded};
+use crate::{amqp, embedded, side};
 
 /// A drain without progress for so long is over.
 const PLATEAU: Duration = Duration::from_secs(40);
@@ -91,7 +91,8 @@ pub async fn left(world: &World) -> Result<Vec<String>> {
         embedded::close(broker).await;
         return Ok(left);
     }
-    let queues = [Route::Echo.name(), Route::Direct.name()].into_iter().chain(embedded::SINKS.map(|(queue, _)| queue));
+    let load = Route::ALL.map(Route::name).into_iter().chain(embedded::SINKS.map(|(queue, _)| queue));
+    let queues = load.chain(side::INPUTS).chain(side::QUEUES).chain([side::LOOKED_DEAD]);
     let mut left = Vec::new();
     for queue in queues {
         let since = Instant::now();
@@ -118,12 +119,19 @@ pub fn demands(world: &World, schedule: &[Done], ended: &str) -> Vec<Invariant> 
         all.map(|done| format!("{} {}", done.fault.number, done.fault.kind.name())).collect::<Vec<_>>()
     };
     let (idle, failed) = (numbers(|done| !done.acted), numbers(|done| done.acted && !done.pass));
-    let disturbed = world.daemon.starts - 1 + world.watch.reconnects.load(Ordering::Relaxed);
+    let silent: Vec<String> = by_kind(schedule).iter().filter(|of| of.is_silent()).map(|of| of.kind.name()).collect();
+    let disturbed = world.daemon.starts - 1 + world.watch.reconnects();
     let ends = &world.daemon.unexpected_ends;
     let or_none = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join("; ") };
     vec![
         of("acted", "faults without an effect", idle.is_empty(), or_none(&idle)),
         of("B,H", "faults from which the daemon did not recover in time", failed.is_empty(), or_none(&failed)),
+        of(
+            "counts",
+            "kinds of faults without a repeat, a refusal or a new session",
+            silent.is_empty(),
+            or_none(&silent),
+        ),
         of(
             "chaos",
             "restarts and new sessions, at least one",

@@ -34,7 +34,7 @@ impl Client {
     /// # Errors
     /// When there is no answer, whatever it is.
     pub async fn get(&mut self, path: &str) -> Result<Answer> {
-        self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()).await
     }
 
     /// `POST` of a JSON text.
@@ -42,14 +42,22 @@ impl Client {
     /// # Errors
     /// When there is no answer, whatever it is. The request may have been carried out.
     pub async fn post(&mut self, path: &str, body: &str) -> Result<Answer> {
-        let length = body.len();
-        self.send(format!(
-            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        ))
-        .await
+        self.post_bytes(path, body.as_bytes()).await
     }
 
-    async fn send(&mut self, request: String) -> Result<Answer> {
+    /// `POST` of what is said to be JSON.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub async fn post_bytes(&mut self, path: &str, body: &[u8]) -> Result<Answer> {
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
+        self.send([head.as_bytes(), body].concat()).await
+    }
+
+    async fn send(&mut self, request: Vec<u8>) -> Result<Answer> {
         let answered = tokio::time::timeout(ANSWER_WITHIN, self.exchange(&request)).await;
         let answer = answered.unwrap_or_else(|_elapsed| Err(anyhow::anyhow!("no answer within {ANSWER_WITHIN:?}")));
         if answer.is_err() {
@@ -58,7 +66,7 @@ impl Client {
         answer
     }
 
-    async fn exchange(&mut self, request: &str) -> Result<Answer> {
+    async fn exchange(&mut self, request: &[u8]) -> Result<Answer> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
@@ -67,7 +75,8 @@ impl Client {
                 stream
             }
         };
-        stream.write_all(request.as_bytes()).await?;
+        // Who refuses a body may answer before all of it was sent, and close.
+        let written = stream.write_all(request).await;
         self.buffer.clear();
         loop {
             if let Some(answer) = parse(&self.buffer)? {
@@ -78,6 +87,7 @@ impl Client {
                 bail!("the answer is too long");
             }
             if stream.read_buf(&mut self.buffer).await? == 0 {
+                written?;
                 bail!("the connection ended before the answer did");
             }
         }

@@ -1,6 +1,8 @@
 //! The history of a run: what was attempted, what was confirmed, what came out. Compact, because a run has millions of
 //! events. Records only; what it means is the checker's matter.
 
+use std::time::Instant;
+
 use crate::plan::{EMISSIONS_MAX, Plan};
 
 /// Violations that are kept as text; the rest is counted.
@@ -17,6 +19,10 @@ pub struct Entry {
     pub outputs: [u16; EMISSIONS_MAX],
     /// How often it was seen dead, likewise.
     pub dead: u16,
+    /// When the producer first sent it, by the ledger's clock.
+    pub sent_ms: u32,
+    /// When it had come out whole; 0 until then.
+    pub done_ms: u32,
 }
 
 /// A message that came out.
@@ -73,6 +79,9 @@ pub struct Ledger {
     entries: Vec<Entry>,
     confirmed: u64,
     settled: u64,
+    began: Instant,
+    /// What came out once more, and what the producer sent once more.
+    pub repeats: u64,
     /// Repetitions that the sink's own lost acknowledgements made.
     pub sink_repeats: u64,
     /// Outputs of no event that was ever sent, or with an index that it does not have.
@@ -95,6 +104,8 @@ impl Ledger {
             entries: Vec::new(),
             confirmed: 0,
             settled: 0,
+            began: Instant::now(),
+            repeats: 0,
             sink_repeats: 0,
             unexpected: Violations::default(),
             wrong: Violations::default(),
@@ -102,6 +113,12 @@ impl Ledger {
             digests: Violations::default(),
             digest: None,
         }
+    }
+
+    /// Milliseconds since it was made: the clock of events and of faults.
+    #[must_use]
+    pub fn now_ms(&self) -> u32 {
+        u32::try_from(self.began.elapsed().as_millis()).unwrap_or(u32::MAX)
     }
 
     /// The events it is about.
@@ -144,7 +161,14 @@ impl Ledger {
         if self.entries.len() <= at {
             self.entries.resize(at + 1, Entry::default());
         }
-        self.entries[at].attempts = self.entries[at].attempts.saturating_add(1);
+        let now = self.now_ms();
+        let entry = &mut self.entries[at];
+        if entry.attempts == 0 {
+            entry.sent_ms = now;
+        } else {
+            self.repeats += 1;
+        }
+        entry.attempts = entry.attempts.saturating_add(1);
     }
 
     /// The broker has confirmed it: from now on it is owed.
@@ -195,6 +219,7 @@ impl Ledger {
     }
 
     fn note(&mut self, number: u64, emissions: usize, redelivered: bool, count: impl Fn(&mut Entry) -> &mut u16) {
+        let now = self.now_ms();
         let Some(entry) = usize::try_from(number).ok().and_then(|at| self.entries.get_mut(at)) else {
             return;
         };
@@ -204,8 +229,10 @@ impl Ledger {
             self.sink_repeats += 1;
             return;
         }
+        self.repeats += u64::from(*count > 0);
         *count = count.saturating_add(1);
         if !was_complete && is_complete(entry, emissions) {
+            entry.done_ms = now.max(1);
             self.settled += 1;
         }
     }

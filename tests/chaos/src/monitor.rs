@@ -4,14 +4,20 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use crate::daemon::rss_max_bytes;
 use crate::http::Client;
+use crate::plan::Route;
+use crate::side;
+use crate::usage::Usage;
 
 const EVERY: Duration = Duration::from_millis(100);
+/// Threads and descriptors are counted once a second.
+const USAGE_TICKS: u64 = 10;
 
 /// The series that matter here, summed over routes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +30,8 @@ pub struct Metrics {
     pub reconnects: u64,
     /// An alarm stops publishing.
     pub blocked: bool,
+    /// Dead letters of the routes of hostile messages.
+    pub aside_dead: u64,
     /// Messages in the embedded broker, by queue.
     pub depths: BTreeMap<String, u64>,
 }
@@ -42,7 +50,12 @@ impl Metrics {
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
             match name {
                 "trunkline_messages_settled_total" if labels.contains("outcome=\"retry\"") => metrics.retried += value,
-                "trunkline_messages_settled_total" => metrics.settled += value,
+                "trunkline_messages_settled_total" => {
+                    metrics.settled += value;
+                    let is_load = Route::ALL.iter().any(|route| labels.contains(&format!("\"{}\"", route.name())));
+                    let is_aside = labels.contains("outcome=\"dead_letter\"") && !is_load;
+                    metrics.aside_dead += if is_aside { value } else { 0 };
+                }
                 "trunkline_broker_reconnects_total" => metrics.reconnects += value,
                 "trunkline_broker_blocked" => metrics.blocked = value > 0,
                 "trunkline_queue_messages" => {
@@ -63,6 +76,14 @@ impl Metrics {
             let route = queue.starts_with("chaos-echo") || queue.starts_with("chaos-direct");
             route && !queue.ends_with(".dlq")
         };
+        self.depths.iter().filter(|(queue, _)| is_input(queue)).map(|(_, count)| count).sum()
+    }
+
+    /// Hostile messages in the embedded broker that are still to be handled.
+    #[must_use]
+    pub fn waiting_aside(&self) -> u64 {
+        let is_input =
+            |queue: &str| side::INPUTS.iter().any(|input| queue.starts_with(input)) && !queue.ends_with(".dlq");
         self.depths.iter().filter(|(queue, _)| is_input(queue)).map(|(_, count)| count).sum()
     }
 }
@@ -86,27 +107,65 @@ pub struct Watch {
     pub pid: AtomicU64,
     /// Its memory at the worst.
     pub rss_max_bytes: AtomicU64,
-    /// Sessions that were made again, over all processes.
-    pub reconnects: AtomicU64,
     /// Looks at which publishing was blocked.
     pub blocked: AtomicU64,
     /// Waiting in the embedded broker.
     pub waiting: AtomicU64,
     /// Looks that were answered.
     pub looks: AtomicU64,
-    last_reconnects: AtomicU64,
+    /// Threads and descriptors.
+    pub usage: Usage,
+    sessions: Gains,
+    retried: Gains,
+    aside_dead: Gains,
+}
+
+/// What a counter gained over all processes: fewer than before is another process.
+#[derive(Debug, Default)]
+struct Gains {
+    /// The sum, and the last value.
+    seen: Mutex<(u64, u64)>,
+}
+
+impl Gains {
+    fn note(&self, value: u64) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (sum, last) = *seen;
+        *seen = (sum + if value >= last { value - last } else { value }, value);
+    }
+
+    fn sum(&self) -> u64 {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
 }
 
 impl Watch {
     /// Takes one look.
     pub fn note(&self, metrics: &Metrics) {
-        let last = self.last_reconnects.swap(metrics.reconnects, Ordering::Relaxed);
-        // Fewer than before: another process.
-        let gained = if metrics.reconnects >= last { metrics.reconnects - last } else { metrics.reconnects };
-        self.reconnects.fetch_add(gained, Ordering::Relaxed);
+        self.sessions.note(metrics.reconnects);
+        self.retried.note(metrics.retried);
+        self.aside_dead.note(metrics.aside_dead);
         self.blocked.fetch_add(u64::from(metrics.blocked), Ordering::Relaxed);
-        self.waiting.store(metrics.waiting(), Ordering::Relaxed);
+        self.waiting.store(metrics.waiting() + metrics.waiting_aside(), Ordering::Relaxed);
         self.looks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sessions that were made again, over all processes.
+    #[must_use]
+    pub fn reconnects(&self) -> u64 {
+        self.sessions.sum()
+    }
+
+    /// Copies in retry queues, over all processes.
+    #[must_use]
+    pub fn retried(&self) -> u64 {
+        self.retried.sum()
+    }
+
+    /// Dead letters of the routes of hostile messages, over all processes.
+    #[must_use]
+    pub fn aside_dead(&self) -> u64 {
+        self.aside_dead.sum()
     }
 
     fn note_memory(&self) {
@@ -121,9 +180,12 @@ impl Watch {
         let mut client = Client::new(address);
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
+        for tick in 0_u64.. {
             every.tick().await;
             self.note_memory();
+            if tick % USAGE_TICKS == 0 {
+                self.usage.note(u32::try_from(self.pid.load(Ordering::Relaxed)).unwrap_or_default());
+            }
             if let Ok(metrics) = metrics(&mut client).await {
                 self.note(&metrics);
             }
@@ -140,6 +202,7 @@ mod tests {
 trunkline_messages_settled_total{route="chaos-echo",outcome="ack"} 7
 trunkline_messages_settled_total{route="chaos-echo",outcome="retry"} 2
 trunkline_messages_settled_total{route="chaos-direct",outcome="dead_letter"} 1
+trunkline_messages_settled_total{route="chaos-both",outcome="dead_letter"} 5
 trunkline_broker_reconnects_total 3
 trunkline_broker_blocked 1
 trunkline_queue_messages{queue="chaos-echo",state="ready"} 4
@@ -151,7 +214,8 @@ trunkline_queue_messages{queue="chaos-echo.dlq",state="ready"} 9
     #[test]
     fn series_are_summed() {
         let metrics = Metrics::parse(TEXT);
-        assert_eq!((metrics.settled, metrics.retried, metrics.reconnects, metrics.blocked), (8, 2, 3, true));
+        assert_eq!((metrics.settled, metrics.retried, metrics.reconnects, metrics.blocked), (13, 2, 3, true));
+        assert_eq!(metrics.aside_dead, 5);
         assert_eq!(metrics.waiting(), 7, "dead letters do not wait");
     }
 
@@ -161,6 +225,6 @@ trunkline_queue_messages{queue="chaos-echo.dlq",state="ready"} 9
         for reconnects in [0, 2, 2, 1, 4] {
             watch.note(&Metrics { reconnects, ..Metrics::default() });
         }
-        assert_eq!(watch.reconnects.load(Ordering::Relaxed), 2 + 1 + 3);
+        assert_eq!(watch.reconnects(), 2 + 1 + 3);
     }
 }

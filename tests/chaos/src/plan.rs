@@ -4,6 +4,9 @@
 use serde_json::{Value, json};
 use trunkline::event::{RouteName, emission_id};
 
+use crate::schedule::BrokerKind;
+use crate::side;
+
 /// The exchange that events are published to.
 pub const EXCHANGE: &str = "chaos-events";
 /// What the guest emits, and where the sink listens.
@@ -32,6 +35,9 @@ pub enum Route {
 }
 
 impl Route {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Echo, Self::Direct];
+
     /// As in routes.toml.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -76,6 +82,12 @@ impl Plan {
     /// Never: the names are constants that are valid.
     pub fn new(seed: u64) -> anyhow::Result<Self> {
         Ok(Self { seed, names: [RouteName::new(Route::Echo.name())?, RouteName::new(Route::Direct.name())?] })
+    }
+
+    /// The seed.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// What event `number` is.
@@ -160,8 +172,8 @@ impl Plan {
 
 /// The routes file of a run.
 #[must_use]
-pub fn routes(plugin_dir: &std::path::Path) -> String {
-    format!(
+pub fn routes(broker: BrokerKind, plugin_dir: &std::path::Path) -> String {
+    let load = format!(
         r#"plugin-dir = {dir:?}
 
 [defaults]
@@ -189,7 +201,8 @@ emit = {{ exchange = "chaos-direct", key = "target", unroutable = "retry" }}
 retry = {{ max = 8, delay = "250ms", multiplier = 2, max-delay = "8s" }}
 "#,
         dir = plugin_dir.display().to_string()
-    )
+    );
+    load + &side::routes(broker)
 }
 
 #[cfg(test)]

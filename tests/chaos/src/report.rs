@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::checker::{Counts, Invariant};
 use crate::faults::Done;
 use crate::schedule::{BrokerKind, Kind};
+use crate::usage::Use;
 
 /// `report.json`.
 #[derive(Debug, Serialize)]
@@ -36,6 +37,8 @@ pub struct Report {
     pub recovery_max_ms: Option<u64>,
     /// Resident memory of the daemon at its worst.
     pub rss_max_bytes: u64,
+    /// Threads and descriptors of the daemon.
+    pub usage: Use,
     /// Starts of the daemon, the first included.
     pub daemon_starts: u64,
     /// Sessions that the daemon made again.
@@ -63,8 +66,22 @@ pub struct OfKind {
     pub acted: usize,
     /// How often it acted and the daemon recovered in time.
     pub passed: usize,
+    /// Events that came or were sent once more.
+    pub repeats: u64,
+    /// Messages, requests, connections that were refused.
+    pub refusals: u64,
+    /// Sessions and processes that were made again.
+    pub reconnects: u64,
     /// The longest recovery.
     pub recovery_max_ms: Option<u64>,
+}
+
+impl OfKind {
+    /// Whether nothing followed from it, though something should have.
+    #[must_use]
+    pub const fn is_silent(&self) -> bool {
+        !self.kind.may_go_unnoticed() && self.repeats + self.refusals + self.reconnects == 0
+    }
 }
 
 /// Sums faults up by kind.
@@ -80,6 +97,9 @@ pub fn by_kind(schedule: &[Done]) -> Vec<OfKind> {
         count: all.len(),
         acted: all.iter().filter(|done| done.acted).count(),
         passed: all.iter().filter(|done| done.pass).count(),
+        repeats: all.iter().map(|done| done.repeats).sum(),
+        refusals: all.iter().map(|done| done.refusals).sum(),
+        reconnects: all.iter().map(|done| done.reconnects).sum(),
         recovery_max_ms: all.iter().filter_map(|done| done.recovery_ms).max(),
     };
     kinds.into_iter().map(sum).collect()
@@ -101,16 +121,22 @@ impl Report {
         let mut text = String::new();
         let word = |pass: bool| if pass { "pass" } else { "FAIL" };
         let ms = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
-        let _text = writeln!(text, "\nfault               rows       count  acted  passed  recovery max ms");
+        let _text = writeln!(
+            text,
+            "\nfault               rows       count  acted  passed  repeats  refusals  new sessions  recovery max ms"
+        );
         for kind in &self.kinds {
             let _text = writeln!(
                 text,
-                "{:<19} {:<10} {:>5}  {:>5}  {:>6}  {:>15}",
+                "{:<19} {:<10} {:>5}  {:>5}  {:>6}  {:>7}  {:>8}  {:>12}  {:>15}",
                 kind.kind.name(),
                 kind.rows.join(" "),
                 kind.count,
                 kind.acted,
                 kind.passed,
+                kind.repeats,
+                kind.refusals,
+                kind.reconnects,
                 ms(kind.recovery_max_ms)
             );
         }

@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::task::JoinSet;
 
-use crate::checker::{Facts, Invariant, check};
+use crate::amqp::Holds;
+use crate::checker::{Facts, Invariant, Window, check};
 use crate::faults::Done;
 use crate::finish::{demands, drain, left, probe, stop};
 use crate::plan::Plan;
 use crate::report::{Report, by_kind};
 use crate::schedule::{BrokerKind, Kind, Pace, Schedule};
 use crate::source::Source;
+use crate::usage::{Use, at_rest};
 use crate::world::World;
-use crate::{amqp, embedded};
+use crate::{amqp, embedded, side};
 
 /// Bound on the daemon's memory: a loaded daemon's target of FAULTS.md section 6.
 const RSS_LIMIT_BYTES: u64 = 256 << 20;
@@ -66,9 +68,11 @@ pub async fn run(settings: &Settings) -> Result<Report> {
     let ran = drive(settings, &mut world, started).await;
     let _unkept = std::fs::copy(scratch.path().join("daemon.log"), settings.out.join("daemon.log"));
     world.close().await?;
-    let Driven { schedule, facts, load, mut demands } = ran?;
+    let Driven { schedule, facts, load, usage, mut demands } = ran?;
     let verdict = check(&source.ledger(), &facts);
     let mut invariants = verdict.invariants;
+    invariants.append(&mut source.hostile().check(&facts.windows));
+    invariants.push(usage.invariant());
     invariants.append(&mut demands);
     let load_seconds = load.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 events")]
@@ -86,7 +90,8 @@ pub async fn run(settings: &Settings) -> Result<Report> {
         recovery_max_ms: schedule.iter().filter_map(|done| done.recovery_ms).max(),
         rss_max_bytes: facts.rss_max_bytes,
         daemon_starts: world.daemon.starts,
-        reconnects: world.watch.reconnects.load(Ordering::Relaxed),
+        reconnects: world.watch.reconnects(),
+        usage,
         pass: invariants.iter().all(|invariant| invariant.pass),
         invariants,
         kinds: by_kind(&schedule),
@@ -98,10 +103,13 @@ struct Driven {
     schedule: Vec<Done>,
     facts: Facts,
     load: Duration,
+    usage: Use,
     demands: Vec<Invariant>,
 }
 
 async fn drive(settings: &Settings, world: &mut World, started: Instant) -> Result<Driven> {
+    let pid = |world: &World| world.daemon.pid().unwrap_or_default();
+    let first = at_rest(pid(world), None).await;
     let (mut producers, _others) = spawn(world);
     let began = Instant::now();
     let schedule = break_things(settings, world, began).await?;
@@ -116,10 +124,11 @@ async fn drive(settings: &Settings, world: &mut World, started: Instant) -> Resu
     println!("{:7.1} s  faults and load are over; draining", started.elapsed().as_secs_f64());
     drain(world).await;
     let probes_ms = probe(world).await?;
+    let last = at_rest(pid(world), Some(first)).await;
     let ended = stop(world).await?;
     let left = left(world).await?;
     let facts = Facts {
-        hard_faults: schedule.iter().filter(|done| done.fault.kind.is_hard()).count() as u64,
+        windows: windows(world.broker, &schedule),
         rss_max_bytes: world.watch.rss_max_bytes.load(Ordering::Relaxed),
         rss_limit_bytes: RSS_LIMIT_BYTES,
         probes_ms,
@@ -127,7 +136,14 @@ async fn drive(settings: &Settings, world: &mut World, started: Instant) -> Resu
         left,
     };
     let demands = demands(world, &schedule, &ended);
-    Ok(Driven { schedule, facts, load, demands })
+    let usage = world.watch.usage.report(first, last);
+    Ok(Driven { schedule, facts, load, usage, demands })
+}
+
+/// When work may have been repeated.
+fn windows(broker: BrokerKind, schedule: &[Done]) -> Vec<Window> {
+    let hard = schedule.iter().filter(|done| broker == BrokerKind::Amqp && done.fault.kind.is_hard());
+    hard.map(|done| Window { from_ms: done.window_ms.0, to_ms: done.window_ms.1 }).collect()
 }
 
 /// Producers, which come to an end; and sinks and the watch, which do not.
@@ -139,7 +155,8 @@ fn spawn(world: &World) -> (JoinSet<()>, JoinSet<()>) {
             for _ in 0..amqp::PRODUCERS {
                 producers.spawn(amqp::produce(source.clone(), world.url.clone()));
             }
-            for (queue, holds) in embedded::SINKS {
+            let aside = side::QUEUES.into_iter().map(|queue| (queue, Holds::Side));
+            for (queue, holds) in embedded::SINKS.into_iter().chain(aside) {
                 others.spawn(amqp::sink(source.clone(), world.url.clone(), queue.to_owned(), holds));
             }
         }

@@ -20,7 +20,7 @@ pub struct Fault {
     pub after_ms: u64,
     /// How long it lasts, where that is a choice.
     pub hold_ms: u64,
-    /// Milliseconds late, bytes a second, bytes a piece, or which fdatasync.
+    /// Milliseconds late, bytes a second, bytes a piece, which fdatasync, or 1 for all permissions.
     pub amount: u64,
 }
 
@@ -83,7 +83,10 @@ impl Schedule {
             Kind::Throttle => self.random.u64(8_000..64_000),
             Kind::Slice => self.random.u64(1..64),
             Kind::SyncError | Kind::SyncKill | Kind::WriteError | Kind::WriteKill => self.random.u64(1..60),
-            Kind::Cut
+            // All permissions rather than some: the way back takes a login, of which there is one in ten seconds.
+            Kind::Permission if self.pace == Pace::Long => self.random.u64(0..2),
+            Kind::Permission
+            | Kind::Cut
             | Kind::Refuse
             | Kind::Hole
             | Kind::HoleFromBroker
@@ -95,7 +98,14 @@ impl Schedule {
             | Kind::DeleteTarget
             | Kind::DaemonKill
             | Kind::DaemonTerm
-            | Kind::DaemonPause => 0,
+            | Kind::DaemonPause
+            | Kind::Malformed
+            | Kind::Cc
+            | Kind::Oversized
+            | Kind::BrokerFreeze
+            | Kind::ConsumerTimeout
+            | Kind::FullBesideFree
+            | Kind::DeadLetterLooks => 0,
         };
         self.number += 1;
         Fault { number: self.number, kind, after_ms, hold_ms, amount }
@@ -110,8 +120,10 @@ impl Iterator for Schedule {
             self.deck = self.kinds.clone();
             self.random.shuffle(&mut self.deck);
             if self.pace == Pace::Short {
-                // A restart of the node takes ten seconds: all else first, so that a minute holds most kinds.
-                self.deck.sort_by_key(|kind| !matches!(kind, Kind::BrokerKill | Kind::BrokerStop));
+                // These take ten seconds each: all else first, so that a minute holds most kinds. The deck is taken from
+                // its end.
+                self.deck
+                    .sort_by_key(|kind| !matches!(kind, Kind::BrokerKill | Kind::BrokerStop | Kind::ConsumerTimeout));
             }
         }
         let kind = self.deck.pop()?;

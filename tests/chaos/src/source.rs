@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::hostile::Hostile;
 use crate::ledger::Ledger;
 use crate::plan::{Event, Plan};
 
@@ -13,6 +14,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct Source {
     plan: Plan,
     ledger: Mutex<Ledger>,
+    hostile: Mutex<Hostile>,
     next: AtomicU64,
     /// Events at most.
     limit: u64,
@@ -28,6 +30,7 @@ impl Source {
     pub fn new(plan: Plan, limit: u64, backlog_max: u64) -> Self {
         Self {
             ledger: Mutex::new(Ledger::new(plan.clone())),
+            hostile: Mutex::new(Hostile::new(plan.seed())),
             plan,
             next: AtomicU64::new(0),
             limit,
@@ -46,6 +49,11 @@ impl Source {
     /// The history.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The history of hostile messages.
+    pub fn hostile(&self) -> MutexGuard<'_, Hostile> {
+        self.hostile.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next events to send, once there is room for them; none when the run is over.

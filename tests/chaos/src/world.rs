@@ -1,5 +1,7 @@
 //! Everything that a run starts: the node and its proxy, the daemon, and who watches them.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +18,11 @@ use crate::plan::routes;
 use crate::proxy::Proxy;
 use crate::schedule::BrokerKind;
 use crate::source::Source;
-use crate::{amqp, embedded};
+use crate::{amqp, embedded, side};
 
+/// As whom the daemon logs in, so that something can be taken away from it alone.
+pub const USER: &str = "chaos";
+const PASSWORD: &str = "secret";
 const LOOK: Duration = Duration::from_millis(10);
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -43,6 +48,8 @@ pub struct World {
     pub routes: PathBuf,
     /// The daemon's state directory.
     pub state: PathBuf,
+    /// The daemon's log.
+    pub log: PathBuf,
 }
 
 /// How long the next settled event took.
@@ -63,17 +70,18 @@ impl World {
     /// When something does not start.
     pub async fn start(broker: BrokerKind, source: Arc<Source>, binary: &Path, dir: &Path) -> Result<Self> {
         let (routes_file, state) = (dir.join("routes.toml"), dir.join("state"));
-        std::fs::write(&routes_file, routes(trunkline_support::guests()))?;
+        std::fs::write(&routes_file, routes(broker, trunkline_support::guests()))?;
         let (mut node, mut proxy, mut url) = (None, None, "embedded".to_owned());
         let mut daemons_url = url.clone();
         if broker == BrokerKind::Amqp {
-            let started = tokio::task::spawn_blocking(|| rabbitmq::ensure().and_then(|()| Node::start())).await??;
+            let started = tokio::task::spawn_blocking(start_node).await??;
             url = started.url();
             let port =
                 url.rsplit(':').next().and_then(|rest| rest.split('/').next()).and_then(|port| port.parse().ok());
             let port: u16 = port.context("the node's URL has no port")?;
             let between = Proxy::start(SocketAddr::from(([127, 0, 0, 1], port))).await?;
             daemons_url = url.replace(&format!(":{port}/"), &format!(":{}/", between.address().port()));
+            daemons_url = daemons_url.replace("guest:guest", &format!("{USER}:{PASSWORD}"));
             (node, proxy) = (Some(Arc::new(started)), Some(between));
         }
         let log = dir.join("daemon.log");
@@ -82,11 +90,12 @@ impl World {
             routes: routes_file.clone(),
             state: state.clone(),
             broker: daemons_url,
-            log,
+            log: log.clone(),
         };
         let daemon = Daemon::new(settings)?;
         let (address, watch) = (daemon.address(), Arc::new(Watch::default()));
-        let mut world = Self { broker, source, daemon, address, watch, proxy, node, url, routes: routes_file, state };
+        let routes = routes_file;
+        let mut world = Self { broker, source, daemon, address, watch, proxy, node, url, routes, state, log };
         world.daemon.start()?;
         world.daemon.wait(true).await?;
         world.note_pid();
@@ -114,6 +123,26 @@ impl World {
     /// Tells the watch which process it is.
     pub fn note_pid(&self) {
         self.watch.pid.store(u64::from(self.daemon.pid().unwrap_or_default()), Ordering::Relaxed);
+    }
+
+    /// How long the daemon's log is, in bytes.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn log_length(&self) -> Result<u64> {
+        Ok(std::fs::metadata(&self.log)?.len())
+    }
+
+    /// What the daemon logged beyond `from` bytes.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log_after(&self, from: u64) -> Result<String> {
+        let mut file = File::open(&self.log)?;
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The checked configuration, on the node itself and not through the proxy.
@@ -157,9 +186,25 @@ impl World {
         match self.broker {
             BrokerKind::Amqp => {
                 let ledger = self.source.ledger();
-                ledger.settled() >= ledger.confirmed()
+                ledger.settled() >= ledger.confirmed() && self.source.hostile().waiting() == 0
             }
             BrokerKind::Embedded => self.watch.waiting.load(Ordering::Relaxed) == 0,
         }
     }
+}
+
+/// A node that takes little in one message, with a user for the daemon.
+fn start_node() -> Result<Node> {
+    rabbitmq::ensure()?;
+    let node = Node::start_with(&format!("max_message_size = {}\n", side::MESSAGE_MAX_BYTES))?;
+    // One command rather than two: each is an Erlang VM.
+    let user = format!("<<\"{USER}\">>");
+    node.ctl(&[
+        "eval",
+        &format!(
+            "ok = rabbit_auth_backend_internal:add_user({user}, <<\"{PASSWORD}\">>, {user}), \
+             ok = rabbit_auth_backend_internal:set_permissions({user}, <<\"/\">>, <<\".*\">>, <<\".*\">>, <<\".*\">>, {user})."
+        ),
+    ])?;
+    Ok(node)
 }

@@ -8,7 +8,7 @@ const EVENTS: u64 = 600;
 
 fn facts() -> Facts {
     Facts {
-        hard_faults: 0,
+        windows: Vec::new(),
         rss_max_bytes: 1,
         rss_limit_bytes: 2,
         probes_ms: vec![Some(1), Some(2)],
@@ -150,13 +150,36 @@ fn outputs_of_two_plugins_are_seen() {
     assert_eq!(failing(&ledger, &facts()), ["I3"]);
 }
 
+/// A fault that struck everything.
+fn struck_all() -> Facts {
+    Facts { windows: vec![Window { from_ms: 0, to_ms: u32::MAX }], ..facts() }
+}
+
+#[test]
+fn only_what_was_in_flight_is_struck() {
+    let windows = [Window { from_ms: 20_000, to_ms: 21_000 }, Window { from_ms: 30_000, to_ms: 31_000 }];
+    for (sent, done, expected) in [
+        (1_000, 14_000, None),
+        (1_000, 16_000, Some(0)),
+        (20_500, 20_600, Some(0)),
+        (21_500, 22_000, None),
+        (21_500, 26_000, Some(1)),
+        (31_500, 32_000, None),
+        (500, u32::MAX, Some(1)),
+    ] {
+        assert_eq!(struck(&windows, sent, done), expected, "{sent} to {done}");
+    }
+}
+
 #[test]
 fn a_duplicate_without_a_fault_is_seen() {
     let event = find(|event| event.emissions == 2);
     let mut ledger = history(&[]);
     output(&mut ledger, event.number, 1);
     assert_eq!(failing(&ledger, &facts()), ["I5"]);
-    assert_eq!(failing(&ledger, &Facts { hard_faults: 1, ..facts() }), [""; 0], "a fault explains it");
+    assert_eq!(failing(&ledger, &struck_all()), [""; 0], "a fault explains it");
+    let late = vec![Window { from_ms: u32::MAX - 1, to_ms: u32::MAX }];
+    assert_eq!(failing(&ledger, &Facts { windows: late, ..facts() }), ["I5"], "it was done long before");
     ledger.attempt(event.number);
     assert_eq!(failing(&ledger, &facts()), [""; 0], "so does the producer");
 }
@@ -168,7 +191,7 @@ fn more_duplicates_than_a_window_are_seen() {
     for _ in 0..=WINDOW * 3 {
         output(&mut ledger, event.number, 0);
     }
-    assert_eq!(failing(&ledger, &Facts { hard_faults: 1, ..facts() }), ["I5"]);
+    assert_eq!(failing(&ledger, &struck_all()), ["I5"]);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use xtask::rabbitmq::Node;
 
-use super::{PAUSE, RECOVER_WITHIN, Trace};
+use super::{NOTICE_WITHIN, PAUSE, RECOVER_WITHIN, Trace};
+use crate::daemon::{is_stopped, signal};
 use crate::http::Client;
 use crate::monitor::metrics;
 use crate::schedule::{Fault, Kind};
@@ -38,7 +39,13 @@ impl World {
         let after = node.pid();
         let acted = before.is_some() && before != after && is_new_session;
         let away = free - down;
-        Ok(Trace { acted, evidence: format!("node {before:?} became {after:?}, away {away:.1?}"), free, base })
+        Ok(Trace {
+            acted,
+            evidence: format!("node {before:?} became {after:?}, away {away:.1?}"),
+            free,
+            base,
+            refused: 0,
+        })
     }
 
     pub(super) async fn close_connections(&mut self) -> Result<Trace> {
@@ -46,7 +53,13 @@ impl World {
         tokio::task::spawn_blocking(move || node.ctl(&["close_all_connections", "chaos"])).await??;
         let (free, base) = (Instant::now(), self.base().await);
         let acted = self.reconnected(reconnects).await;
-        Ok(Trace { acted, evidence: format!("{} new sessions", self.reconnects() - reconnects), free, base })
+        Ok(Trace {
+            acted,
+            evidence: format!("{} new sessions", self.reconnects() - reconnects),
+            free,
+            base,
+            refused: 0,
+        })
     }
 
     pub(super) async fn alarm(&mut self, fault: Fault) -> Result<Trace> {
@@ -68,7 +81,8 @@ impl World {
         watermark("4GB").await??;
         let free = Instant::now();
         let acted = blocked() > before;
-        Ok(Trace { acted, evidence: format!("blocked at {} looks", blocked() - before), free, base })
+        let refused = blocked() - before;
+        Ok(Trace { acted, evidence: format!("blocked at {refused} looks"), free, base, refused })
     }
 
     pub(super) async fn delete_target(&mut self, fault: Fault) -> Result<Trace> {
@@ -86,6 +100,36 @@ impl World {
         embedded::close(broker).await;
         let free = Instant::now();
         let count = retried.saturating_sub(before);
-        Ok(Trace { acted: count > 0, evidence: format!("{count} events went to retry queues"), free, base })
+        Ok(Trace {
+            acted: count > 0,
+            evidence: format!("{count} events went to retry queues"),
+            free,
+            base,
+            refused: count,
+        })
+    }
+
+    /// The node stands still, and nobody is told. Shorter than heartbeats it is a pause, longer it is an end.
+    pub(super) async fn freeze_broker(&mut self, fault: Fault) -> Result<Trace> {
+        let pid = self.node()?.pid().context("the node has no process")?;
+        let reconnects = self.reconnects();
+        signal(pid, "STOP").await?;
+        // What it had answered before is on its way.
+        tokio::time::sleep(fault.hold() / 4).await;
+        let base = self.base().await;
+        tokio::time::sleep(fault.hold() * 3 / 4).await;
+        let (stood, is_stopped) = (self.base().await, is_stopped(pid));
+        let must_be_noticed = fault.hold() > NOTICE_WITHIN;
+        signal(pid, "CONT").await?;
+        let free = Instant::now();
+        let is_new_session = must_be_noticed && self.reconnected(reconnects).await;
+        let acted = is_stopped && stood == base && (is_new_session || !must_be_noticed);
+        let evidence = format!(
+            "frozen for {:?}, {} settled meanwhile, {} new sessions",
+            fault.hold(),
+            stood.abs_diff(base),
+            self.reconnects() - reconnects
+        );
+        Ok(Trace { acted, evidence, free, base: stood, refused: 0 })
     }
 }

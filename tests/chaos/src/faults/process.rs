@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::{PAUSE, RECOVER_WITHIN, Trace};
-use crate::daemon::describe;
+use crate::daemon::{describe, is_stopped};
 use crate::http::Client;
 use crate::schedule::{BrokerKind, Fault, Kind};
 use crate::world::World;
@@ -32,7 +32,7 @@ impl World {
         self.daemon.start()?;
         self.daemon.wait(false).await?;
         self.note_pid();
-        Ok(Trace { acted, evidence, free, base: 0 })
+        Ok(Trace { acted, evidence, free, base: 0, refused: 0 })
     }
 
     pub(super) async fn pause_daemon(&mut self, fault: Fault) -> Result<Trace> {
@@ -40,11 +40,10 @@ impl World {
         self.daemon.signal("STOP").await?;
         tokio::time::sleep(fault.hold()).await;
         let pid = self.daemon.pid().context("the daemon is gone")?;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let acted = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+        let acted = is_stopped(pid);
         self.daemon.signal("CONT").await?;
         let free = Instant::now();
-        Ok(Trace { acted, evidence: format!("stopped for {:?}", fault.hold()), free, base })
+        Ok(Trace { acted, evidence: format!("stopped for {:?}", fault.hold()), free, base, refused: 0 })
     }
 
     /// The store fails, or the daemon dies, within a system call. After an error it must refuse everything until it is

@@ -46,6 +46,22 @@ pub enum Kind {
     WriteError,
     /// SIGKILL of the daemon in its n-th write to the store: what was to be written is not even in the page cache.
     WriteKill,
+    /// Messages that a strict client cannot read, or requests that are no events.
+    Malformed,
+    /// Messages that name further keys in their headers, and fail.
+    Cc,
+    /// Messages, emissions and requests that are larger than somebody takes.
+    Oversized,
+    /// The daemon's user may not publish to some keys for a while, or may do nothing at all.
+    Permission,
+    /// SIGSTOP of the RabbitMQ node, and SIGCONT after a while.
+    BrokerFreeze,
+    /// The broker takes back what is in work for longer than `consumer_timeout`.
+    ConsumerTimeout,
+    /// Events emit to a full queue and to a free one.
+    FullBesideFree,
+    /// A dead-letter queue is looked at 21 times.
+    DeadLetterLooks,
 }
 
 /// Where the daemon keeps its messages.
@@ -76,13 +92,27 @@ impl Kind {
             Self::DaemonTerm => &["H2"],
             Self::DaemonPause => &["H13"],
             Self::SyncError | Self::WriteError => &["H6"],
+            Self::Malformed => &["M7", "M1"],
+            Self::Cc => &["M11"],
+            Self::Oversized => &["M3", "M9"],
+            Self::Permission => &["B17"],
+            Self::BrokerFreeze => &["B7"],
+            Self::ConsumerTimeout => &["B10"],
+            Self::FullBesideFree => &["B13"],
+            Self::DeadLetterLooks => &["B20"],
         }
     }
 
-    /// Whether work may be repeated after it.
+    /// Whether work may be repeated after it: not after an end in order, nor for what anybody may send.
     #[must_use]
     pub const fn is_hard(self) -> bool {
-        !matches!(self, Self::DaemonTerm)
+        !matches!(self, Self::DaemonTerm | Self::Malformed | Self::Cc | Self::FullBesideFree | Self::DeadLetterLooks)
+    }
+
+    /// Whether it only slows down, or may be too short to be noticed: it shows by what it did and not by what followed.
+    #[must_use]
+    pub const fn may_go_unnoticed(self) -> bool {
+        self.is_hole() || matches!(self, Self::Latency | Self::Throttle | Self::Slice | Self::DaemonPause)
     }
 
     /// Whether the daemon cannot but start again or make another session.
@@ -99,25 +129,35 @@ impl Kind {
                 | Self::MemoryAlarm
                 | Self::DeleteTarget
                 | Self::DaemonPause
+                | Self::Malformed
+                | Self::Cc
+                | Self::Oversized
+                | Self::Permission
+                | Self::BrokerFreeze
+                | Self::FullBesideFree
+                | Self::DeadLetterLooks
         )
     }
 
     /// Whether bytes stand still while it lasts.
     #[must_use]
     pub const fn is_hole(self) -> bool {
-        matches!(self, Self::Hole | Self::HoleFromBroker | Self::HoleToBroker)
+        matches!(self, Self::Hole | Self::HoleFromBroker | Self::HoleToBroker | Self::BrokerFreeze)
     }
 
     /// The kinds that fit a broker; those with strace only where there is one.
     #[must_use]
     pub fn of(broker: BrokerKind, has_strace: bool) -> Vec<Self> {
         use Kind::{
-            BrokerKill, BrokerStop, CloseConnections, Cut, DaemonKill, DaemonPause, DaemonTerm, DeleteTarget, Hole,
-            HoleFromBroker, HoleToBroker, Latency, MemoryAlarm, Refuse, Slice, SyncError, SyncKill, Throttle,
-            WriteError, WriteKill,
+            BrokerFreeze, BrokerKill, BrokerStop, Cc, CloseConnections, ConsumerTimeout, Cut, DaemonKill, DaemonPause,
+            DaemonTerm, DeadLetterLooks, DeleteTarget, FullBesideFree, Hole, HoleFromBroker, HoleToBroker, Latency,
+            Malformed, MemoryAlarm, Oversized, Permission, Refuse, Slice, SyncError, SyncKill, Throttle, WriteError,
+            WriteKill,
         };
-        match broker {
-            BrokerKind::Amqp => vec![
+        let process = [DaemonKill, DaemonTerm, DaemonPause];
+        let messages = [Malformed, Cc, Oversized, FullBesideFree, DeadLetterLooks];
+        let own: &[Self] = match broker {
+            BrokerKind::Amqp => &[
                 Cut,
                 Refuse,
                 Hole,
@@ -128,18 +168,17 @@ impl Kind {
                 Slice,
                 BrokerKill,
                 BrokerStop,
+                BrokerFreeze,
                 CloseConnections,
                 MemoryAlarm,
                 DeleteTarget,
-                DaemonKill,
-                DaemonTerm,
-                DaemonPause,
+                Permission,
+                ConsumerTimeout,
             ],
-            BrokerKind::Embedded if has_strace => {
-                vec![DaemonKill, DaemonTerm, DaemonPause, SyncError, SyncKill, WriteError, WriteKill]
-            }
-            BrokerKind::Embedded => vec![DaemonKill, DaemonTerm, DaemonPause],
-        }
+            BrokerKind::Embedded if has_strace => &[SyncError, SyncKill, WriteError, WriteKill],
+            BrokerKind::Embedded => &[],
+        };
+        own.iter().copied().chain(process).chain(messages).collect()
     }
 
     /// Its name on the command line and in reports.
