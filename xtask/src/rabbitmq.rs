@@ -77,6 +77,9 @@ pub struct Node {
     environment: Vec<(String, String)>,
 }
 
+/// A message that was on its way from queue to queue when a node stopped is sent again after three minutes otherwise.
+const ADVANCED: &str = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}]}].\n";
+
 impl Node {
     /// Starts a node with its own directories and waits until it takes connections.
     ///
@@ -139,6 +142,7 @@ impl Node {
         let settings = "disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.absolute = 4GiB\n";
         let settings = format!("listeners.tcp.default = 127.0.0.1:{port}\n{settings}{lines}");
         std::fs::write(dir.join("rabbitmq.conf"), settings)?;
+        std::fs::write(dir.join("advanced.config"), ADVANCED)?;
         let node = Self { environment: environment(&dir, port, distribution, mapper), dir, port, mapper };
         node.launch()?;
         Ok(node)
