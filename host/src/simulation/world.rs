@@ -304,6 +304,7 @@ impl World {
             self.redriven.insert(number(&letter));
             self.broker.put(letter);
         }
+        self.count_soon();
         self.deliver();
     }
 
