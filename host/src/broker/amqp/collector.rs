@@ -78,9 +78,15 @@ pub(super) async fn run(session: Arc<Session>, exchange: ExchangeName, lane: Lan
         End::Idle | End::Closed => flight.window.fail(|| Answer::Lost("the session ended".to_owned())),
     }
     jobs.close();
+    let is_refused = lane == Lane::Alone && matches!(&end, End::Failed(error) if is_of_channel(error));
     while let Some(job) = jobs.recv().await {
-        // What waited behind a message for a missing exchange need not find that out for itself.
-        let _nobody_waits = job.reply.send(if is_missing { missing() } else { Answer::Unsent });
+        let _nobody_waits = job.reply.send(match (is_missing, is_refused) {
+            // What waited behind a message for a missing exchange need not find that out for itself.
+            (true, _) => missing(),
+            // Another one's refusal is no failed try of this one.
+            (false, true) => Answer::Suspect,
+            (false, false) => Answer::Unsent,
+        });
     }
 }
 
