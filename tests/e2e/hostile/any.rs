@@ -96,6 +96,7 @@ async fn every_message_has_one_end(bench: Bench) {
         }
     }
     broker.close(trunkline_support::patience()).await;
+    drop(broker);
 
     let daemon = bench.start(ROUTES).await;
     let begun = Instant::now();

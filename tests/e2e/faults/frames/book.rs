@@ -157,7 +157,12 @@ impl Book {
             let channel = self.channels.entry((connection, unit.channel)).or_default();
             match unit.method {
                 wire::DELIVER => {
-                    let (event, _) = unit.message();
+                    let (event, cause) = unit.message();
+                    if cause.is_some() {
+                        // A delayed event of somebody else's, which every daemon passes on.
+                        out.extend(unit.raw);
+                        return out;
+                    }
                     // What is confirmed of an earlier delivery does not count for this one.
                     self.outputs.remove(&event);
                     channel.deliveries.insert(wire::delivered(&unit), event);
