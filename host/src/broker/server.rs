@@ -1,7 +1,5 @@
 //! Which broker answers, in which version.
 
-use std::cmp::Ordering;
-
 /// What a broker says of itself when a connection begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -19,8 +17,8 @@ impl Server {
     }
 }
 
-/// A version such as `3.10.8`, `4.0.5` or `4.1.0-rc.1`. Compared by its three numbers; what is not there counts as 0.
-#[derive(Debug, Clone)]
+/// A version such as `3.10.8`, `4.0.5` or `4.1.0-rc.1`. Its three numbers are for comparing; what is not there counts as 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerVersion {
     text: String,
     number: (u32, u32, u32),
@@ -57,26 +55,6 @@ impl std::fmt::Display for ServerVersion {
     }
 }
 
-impl PartialEq for ServerVersion {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for ServerVersion {}
-
-impl PartialOrd for ServerVersion {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for ServerVersion {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.number.cmp(&other.number)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,7 +74,7 @@ mod tests {
             assert_eq!(ServerVersion::new(text).number(), number, "{text}");
         }
         let ascending = ["3.9.29", "3.10.8", "3.13.0", "4.0.5", "4.3.6", "10.0.0"].map(ServerVersion::new);
-        assert!(ascending.is_sorted());
+        assert!(ascending.is_sorted_by_key(ServerVersion::number));
         let server = |product: &str, version| Server { product: product.into(), version: ServerVersion::new(version) };
         assert!(server("RabbitMQ", "4.0.5").is_rabbitmq(4, 0) && !server("RabbitMQ", "3.13.7").is_rabbitmq(4, 0));
         assert!(!server("LavinMQ", "4.0.5").is_rabbitmq(3, 0), "another broker's versions say nothing");

@@ -5,13 +5,12 @@
 //! small file is kept in reserve and given up when there is no room at all, so that what is acknowledged can still be
 //! written and a backlog can be worked off.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::store::Store;
+use crate::state_dir;
 use crate::wait::{Loop, Retry};
 
 /// In the directory of the store.
@@ -146,7 +145,8 @@ impl Room {
         }
         let path = self.dir.join(RESERVE);
         let written = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            let mut file = state_dir::file(&path)?;
+            file.set_len(0)?;
             let zeros = vec![0; 1 << 16];
             for _ in 0..self.reserve_bytes / zeros.len() as u64 {
                 file.write_all(&zeros)?;

@@ -5,9 +5,8 @@
 //! a write and a sync have worked again, nothing is confirmed.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::PoisonError;
@@ -25,6 +24,7 @@ use super::{kept_queue, tap};
 use crate::broker::Tap;
 use crate::config::Topology;
 use crate::event::QueueName;
+use crate::state_dir;
 use crate::telemetry::Condition;
 
 /// More sessions than this within a minute are told.
@@ -219,7 +219,8 @@ impl Writer {
 fn prove(dir: &Path) -> std::io::Result<()> {
     let path = dir.join("proof");
     let written = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let mut file = state_dir::file(&path)?;
+        file.set_len(0)?;
         file.write_all(&[0; 4096])?;
         file.sync_data()
     };

@@ -13,15 +13,15 @@ use tokio::sync::oneshot;
 
 use super::clock::Anchor;
 use super::compaction::Compaction;
-use super::delayed::{self, dead};
+use super::delayed::{self, dead, is_damaged};
 use super::inbox::{Ordered, Planned, Waiting, not_stored};
+use super::kept_queue;
 use super::plan::{Moves, Plan, disk_bytes};
 use super::prefetch::Prefetch;
 use super::queue::{Head, Queue};
 use super::room::Room;
 use super::shared::{Alteration, Change, Command, Core, NotStored, Shared};
 use super::store::{Fault, Store};
-use super::{delayed::is_damaged, kept_queue};
 use crate::config::Overflow;
 use crate::telemetry;
 use crate::wait::{Loop, Retry};
@@ -161,10 +161,8 @@ impl Writer {
             self.plan_publishes(&mut core, &mut plan, waiting, room)
         };
         let kept = self.anchor;
-        plan.batch.anchor = kept.is_none_or(|kept| shared.clock.is_stale(kept)).then(|| shared.clock.anchor());
-        if plan.batch.anchor.is_some() && !self.room.allows_moves() {
-            plan.batch.anchor = None;
-        }
+        let is_wanted = self.room.allows_moves() && kept.is_none_or(|kept| shared.clock.is_stale(kept));
+        plan.batch.anchor = is_wanted.then(|| shared.clock.anchor());
         if !plan.batch.is_empty() {
             let (started, changes) = (Instant::now(), plan.batch.len());
             if let Err(fault) = store.commit(&plan.batch, now_ms) {
