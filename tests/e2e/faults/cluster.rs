@@ -10,7 +10,7 @@ use trunkline_support::Daemon;
 use trunkline_support::rabbitmq::Node;
 
 use super::{handled, header, id, of_route, post, settled, taken};
-use crate::bench::{Bench, drain, message, metric};
+use crate::bench::{Bench, becomes_ready, drain, message, metric};
 use crate::broker_faults::insist;
 
 const ROUTES: &str = r#"
@@ -137,6 +137,8 @@ async fn a_queue_without_a_majority_holds_its_own_messages_only() {
     let nodes = Node::start_cluster(NODES).expect("a cluster");
     let bench = Bench::on(nodes[0].url());
     let daemon = bench.start(ONE_STUCK).await;
+    // A cluster that was just made may take longer for the first session than a request waits for it.
+    becomes_ready(&daemon, true).await;
     handled(&daemon, "sleep", 0).await;
     handled(&daemon, "in", 0).await;
     for node in &nodes[1..] {
