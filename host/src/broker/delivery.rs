@@ -141,6 +141,33 @@ pub enum NothingPublished {
     Archived,
     /// The event was sent to the client of a stream.
     Streamed,
+    /// It is no event, but an entry or a mark of the daemon's own, and its time is over.
+    Noted,
+}
+
+/// Deliveries that one transaction acknowledges: one, and what goes with it.
+#[derive(Debug)]
+pub struct Deliveries {
+    /// The event's.
+    pub first: Delivery,
+    /// Those that are over when the event is.
+    pub with_it: Vec<Delivery>,
+}
+
+impl From<Delivery> for Deliveries {
+    fn from(first: Delivery) -> Self {
+        Self { first, with_it: Vec::new() }
+    }
+}
+
+impl Deliveries {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Delivery> {
+        std::iter::once(&self.first).chain(&self.with_it)
+    }
+
+    pub(super) fn into_all(self) -> impl Iterator<Item = Delivery> {
+        std::iter::once(self.first).chain(self.with_it)
+    }
 }
 
 impl Delivery {
@@ -148,6 +175,21 @@ impl Delivery {
     #[must_use]
     pub const fn is_suspect(&self) -> bool {
         self.delivery_count >= SUSPECT_DELIVERIES
+    }
+
+    /// Answers, and returns when the acknowledgement is on its way to RabbitMQ, ahead of all that are made from then on, or
+    /// on the disk of the embedded broker.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when its subscription is over: the message comes again.
+    pub async fn settle_now(self, settlement: Settlement) -> Result<(), Error> {
+        match settlement {
+            Settlement::Published(_) | Settlement::Nothing(_) => {}
+        }
+        match self.answer {
+            Answer::Amqp(answer) => answer.ack_now().await,
+            Answer::Embedded(answer) => answer.ack_now().await,
+        }
     }
 
     /// Answers. Acknowledgements are sent in batches; one that belongs to a lost session is dropped, and the broker

@@ -21,7 +21,7 @@ mod statistics;
 mod tap;
 
 use delivery::{Answer, SUSPECT_DELIVERIES};
-pub use delivery::{Delivery, Next, NothingPublished, Settlement, Subscription};
+pub use delivery::{Deliveries, Delivery, Next, NothingPublished, Settlement, Subscription};
 pub use marks::{Ended, Known, Mark};
 pub use publication::{Batch, Confirmed, DELAY_MAX, Passing, Permanent, Publication, Receipt, Refusal, Unpublished};
 pub use server::{Server, ServerVersion};
@@ -187,23 +187,24 @@ impl Broker {
         matches!(self, Self::Embedded(_))
     }
 
-    /// Publishes all, notes the mark and acknowledges the delivery in one transaction: after a crash either all of it
+    /// Publishes all, notes the mark and acknowledges the deliveries in one transaction: after a crash either all of it
     /// has happened or nothing. For brokers that can ([`Broker::is_atomic`]). The batch may be empty.
     ///
     /// # Errors
-    /// As [`Broker::publish`], with the delivery, which is not answered. Nothing of the batch is published then.
+    /// As [`Broker::publish`], with the deliveries, which are not answered. Nothing of the batch is published then.
     pub async fn commit(
         &self,
-        delivery: Delivery,
+        deliveries: impl Into<Deliveries>,
         batch: Batch,
         mark: Option<Mark>,
-    ) -> Result<Vec<Confirmed>, Box<(Delivery, Unpublished)>> {
+    ) -> Result<Vec<Confirmed>, Box<(Deliveries, Unpublished)>> {
+        let deliveries = deliveries.into();
         match self {
             Self::Amqp(_) => {
                 let reason = "RabbitMQ has no transaction over publish and acknowledgement";
-                Err(Box::new((delivery, Unpublished::lost(batch, reason))))
+                Err(Box::new((deliveries, Unpublished::lost(batch, reason))))
             }
-            Self::Embedded(broker) => broker.commit(delivery, batch, mark).await,
+            Self::Embedded(broker) => broker.commit(deliveries, batch, mark).await,
         }
     }
 

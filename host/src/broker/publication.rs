@@ -54,6 +54,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Whether the last message is confirmed.
+    #[must_use]
+    pub fn has_last(&self) -> bool {
+        self.messages.last().is_some_and(|(_, confirmed)| confirmed.is_some())
+    }
+
     /// The messages in the order in which they were given.
     #[must_use]
     pub fn publications(&self) -> impl ExactSizeIterator<Item = &Publication> {

@@ -36,6 +36,14 @@ pub const SOURCE_KEY: &str = "trunkline-source-key";
 pub const LOG: &str = "trunkline-log";
 /// On a route with `order-by`: not to be tried before, in milliseconds since the Unix epoch.
 pub const DUE: &str = "trunkline-due";
+/// In an entry of the list of events that wait: the key of the event, whose id is the message's.
+pub const WAITING_KEY: &str = "trunkline-waiting-key";
+/// In such an entry: the event's place among those of its key. A lower one is earlier.
+pub const WAITING_PLACE: &str = "trunkline-waiting-place";
+/// In such an entry: for how long each copy of the event is held before it comes back, in milliseconds.
+pub const WAITING_ROUND: &str = "trunkline-waiting-round";
+/// Marks how far a queue was read. The message is no event; the value is known to the daemon that published it.
+pub const WAITING_MARK: &str = "trunkline-waiting-mark";
 /// On a route that limits each tenant: when the event's turn comes, in milliseconds since the Unix epoch.
 pub const TURN: &str = "trunkline-turn";
 /// When it was given up, RFC 3339 in milliseconds. A message that has it is a dead letter.

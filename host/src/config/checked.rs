@@ -230,6 +230,8 @@ pub enum QueuePurpose {
     /// No route consumes it: a dead-letter queue, or one that other programs read.
     #[default]
     Kept,
+    /// It lists the events of an ordered route that wait. The daemon that runs the route holds its messages for as long.
+    List,
     /// Messages wait in it for the next attempt. Its TTL and its dead-letter target are what makes them come back.
     Holding,
 }

@@ -33,6 +33,8 @@ pub struct Route {
     pub dedupe: Option<DedupeWindow>,
     /// Events with the same key run one after the other, in the order of the queue.
     pub order_by: Option<OrderBy>,
+    /// With `order_by`: `<queue>.waiting`, which lists the events that wait, for the next daemon that runs the route.
+    pub waiting: Option<QueueName>,
     /// Events that may start in a time.
     pub rate: Option<Rate>,
     /// Whose event it is, and how many events of one may start in a time.

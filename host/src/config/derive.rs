@@ -38,10 +38,15 @@ pub(super) fn routes(
         let Some(queue) = derived.consumed.get(&raw.name).cloned() else { continue };
         let emit = emit(cx, exchanges, derived, &queue, &raw.keys.emit);
         let retry = retry(cx, derived, &queue, &raw, native_delay);
-        if raw.keys.flow.order_by.is_some()
-            && let Some(queue) = derived.queues.get_mut(&queue)
-        {
-            queue.single_consumer = true;
+        let mut waiting = None;
+        if raw.keys.flow.order_by.is_some() {
+            if let Some(queue) = derived.queues.get_mut(&queue) {
+                queue.single_consumer = true;
+            }
+            waiting = list(cx, derived, &queue, &raw);
+            if waiting.is_none() {
+                continue;
+            }
         }
         let dead_letter = derived.queues.get(&queue).and_then(|queue| queue.dead_letter.clone());
         let (Some(emit), Some(dead_letter)) = (emit, dead_letter) else { continue };
@@ -62,6 +67,7 @@ pub(super) fn routes(
             body_max_bytes: usize::try_from(body_max).unwrap_or(usize::MAX),
             dedupe: raw.keys.flow.dedupe,
             order_by: raw.keys.flow.order_by,
+            waiting,
             rate: raw.keys.flow.rate,
             tenant: raw.keys.flow.tenant,
             circuit: raw.keys.flow.circuit,
@@ -118,6 +124,19 @@ fn retry(cx: &mut Context<'_>, derived: &mut Derived, queue: &QueueName, raw: &R
         steps.push(RetryStep { delay, spread, queues });
     }
     Retry { max, steps }
+}
+
+/// Sees to the queue that lists the events of an ordered route that wait.
+fn list(cx: &mut Context<'_>, derived: &mut Derived, queue: &QueueName, raw: &RawRoute) -> Option<QueueName> {
+    let text = Text { value: format!("{queue}.waiting"), place: raw.place.clone(), literal: true };
+    let name = text.name(cx, |text| QueueName::new(text))?;
+    if !derived.list(&name) {
+        let message =
+            format!("the queue \"{name}\", which lists what waits on this route, is described as another queue");
+        cx.error(Code::TakenQueue, &raw.place, message).help(format!("rename [queues.\"{name}\"]"));
+        return None;
+    }
+    Some(name)
 }
 
 /// Sees to the queues that hold messages for the given times.

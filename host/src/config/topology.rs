@@ -252,6 +252,25 @@ impl Derived {
         }
     }
 
+    /// Adds the queue that lists the events of an ordered route that wait. False when another queue has its name.
+    pub(super) fn list(&mut self, name: &QueueName) -> bool {
+        let queue = Queue {
+            purpose: QueuePurpose::List,
+            kind: QueueKind::Quorum,
+            ttl: None,
+            max_length: None,
+            overflow: Overflow::DropHead,
+            delivery_limit: None,
+            limit_is_written: false,
+            dead_letter: None,
+            prefetch: PREFETCH,
+            codec: Codec::Raw,
+            max_priority: None,
+            single_consumer: true,
+        };
+        !self.queues.contains_key(name) && self.queues.insert(name.clone(), queue).is_none()
+    }
+
     /// Adds the queue that holds messages of `source` for one retry delay. False when another queue has its name.
     pub(super) fn hold(&mut self, source: &QueueName, name: &QueueName, delay: std::time::Duration) -> bool {
         let queue = Queue {

@@ -8,8 +8,11 @@ use sha2::{Digest, Sha256};
 use super::copies::Seen;
 use super::core::{Facts, Plan};
 use super::decide::{self, Decision};
+use super::waiting::{self, Place, Waiter};
 use super::{Route, order, plan};
-use crate::broker::{Batch, Confirmed, Delivery, Ended, Mark, NothingPublished, Publication, Receipt, Unpublished};
+use crate::broker::{
+    Batch, Confirmed, Deliveries, Delivery, Ended, Mark, NothingPublished, Publication, Receipt, Unpublished,
+};
 use crate::codec::{self, header};
 use crate::event::{Event, Message, Reason, now_ms};
 
@@ -31,6 +34,12 @@ pub(super) struct Item {
     pub(super) proof: Option<Proof>,
     /// The broker's answer for each message that was published last.
     pub(super) confirmed: Vec<Confirmed>,
+    /// The subscription that it came from.
+    pub(super) session: u64,
+    /// Its name on the list of those that wait, on an ordered route.
+    pub(super) waiter: Option<Waiter>,
+    /// Its place there, while the entry is not confirmed.
+    pub(super) place: Option<Place>,
 }
 
 /// Why a delivery may be acknowledged.
@@ -66,7 +75,7 @@ impl Route {
             attempt: seen.attempt,
             redriven: header::is_redriven(&message.properties.headers),
             suspect: delivery.is_suspect(),
-            lane: order.zip(event.as_deref()).map(|(by, event)| order::key(by, event)),
+            lane: order.zip(event.as_deref()).map(|(by, event)| waiting::lane(order::key(by, event))),
             due: order.and(message.properties.headers.int(header::DUE)).and_then(until),
             tenant: limited.and(event.as_deref()).and_then(|event| event.tenant.clone()),
             turn: limited.and(message.properties.headers.int(header::TURN)).map(|ms| until(ms).unwrap_or_default()),
@@ -80,7 +89,11 @@ impl Route {
             window,
             ended: Ended::Done,
         });
+        let waiter = facts.lane.clone().map(|key| Waiter { key, id: facts.id.clone() });
         let item = Item {
+            session,
+            waiter,
+            place: None,
             delivery: Some(delivery),
             message,
             event,
@@ -146,9 +159,10 @@ impl Route {
             source: &settings.queue,
             retry: &settings.retry,
             dead_letter: &settings.dead_letter,
-            is_ordered: settings.order_by.is_some(),
+            waiting: settings.waiting.as_ref(),
         };
-        let source = plan::Source { message: &item.message, seen: &item.seen, emissions: &item.emissions };
+        let entry = item.waiter.as_ref().zip(item.place);
+        let source = plan::Source { message: &item.message, seen: &item.seen, emissions: &item.emissions, entry };
         plan::messages(plan, source, places, plan::Moment { now_ms: now_ms(), luck: fastrand::f64() })
     }
 
@@ -164,13 +178,13 @@ impl Route {
     /// Publishes, marks and acknowledges in one transaction.
     pub(super) async fn commit(
         self: Arc<Self>,
-        delivery: Delivery,
+        deliveries: Deliveries,
         batch: Batch,
         mark: Option<Mark>,
-    ) -> Result<Vec<Confirmed>, Box<(Delivery, Unpublished)>> {
+    ) -> Result<Vec<Confirmed>, Box<(Deliveries, Unpublished)>> {
         let started = Instant::now();
         self.metrics.publishing();
-        let result = self.broker.commit(delivery, batch, mark).await;
+        let result = self.broker.commit(deliveries, batch, mark).await;
         self.metrics.published(started.elapsed());
         result
     }

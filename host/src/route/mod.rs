@@ -11,6 +11,7 @@ pub(crate) mod core;
 pub(crate) mod decide;
 pub(crate) mod emit;
 mod handle;
+mod listed;
 mod order;
 pub(crate) mod plan;
 mod rollout;
@@ -18,6 +19,7 @@ mod rollouts;
 mod run;
 mod settlement;
 mod shadow;
+pub(crate) mod waiting;
 mod work;
 
 use std::collections::HashMap;

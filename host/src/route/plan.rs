@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::copies::{self, Seen, Wait};
 use super::core::Plan;
 use super::decide::Decision;
+use super::waiting::{self, Place, Waiter};
 use crate::broker::Publication;
 use crate::codec::header;
 use crate::config::{DeadLetter, Retry, RetryStep};
@@ -20,8 +21,8 @@ pub(crate) struct Places<'a> {
     pub(crate) source: &'a QueueName,
     pub(crate) retry: &'a Retry,
     pub(crate) dead_letter: &'a DeadLetter,
-    /// With `order-by` everything waits in one queue, so that it comes back in order.
-    pub(crate) is_ordered: bool,
+    /// With `order-by` everything waits in one queue, so that it comes back in order, and this queue lists it.
+    pub(crate) waiting: Option<&'a QueueName>,
 }
 
 /// What is copied, and what is known of it.
@@ -30,6 +31,8 @@ pub(crate) struct Source<'a> {
     pub(crate) message: &'a Message,
     pub(crate) seen: &'a Seen,
     pub(crate) emissions: &'a [Publication],
+    /// The entry that it gets on the list of those that wait, if it waits and has none.
+    pub(crate) entry: Option<(&'a Waiter, Place)>,
 }
 
 /// When it is made, in milliseconds since the Unix epoch, and how much of the jitter is taken, from 0 to 1.
@@ -41,13 +44,14 @@ pub(crate) struct Moment {
 
 /// What is published for a plan.
 pub(crate) fn messages(plan: &Plan, from: Source<'_>, places: Places<'_>, moment: Moment) -> Vec<Publication> {
-    let Source { message, seen, emissions } = from;
+    let Source { message, seen, emissions, entry } = from;
     let first = places.retry.steps.first();
-    match plan {
+    let is_ordered = places.waiting.is_some();
+    let mut planned = match plan {
         Plan::Emissions => emissions.to_vec(),
         Plan::Copy(Decision::Retry { step, error }) => {
-            let due_ms = places.is_ordered.then(|| moment.now_ms.saturating_add(millis(step.delay)));
-            let held = first.filter(|_| places.is_ordered).unwrap_or(step);
+            let due_ms = is_ordered.then(|| moment.now_ms.saturating_add(millis(step.delay)));
+            let held = first.filter(|_| is_ordered).unwrap_or(step);
             let wait = Wait { source: places.source, step: held, due_ms, luck: moment.luck };
             vec![copies::retry(message, seen, &wait, error)]
         }
@@ -63,5 +67,9 @@ pub(crate) fn messages(plan: &Plan, from: Source<'_>, places: Places<'_>, moment
             let wait = Wait { source: places.source, step: first.unwrap_or(&PARK), due_ms, luck: 0.0 };
             vec![copies::park(message, seen, &wait)]
         }
+    };
+    if let (true, Some(list), Some((waiter, place))) = (plan.waits(), places.waiting, entry) {
+        planned.push(waiting::entry(list, waiter, place, seen.key.as_ref()));
     }
+    planned
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::listed::Listed;
 use super::work::Work;
 use super::{Route, Stop};
 use crate::broker::{Next, Subscription};
@@ -55,15 +56,29 @@ impl Route {
             let Some(session) = self.connected(&mut work, &stop).await else {
                 break;
             };
+            match self.lead(session, &mut cancelled, &mut work, &stop).await {
+                None => break,
+                Some(Ok(())) => {}
+                Some(Err(reason)) => {
+                    self.metrics.consuming(false);
+                    telemetry::route_down(&self.name, &self.settings.queue, &reason);
+                    self.go_on_until(&mut work, &stop, retry.pause(&reason)).await;
+                    continue;
+                }
+            }
             let reason = match self.subscribe(cancelled.take(), session, &mut work).await {
                 Ok(subscription) => {
                     telemetry::route_up(&self.name, &self.settings.queue);
                     self.metrics.consuming(true);
                     retry.succeeded();
                     match self.consume(subscription, session, &mut work, &stop).await {
-                        End::Stopping => return work.unsubscribed(),
+                        End::Stopping => {
+                            work.unsubscribed();
+                            return self.resign(&mut work).await;
+                        }
                         End::Paused(pause) => {
                             work.unsubscribed();
+                            self.resign(&mut work).await;
                             self.go_on_until(&mut work, &stop, wait::after(pause)).await;
                             continue;
                         }
@@ -73,6 +88,7 @@ impl Route {
                         }
                         End::Lost(reason) => {
                             work.unsubscribed();
+                            self.resign(&mut work).await;
                             reason
                         }
                     }
@@ -90,6 +106,35 @@ impl Route {
         self.metrics.consuming(false);
         self.finish(&mut work, &stop).await;
         if let Some(subscription) = cancelled {
+            self.close(subscription).await;
+        }
+        self.resign(&mut work).await;
+    }
+
+    /// On an ordered route: waits until this daemon is the one that runs it, unless it is. None when the daemon stops first.
+    async fn lead(
+        self: &Arc<Self>,
+        session: u64,
+        cancelled: &mut Option<Subscription>,
+        work: &mut Work,
+        stop: &Stop,
+    ) -> Option<Result<(), String>> {
+        let Some(queue) = &self.settings.waiting else { return Some(Ok(())) };
+        if work.listed().is_some_and(|listed| listed.is_of(session)) {
+            return Some(Ok(()));
+        }
+        work.unsubscribed();
+        if let Some(subscription) = cancelled.take() {
+            self.close(subscription).await;
+        }
+        self.resign(work).await;
+        let taken_over = self.go_on_until(work, stop, self.clone().take_over(queue, session)).await?;
+        Some(taken_over.map(|listed| work.lead(listed)))
+    }
+
+    /// Lets another daemon run an ordered route. What this one has in work comes again.
+    async fn resign(&self, work: &mut Work) {
+        if let Some(subscription) = work.resign() {
             self.close(subscription).await;
         }
     }
@@ -158,6 +203,9 @@ impl Route {
                 && let Some(suspect) = first.take()
             {
                 work.arrived(suspect);
+            }
+            if let Some(reason) = work.listed().and_then(Listed::lost) {
+                return End::Lost(reason.to_owned());
             }
             if let Some(pause) = work.nothing_begins_for().filter(|pause| *pause > HOLD_MAX && first.is_none()) {
                 self.close(subscription).await;

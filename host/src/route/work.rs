@@ -10,18 +10,26 @@ use tokio::task::JoinSet;
 
 use super::Route;
 use super::call::Called;
-use super::core::{Action, Core, Incomplete, Input, Plan, Settled, Ticket};
+use super::core::{Action, Core, Input, Settled, Ticket};
+use super::decide::Decision;
 use super::handle::{Item, Proof};
-use crate::broker::{Batch, Confirmed, Delivery, Ended, Known, Mark, Passing, Receipt, Refusal, Status, Unpublished};
-use crate::telemetry::{Condition, PublishResult};
+use super::listed::Listed;
+use super::waiting;
+use crate::broker::{
+    Confirmed, Deliveries, Delivery, Ended, Known, Mark, NothingPublished, Receipt, Settlement, Status, Subscription,
+    Unpublished,
+};
+use crate::telemetry::Condition;
 use crate::wait;
+
+mod publish;
 
 /// Result of a spawned task, fed back into the core.
 enum Done {
     Looked(Known),
     Called(Called),
     Published(Result<Receipt, Unpublished>),
-    Committed(Result<Vec<Confirmed>, Box<(Delivery, Unpublished)>>),
+    Committed(Result<Vec<Confirmed>, Box<(Deliveries, Unpublished)>>),
     Marked,
     /// The route ends, and what it runs could not do its work. The delivery comes again when its subscription ends.
     LetGo,
@@ -41,6 +49,8 @@ pub(super) struct Work {
     subscription: Option<(u64, u64)>,
     subscriptions: u64,
     blocked: bool,
+    /// On an ordered route, while this daemon is the one that runs it.
+    listed: Option<Listed>,
 }
 
 impl Work {
@@ -56,6 +66,7 @@ impl Work {
             subscription: None,
             subscriptions: 0,
             blocked: false,
+            listed: None,
         }
     }
 
@@ -66,7 +77,22 @@ impl Work {
 
     /// Deliveries in work.
     pub(super) fn held(&self) -> usize {
-        self.core.held()
+        self.core.held() + self.listed.as_ref().map_or(0, Listed::ending)
+    }
+
+    /// The list of those that wait, while this daemon runs its ordered route.
+    pub(super) fn listed(&self) -> Option<&Listed> {
+        self.listed.as_ref()
+    }
+
+    /// This daemon runs its ordered route from now on.
+    pub(super) fn lead(&mut self, listed: Listed) {
+        self.listed = Some(listed);
+    }
+
+    /// And no longer.
+    pub(super) fn resign(&mut self) -> Option<Subscription> {
+        self.listed.take().map(Listed::resign)
     }
 
     /// Nothing new is begun.
@@ -76,13 +102,22 @@ impl Work {
 
     /// Takes a delivery in.
     pub(super) fn arrived(&mut self, delivery: Delivery) {
+        if let Some(token) = waiting::token(&delivery.message).map(str::to_owned) {
+            delivery.settle(Settlement::Nothing(NothingPublished::Noted));
+            let missing = self.listed.as_mut().map(|listed| listed.mark_came(&token)).unwrap_or_default();
+            return missing.into_iter().for_each(|waiter| self.feed(Input::Missing(waiter)));
+        }
         self.last += 1;
         let session = self.subscription.map(|(number, _)| number).unwrap_or_default();
         let ticket = Ticket(self.last);
         let (mut facts, item) = self.route.receive(delivery, session);
         facts.due = facts.due.map(|left| self.now() + left);
         facts.turn = facts.turn.map(|left| self.now() + left);
+        let other = self.listed.as_mut().zip(item.waiter.as_ref()).and_then(|(listed, waiter)| listed.came(waiter));
         self.items.insert(ticket, item);
+        if let Some(other) = other {
+            self.feed(Input::Missing(other));
+        }
         self.feed(Input::Arrived(ticket, facts));
     }
 
@@ -90,6 +125,11 @@ impl Work {
     pub(super) fn subscribed(&mut self, session: u64) {
         self.subscriptions += 1;
         self.subscription = Some((self.subscriptions, session));
+        if let Some(listed) = &mut self.listed {
+            listed.look_for_missing();
+            let waiting = listed.waiters();
+            self.feed(Input::Waiting(waiting));
+        }
         self.tell_session();
     }
 
@@ -131,11 +171,22 @@ impl Work {
                 None => std::future::pending().await,
             }
         };
+        let listed = async {
+            match &mut self.listed {
+                Some(listed) => listed.happens().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                 if let Ok((ticket, done)) = ended {
                     self.done(ticket, done);
+                }
+            }
+            chore = listed => {
+                if let Some(listed) = &mut self.listed {
+                    listed.happened(chore);
                 }
             }
             () = sleep => self.feed(Input::Tick),
@@ -167,6 +218,7 @@ impl Work {
                 Input::Invoked(ticket, result.map(|emissions| item.emissions = emissions))
             }
             Done::Published(Ok(receipt)) => {
+                self.entered(ticket);
                 if let Some(item) = self.items.get_mut(&ticket) {
                     item.confirmed = receipt.confirmed().to_vec();
                     item.proof = Some(Proof::Receipt(receipt));
@@ -175,15 +227,19 @@ impl Work {
             }
             Done::Published(Err(unpublished)) => Input::Published(ticket, Err(self.incomplete(ticket, unpublished))),
             Done::Committed(Ok(confirmed)) => {
+                self.entered(ticket);
                 if let Some(item) = self.items.get_mut(&ticket) {
                     item.confirmed = confirmed;
                 }
                 Input::Published(ticket, Ok(()))
             }
             Done::Committed(Err(failed)) => {
-                let (delivery, unpublished) = *failed;
+                let (Deliveries { first, with_it }, unpublished) = *failed;
+                if let Some((listed, waiter)) = self.place_on_list(ticket) {
+                    listed.take_back(&waiter, with_it);
+                }
                 if let Some(item) = self.items.get_mut(&ticket) {
-                    item.delivery = Some(delivery);
+                    item.delivery = Some(first);
                 }
                 Input::Published(ticket, Err(self.incomplete(ticket, unpublished)))
             }
@@ -192,33 +248,6 @@ impl Work {
             Done::Panicked => Input::Abandoned(ticket, "handling it failed"),
         };
         self.feed(input);
-    }
-
-    /// Why a publish is not complete, counted. What is confirmed of it is kept with the delivery.
-    fn incomplete(&mut self, ticket: Ticket, unpublished: Unpublished) -> Incomplete {
-        let why = unpublished.why();
-        let permanent = unpublished.permanent().cloned();
-        let Unpublished { batch, refused, lost } = unpublished;
-        let metrics = &self.route.metrics;
-        metrics.publish_result(PublishResult::Nacked, refused.len() as u64);
-        if lost.is_some() {
-            metrics.publish_result(PublishResult::Lost, batch.open().saturating_sub(refused.len()) as u64);
-        }
-        if let Some(item) = self.items.get_mut(&ticket) {
-            item.open = Some(batch);
-        }
-        if let Some(permanent) = permanent {
-            metrics.refused_for_good(&why);
-            return Incomplete::Permanent(permanent);
-        }
-        if lost.is_some() {
-            return Incomplete::Lost(why);
-        }
-        let passing = refused.into_iter().filter_map(|(_, refusal)| match refusal {
-            Refusal::Passing(passing) => Some(passing),
-            Refusal::Permanent(_) => None,
-        });
-        Incomplete::Passing(passing.collect::<Vec<Passing>>())
     }
 
     fn feed(&mut self, input: Input) {
@@ -250,6 +279,11 @@ impl Work {
                 Condition::RouteStuck.raise(self.route.name.as_str(), why);
             }
             Action::Unstuck => Condition::RouteStuck.clear(self.route.name.as_str()),
+            Action::Missing(waiter) => {
+                if let Some(listed) = &mut self.listed {
+                    listed.missing(&waiter);
+                }
+            }
             Action::Circuit(open) => self.route.metrics.circuit(open),
         }
     }
@@ -283,35 +317,6 @@ impl Work {
         self.spawn(ticket, async move { route.call(event, now).await.map_or(Done::LetGo, Done::Called) });
     }
 
-    fn publish(&mut self, ticket: Ticket, plan: &Plan) {
-        let Some(item) = self.items.get_mut(&ticket) else { return };
-        let publications = self.route.planned(item, plan);
-        if publications.is_empty() {
-            item.proof = Some(Proof::Nothing(self.route.handler.nothing_published()));
-            item.confirmed = Vec::new();
-            return self.feed(Input::Published(ticket, Ok(())));
-        }
-        item.open = Some(publications.into());
-        self.publish_rest(ticket);
-    }
-
-    fn publish_rest(&mut self, ticket: Ticket) {
-        let Some(batch) = self.items.get_mut(&ticket).and_then(|item| item.open.take()) else {
-            return self.spawn(ticket, std::future::ready(Done::Panicked));
-        };
-        let route = self.route.clone();
-        self.spawn(ticket, async move { Done::Published(route.publish(batch).await) });
-    }
-
-    fn commit(&mut self, ticket: Ticket, plan: &Plan, ended: Option<Ended>) {
-        let Some(item) = self.items.get_mut(&ticket) else { return };
-        let batch = Batch::from(self.route.planned(item, plan));
-        let mark = item.mark.clone().zip(ended).map(|(mark, ended)| Mark { ended, ..mark });
-        let Some(delivery) = item.delivery.take() else { return };
-        let route = self.route.clone();
-        self.spawn(ticket, async move { Done::Committed(route.commit(delivery, batch, mark).await) });
-    }
-
     fn mark(&mut self, ticket: Ticket, ended: Ended) {
         let Some(mark) = self.items.get(&ticket).and_then(|item| item.mark.clone()) else {
             return self.spawn(ticket, std::future::ready(Done::Marked));
@@ -328,8 +333,16 @@ impl Work {
     }
 
     fn settled(&mut self, ticket: Ticket, settled: &Settled, acknowledge: bool) {
-        if let Some(item) = self.items.remove(&ticket) {
-            self.route.settle(item, settled, acknowledge);
+        let waits = matches!(settled, Settled::Parked | Settled::Copied(Decision::Retry { .. }));
+        let waiter = self.place_on_list(ticket).filter(|_| !waits).map(|(_, waiter)| waiter);
+        let Some(item) = self.items.remove(&ticket) else { return };
+        match (&mut self.listed, waiter) {
+            (Some(listed), Some(waiter)) if acknowledge => listed.settle(&waiter, item, settled.clone()),
+            (Some(listed), Some(waiter)) => {
+                listed.forget(&waiter);
+                self.route.settle(item, settled, acknowledge);
+            }
+            (_, _) => self.route.settle(item, settled, acknowledge),
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::event::Message;
 pub(super) const SOURCE: &str = "q";
 pub(super) const DEAD: &str = "q.dlq";
 pub(super) const OUT: &str = "out";
+/// Lists what waits on the ordered route.
+pub(super) const LIST: &str = "q.waiting";
 /// Bodies that are larger are refused for good.
 pub(super) const MAX_BYTES: usize = 36 << 10;
 /// Queues `q.retry.<ms>` hold a message for so long.
@@ -68,6 +70,10 @@ pub(super) struct Broker {
     returns: VecDeque<Identity>,
     pub(super) outputs: Vec<Message>,
     pub(super) dead: Vec<Message>,
+    /// Entries of the list: not delivered, and delivered by their tags.
+    pub(super) entries: VecDeque<Message>,
+    pub(super) listed: BTreeMap<u64, Message>,
+    last_entry: u64,
     /// Held for a while: when they come back, in the order in which they came per queue.
     pub(super) held: Vec<(Duration, u64, Message)>,
     pub(super) blocked: bool,
@@ -142,6 +148,21 @@ impl Broker {
         }
     }
 
+    /// The next entry of the list with its tag.
+    pub(super) fn next_entry(&mut self) -> Option<(u64, Message)> {
+        let entry = self.entries.pop_front()?;
+        self.last_entry += 1;
+        self.listed.insert(self.last_entry, entry.clone());
+        Some((self.last_entry, entry))
+    }
+
+    /// The list's consumer is gone.
+    pub(super) fn give_back_entries(&mut self) {
+        for (_, entry) in std::mem::take(&mut self.listed).into_iter().rev() {
+            self.entries.push_front(entry);
+        }
+    }
+
     /// The publish channel is gone: of what was on the way a beginning arrived, and nobody is told.
     pub(super) fn cut(&mut self, random: &mut fastrand::Rng, now: Duration) {
         let arrived = if self.blocked { 0 } else { random.usize(0..=self.inbound.len()) };
@@ -199,6 +220,7 @@ impl Broker {
             }
             OUT => self.outputs.push(message),
             _ if key == DEAD => self.dead.push(message),
+            _ if key == LIST => self.entries.push_back(message),
             _ => {
                 let delay = match (publication.delay, key.strip_prefix(RETRY)) {
                     (Some(delay), _) => delay,

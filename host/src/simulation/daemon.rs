@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::broker::{OUT, RETRY, SOURCE, Stored, number};
+use super::broker::{LIST, OUT, RETRY, SOURCE, Stored, number};
 use super::faulty::Faulty;
 use super::plugin::{NUMBER, Nature};
 use super::world::{Due, World};
@@ -16,20 +16,25 @@ use crate::broker::{Batch, Ended, Known, Publication, Refusal};
 use crate::codec::{self, header};
 use crate::config::{Codec, Emit, Retry, RetryStep};
 use crate::event::{Event, ExchangeName, Failure, Message, QueueName, RouteName};
-use crate::route::core::{Action, Core, Facts, Input, Plan, Ticket};
+use crate::route::core::{Action, Core, Facts, Input, Plan, Settled, Ticket};
+use crate::route::decide::Decision;
 use crate::route::emit;
+use crate::route::waiting::{List, Place, Removal, Waiter};
 
 /// The daemon hears of the end of a session or of a consumer within so long.
 pub(super) const TOLD_WITHIN_MS: u64 = 20;
 const TOLD_WITHIN: Duration = Duration::from_millis(TOLD_WITHIN_MS);
 
 static ROUTE: LazyLock<RouteName> = LazyLock::new(|| RouteName::new("r").expect("a name"));
+pub(super) static LISTED: LazyLock<QueueName> = LazyLock::new(|| QueueName::new(LIST).expect("a name"));
+/// Copies of the ordered route are held for so long.
+pub(super) const ROUND: Duration = Duration::from_millis(500);
 pub(super) static QUEUE: LazyLock<QueueName> = LazyLock::new(|| QueueName::new(SOURCE).expect("a name"));
 
 pub(super) struct Item {
     pub(super) message: Message,
     pub(super) event: Event,
-    session: u64,
+    pub(super) session: u64,
     pub(super) tag: u64,
     pub(super) emissions: Vec<Publication>,
     /// What is to be published and is not confirmed completely, while nothing of it is on the way.
@@ -38,6 +43,9 @@ pub(super) struct Item {
     pub(super) committing: Option<(Plan, Option<Ended>)>,
     /// It was looked up or called.
     pub(super) begun: bool,
+    pub(super) waiter: Option<Waiter>,
+    /// Its place on the list, while the entry is not confirmed.
+    pub(super) place: Option<Place>,
 }
 
 /// Messages of one publish that are not all answered.
@@ -71,6 +79,9 @@ pub(super) struct Daemon {
     pub(super) flushing: bool,
     /// Events whose acknowledgement is not sent yet.
     pub(super) unsent: Vec<usize>,
+    /// On an ordered route, those that wait; and settled events whose entries are on their way here.
+    pub(super) list: List<u64>,
+    pub(super) ending: Vec<(Waiter, Item)>,
 }
 
 pub(super) fn retry(ordered: bool, atomic: bool) -> Retry {
@@ -83,6 +94,11 @@ pub(super) fn retry(ordered: bool, atomic: bool) -> Retry {
         },
     };
     Retry { max: 4, steps: [500, 1000, 2000, 4000].map(step).to_vec() }
+}
+
+/// Whether an event comes back in its order.
+fn waits(settled: &Settled) -> bool {
+    matches!(settled, Settled::Parked | Settled::Copied(Decision::Retry { .. }))
 }
 
 /// What a later look finds: the event as the route decodes it.
@@ -131,9 +147,14 @@ impl World {
             bytes: stored.message.body.len(),
             refused: None,
         };
-        let (emissions, open, committing, begun) = (Vec::new(), None, None, false);
+        let waiter = facts.lane.clone().map(|key| Waiter { key, id: facts.id.clone() });
+        if let Some(waiter) = &waiter {
+            daemon.list.came(waiter);
+        }
+        let (emissions, open, committing, begun, place) = (Vec::new(), None, None, false, None);
         let message = stored.message;
-        daemon.items.insert(ticket, Item { message, event, session, tag, emissions, open, committing, begun });
+        let item = Item { message, event, session, tag, emissions, open, committing, begun, waiter, place };
+        daemon.items.insert(ticket, item);
         self.feed(Input::Arrived(ticket, facts));
     }
 
@@ -151,7 +172,7 @@ impl World {
             self.at(deadline, Due::Tick(self.incarnation));
         }
         let Some(daemon) = &self.daemon else { return };
-        if daemon.stopping && daemon.core.held() == 0 {
+        if daemon.stopping && daemon.core.held() + daemon.ending.len() == 0 {
             return self.stopped();
         }
         self.deliver();
@@ -188,12 +209,21 @@ impl World {
                 self.soon(20, Due::Committed(incarnation, ticket));
             }
             Action::Mark(ticket, ended) => self.soon(20, Due::Marked(incarnation, ticket, ended)),
-            Action::Ack(ticket, _) => self.acknowledge(ticket),
-            Action::Settled(ticket, _) | Action::Leave(ticket, _) => {
+            Action::Ack(ticket, settled) => self.acknowledge(ticket, &settled),
+            Action::Settled(ticket, settled) => {
+                if let Some(daemon) = &mut self.daemon
+                    && let Some(item) = daemon.items.remove(&ticket)
+                    && let Some(waiter) = item.waiter.filter(|_| !waits(&settled))
+                {
+                    daemon.list.forget(&waiter);
+                }
+            }
+            Action::Leave(ticket, _) => {
                 if let Some(daemon) = &mut self.daemon {
                     daemon.items.remove(&ticket);
                 }
             }
+            Action::Missing(waiter) => self.violations.push(format!("{waiter:?} is given up, and was not lost")),
             Action::Stuck(..) | Action::Unstuck | Action::Circuit(_) => {}
         }
         debug_assert_eq!(now, self.now, "actions take no time");
@@ -218,9 +248,24 @@ impl World {
         true
     }
 
-    fn acknowledge(&mut self, ticket: Ticket) {
+    /// The entry of an event that is settled goes before its delivery does.
+    fn acknowledge(&mut self, ticket: Ticket, settled: &Settled) {
         let Some(daemon) = &mut self.daemon else { return };
         let Some(item) = daemon.items.remove(&ticket) else { return };
+        let is_current = Some(item.session) == daemon.session && daemon.session == self.session;
+        if let Some(waiter) = item.waiter.clone().filter(|_| is_current && !waits(settled)) {
+            match daemon.list.remove(&waiter) {
+                Removal::Nothing => {}
+                Removal::Now(_) if Faulty::EntryOutlivesEvent.is_planted() => {}
+                Removal::Now(tags) => tags.iter().for_each(|tag| drop(self.broker.listed.remove(tag))),
+                Removal::Later => return daemon.ending.push((waiter, item)),
+            }
+        }
+        self.acknowledge_item(item);
+    }
+
+    pub(super) fn acknowledge_item(&mut self, item: Item) {
+        let Some(daemon) = &mut self.daemon else { return };
         let is_current = Some(item.session) == self.session;
         if is_current || Bug::StaleTag.is_planted() {
             daemon.done.note(item.tag);

@@ -20,11 +20,15 @@ pub(super) enum Faulty {
     DeadCountsAsDone,
     /// A consumer sees what is on disk between the commit and the count of it.
     UncountedSeen,
+    /// A daemon that takes an ordered route over does not read the list of those that wait.
+    ListUnread,
+    /// The delivery that settles an event is acknowledged before its entry on that list.
+    EntryOutlivesEvent,
 }
 
 impl Faulty {
     /// All of them.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::RefusalPasses,
         Self::CopiesRoute,
         Self::WeakIdsAreReal,
@@ -33,6 +37,8 @@ impl Faulty {
         Self::ReceiptOfNothing,
         Self::DeadCountsAsDone,
         Self::UncountedSeen,
+        Self::ListUnread,
+        Self::EntryOutlivesEvent,
     ];
 
     /// Whether it is planted in this thread.

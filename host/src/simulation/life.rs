@@ -10,6 +10,7 @@ use super::world::{Due, World};
 use crate::broker::amqp::parts::{Answer, Done, Window};
 use crate::broker::bug::Bug;
 use crate::route::core::{Core, Input, Rules};
+use crate::route::waiting::{self, List, Note};
 
 /// The daemon hears of the end of its consumer after so long, when it does not look.
 const UNSEEN: Duration = Duration::from_secs(10);
@@ -48,6 +49,8 @@ impl World {
             alarm: None,
             flushing: false,
             unsent: Vec::new(),
+            list: List::default(),
+            ending: Vec::new(),
         });
         self.begin_session();
     }
@@ -70,10 +73,65 @@ impl World {
             return;
         }
         let (session, blocked) = (self.session, self.broker.blocked);
-        if let Some(daemon) = &mut self.daemon {
-            (daemon.blocked, daemon.session) = (blocked, session);
+        let Some(daemon) = &mut self.daemon else { return };
+        daemon.blocked = blocked;
+        // On an ordered route the list of those that wait is read before anything is taken.
+        let is_to_be_read = self.scenario.ordered && daemon.session != session;
+        daemon.session = if is_to_be_read { None } else { session };
+        let now = daemon.session;
+        self.feed(Input::Session { now, blocked });
+        if let Some(session) = session.filter(|_| is_to_be_read) {
+            self.soon(50, Due::Read(incarnation, session));
         }
-        self.feed(Input::Session { now: session, blocked });
+    }
+
+    /// No other daemon has the list, and this one has read all of it.
+    pub(super) fn read_list(&mut self, incarnation: u64, session: u64) {
+        if incarnation != self.incarnation || self.session != Some(session) {
+            return;
+        }
+        let Some(daemon) = &mut self.daemon else { return };
+        if daemon.session == Some(session) {
+            return;
+        }
+        let mut list = List::default();
+        daemon.ending.clear();
+        while let Some((tag, entry)) = self.broker.next_entry() {
+            if let Note::Entry(waiter, place) = waiting::note(&entry) {
+                list.read(waiter, place, tag, self.now);
+            }
+        }
+        let waiting = if Faulty::ListUnread.is_planted() { Vec::new() } else { list.waiters() };
+        daemon.list = list;
+        let blocked = daemon.blocked;
+        self.feed(Input::Waiting(waiting));
+        if let Some(daemon) = &mut self.daemon {
+            daemon.session = Some(session);
+        }
+        self.feed(Input::Session { now: Some(session), blocked });
+    }
+
+    /// An entry of the list comes while events are taken.
+    pub(super) fn entry(&mut self, incarnation: u64) {
+        let Some(daemon) = self.daemon.as_mut().filter(|_| incarnation == self.incarnation) else { return };
+        if daemon.session.is_none() || daemon.session != self.session {
+            return;
+        }
+        let Some((tag, entry)) = self.broker.next_entry() else { return };
+        let Note::Entry(waiter, _) = waiting::note(&entry) else { return };
+        let (over, is_waited_for) = daemon.list.arrived(&waiter, tag, self.now);
+        over.iter().for_each(|tag| drop(self.broker.listed.remove(tag)));
+        if is_waited_for {
+            let ended = daemon.ending.extract_if(.., |(of, _)| *of == waiter).map(|(_, item)| item);
+            ended.collect::<Vec<_>>().into_iter().for_each(|item| self.acknowledge_item(item));
+        }
+    }
+
+    /// Those of the ordered route that are confirmed come soon.
+    pub(super) fn entries_soon(&mut self) {
+        for _ in 0..self.broker.entries.len() {
+            self.soon(20, Due::Entry(self.incarnation));
+        }
     }
 
     /// Whatever is begun now may be done again.
@@ -93,6 +151,7 @@ impl World {
         self.broker.cut(&mut self.random, self.now);
         self.await_release();
         self.broker.give_back();
+        self.broker.give_back_entries();
     }
 
     /// SIGTERM.
@@ -110,6 +169,7 @@ impl World {
         self.session = None;
         self.broker.cut(&mut self.random, self.now);
         self.broker.give_back();
+        self.broker.give_back_entries();
         self.soon(500, Due::Start);
     }
 
@@ -119,6 +179,7 @@ impl World {
         self.broker.cut(&mut self.random, self.now);
         self.await_release();
         self.broker.give_back();
+        self.broker.give_back_entries();
         if let Some(daemon) = &mut self.daemon
             && !Bug::StaleTag.is_planted()
         {
@@ -141,6 +202,7 @@ impl World {
         self.sessions += 1;
         self.session = Some(self.sessions);
         self.broker.give_back();
+        self.broker.give_back_entries();
         if let Some(daemon) = &mut self.daemon {
             daemon.done = Done::default();
         }

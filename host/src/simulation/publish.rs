@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::broker::{DEAD, OUT, Taken, refused_for_good};
-use super::daemon::{Item, QUEUE, Waiting, retry};
+use super::daemon::{Item, LISTED, QUEUE, ROUND, Waiting, retry};
 use super::faulty::Faulty;
 use super::world::{Due, World};
 use crate::broker::amqp::parts::{Answer, CONFIRM_WITHIN, Window};
@@ -34,9 +34,10 @@ impl World {
             source: &QUEUE,
             retry: &retry(self.scenario.ordered, self.scenario.atomic),
             dead_letter: &DeadLetter { exchange: ExchangeName::default_exchange(), key },
-            is_ordered: self.scenario.ordered,
+            waiting: Some(&*LISTED).filter(|_| self.scenario.ordered),
         };
-        let source = Source { message: &item.message, seen: &seen, emissions: &item.emissions };
+        let entry = item.waiter.as_ref().zip(item.place);
+        let source = Source { message: &item.message, seen: &seen, emissions: &item.emissions, entry };
         let mut planned = messages(plan, source, places, Moment { now_ms: millis(self.now), luck: 0.0 });
         if Faulty::CopiesRoute.is_planted()
             && let Some(keys) = item.message.properties.headers.get("CC")
@@ -47,7 +48,31 @@ impl World {
         planned
     }
 
+    /// Gives an event that begins to wait its place on the list.
+    fn enter(&mut self, ticket: Ticket, plan: &Plan) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let now = daemon.session;
+        let Some(item) = daemon.items.get_mut(&ticket).filter(|item| Some(item.session) == now) else { return };
+        item.place = match (&item.waiter, item.place) {
+            (Some(waiter), None) if plan.waits() => daemon.list.place(waiter, ROUND),
+            (_, place) => place.filter(|_| plan.waits()),
+        };
+    }
+
+    /// Everything that was published is confirmed, with the event's entry if it had one.
+    fn entered(&mut self, ticket: Ticket) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let now = daemon.session;
+        let Some(item) = daemon.items.get_mut(&ticket) else { return };
+        if item.place.take().is_some()
+            && let Some(waiter) = item.waiter.as_ref().filter(|_| Some(item.session) == now)
+        {
+            daemon.list.confirmed(waiter);
+        }
+    }
+
     pub(super) fn publish(&mut self, ticket: Ticket, plan: &Plan) {
+        self.enter(ticket, plan);
         let Some(item) = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)) else { return };
         let publications = self.planned(item, plan);
         if publications.is_empty() {
@@ -95,6 +120,7 @@ impl World {
             Some(Taken::Never(_)) => self.close_for_one(),
             Some(Taken::Stored | Taken::Returned | Taken::Refused) => {
                 self.await_release();
+                self.entries_soon();
                 self.soon(15, Due::Confirm);
                 if !self.broker.inbound.is_empty() {
                     self.soon(3, Due::Take);
@@ -138,6 +164,7 @@ impl World {
         };
         drop(reply.send(answer));
         self.await_release();
+        self.entries_soon();
         self.collect_answers();
         self.soon(5, Due::Alone(incarnation));
         self.deliver();
@@ -205,7 +232,7 @@ impl World {
         }
         for Waiting { ticket, batch, whole, refused, lost, .. } in complete {
             let mut result = incomplete(refused, lost).map_or(Ok(()), Err);
-            let is_open = batch.rest().next().is_some();
+            let (is_open, is_entered) = (batch.rest().next().is_some(), batch.has_last());
             let open = is_open.then_some(batch);
             assert_eq!(result.is_ok(), open.is_none(), "it is complete when every message is confirmed");
             let item = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket));
@@ -214,6 +241,9 @@ impl World {
             }
             if Faulty::ReceiptOfNothing.is_planted() && matches!(result, Err(Incomplete::Passing(_))) {
                 result = Ok(());
+            }
+            if is_entered {
+                self.entered(ticket);
             }
             self.feed(Input::Published(ticket, result));
         }
@@ -224,8 +254,10 @@ impl World {
         if incarnation != self.incarnation {
             return;
         }
+        let committing = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)).map(|item| &item.committing);
+        let Some((plan, ended)) = committing.cloned().flatten() else { return };
+        self.enter(ticket, &plan);
         let Some(item) = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)) else { return };
-        let Some((plan, ended)) = item.committing.clone() else { return };
         let publications = self.planned(item, &plan);
         let (id, tag) = (item.event.id.clone(), item.tag);
         let refusal = |publication: &Publication| {
@@ -243,12 +275,19 @@ impl World {
         if let Err(problem) = self.broker.acknowledge(tag, false) {
             self.violations.push(problem);
         }
+        let lent = self.daemon.as_mut().and_then(|daemon| {
+            let waiter = daemon.items.get(&ticket)?.waiter.as_ref().filter(|_| !plan.waits())?;
+            Some(daemon.list.lend(waiter))
+        });
+        lent.unwrap_or_default().iter().for_each(|tag| drop(self.broker.listed.remove(tag)));
         for publication in publications {
             let _fate: Taken = self.broker.store(publication, self.now);
         }
         if let Some(ended) = ended {
             self.note(id, ended);
         }
+        self.entered(ticket);
+        self.entries_soon();
         self.await_release();
         self.feed(Input::Published(ticket, Ok(())));
     }

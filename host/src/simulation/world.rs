@@ -89,6 +89,10 @@ pub(super) enum Due {
     Tick(u64),
     /// The daemon hears of the session, or of the alarm.
     Told(u64),
+    /// It has read the list of those that wait, in this session.
+    Read(u64, u64),
+    /// An entry of the list comes.
+    Entry(u64),
     Fault(usize),
     Mended(&'static str),
     Start,
@@ -233,6 +237,8 @@ impl World {
             Due::Committed(incarnation, ticket) => self.committed(incarnation, ticket),
             Due::Tick(incarnation) => self.tick(incarnation),
             Due::Told(incarnation) => self.told(incarnation),
+            Due::Read(incarnation, session) => self.read_list(incarnation, session),
+            Due::Entry(incarnation) => self.entry(incarnation),
             Due::Fault(index) => self.fault(index),
             Due::Mended(fault) => self.mended(fault),
             Due::Start => self.start(),

@@ -91,6 +91,7 @@ fn describe_counters() {
         ("trunkline_plugin_invocations_total", "Calls of a plugin, by outcome"),
         ("trunkline_plugin_loads_total", "Plugins loaded or refused, by whether compiled code was cached"),
         ("trunkline_events_published_total", "Events published, by what the broker said"),
+        ("trunkline_order_lost_total", "Events of routes with order-by whose key may not have kept its order"),
         ("trunkline_retries_scheduled_total", "Events put into a retry queue"),
         ("trunkline_dead_letters_total", "Events put into a dead-letter queue, by reason"),
         ("trunkline_plugin_host_calls_total", "Calls of granted interfaces by plugins, by outcome"),

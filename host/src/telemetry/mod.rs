@@ -23,7 +23,7 @@ pub use host_calls::{HostCalls, HostOutcome};
 pub use http::{http_answered, http_refused, http_turned_away};
 pub use log::LogWriter;
 pub use rollout::{canary_seen, rollout_begun, rollout_ended, shadow_compared, shadow_skipped};
-pub use route::{PublishResult, Route, Settled};
+pub use route::{OrderLost, PublishResult, Route, Settled};
 pub use streams::{stream_closed, stream_opened, stream_sent};
 pub use trace::{EmittedTrace, SettledTrace};
 

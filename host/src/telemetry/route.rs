@@ -65,6 +65,32 @@ impl PublishResult {
     }
 }
 
+/// Why the order of a key may not have been kept, the `why` label of `trunkline_order_lost_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderLost {
+    /// An event that was to be tried again did not come back; those behind it wait for it no more.
+    Missing,
+    /// More events wait than can be listed: another daemon that takes the route over will not know of this one.
+    Unlisted,
+    /// The list of those that wait has an entry that no daemon with this key wrote.
+    Unreadable,
+    /// The event began to wait when the route was ordered by something else.
+    OtherKey,
+}
+
+impl OrderLost {
+    const ALL: [Self; 4] = [Self::Missing, Self::Unlisted, Self::Unreadable, Self::OtherKey];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unlisted => "unlisted",
+            Self::Unreadable => "unreadable",
+            Self::OtherKey => "other_key",
+        }
+    }
+}
+
 /// The metrics of one route; those of its plugins' calls are [`Calls`](super::Calls).
 pub struct Route {
     name: RouteName,
@@ -86,6 +112,8 @@ pub struct Route {
     deaths: Limit,
     stops: Limit,
     unmarked: Limit,
+    order_lost: Vec<(OrderLost, Counter)>,
+    disorders: Limit,
 }
 
 impl Route {
@@ -105,6 +133,9 @@ impl Route {
         let dead_letter = |reason: Reason| {
             let labels = [route(), ("reason", reason.as_str().to_owned())];
             (reason, zero(counter!("trunkline_dead_letters_total", &labels)))
+        };
+        let order_lost = |why: OrderLost| {
+            (why, zero(counter!("trunkline_order_lost_total", &[route(), ("why", why.as_str().to_owned())])))
         };
         use PublishResult::{Confirmed, Lost, Nacked, Unroutable};
         Self {
@@ -127,6 +158,8 @@ impl Route {
             deaths: Limit::default(),
             stops: Limit::default(),
             unmarked: Limit::default(),
+            order_lost: OrderLost::ALL.into_iter().map(order_lost).collect(),
+            disorders: Limit::default(),
         }
     }
 
@@ -199,6 +232,15 @@ impl Route {
     pub fn stuck(&self, event_id: &str, why: &str) {
         let (route, Some(left_out)) = (&self.name, self.stops.allows()) else { return };
         warn!(%route, event = event_id, why, left_out, "the broker does not take it; the event is kept and tried again");
+    }
+
+    /// The order of an event's key may not have been kept, for one of the reasons of [`OrderLost`].
+    pub fn order_lost(&self, why: OrderLost, key: &str, event_id: &str) {
+        count(&self.order_lost, why, 1);
+        if let Some(left_out) = self.disorders.allows() {
+            let (route, why) = (&self.name, why.as_str());
+            warn!(%route, key, event = event_id, why, left_out, "the order of this key may not have been kept");
+        }
     }
 
     /// An event is settled, and the dedupe records do not know it.

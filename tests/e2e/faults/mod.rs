@@ -20,6 +20,7 @@ mod host;
 pub(crate) mod isolation;
 mod keep;
 mod kernel;
+mod order;
 mod pipes;
 mod poison;
 mod refused;

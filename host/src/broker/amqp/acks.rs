@@ -7,6 +7,7 @@ use lapin::Channel;
 use lapin::options::BasicAckOptions;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::broker::Error;
 use crate::broker::bug::Bug;
 use crate::wait;
 
@@ -35,6 +36,20 @@ impl Answer {
     pub fn ack(self) {
         // There are never more answers than deliveries, and the channel has room for all of them.
         let _session_over = self.settle.try_send(Settle::Ack(self.tag));
+    }
+}
+
+impl Answer {
+    /// Acknowledges, and returns when the client has the frame: the broker gets it before every later one.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the session is over.
+    pub async fn ack_now(self) -> Result<(), Error> {
+        let over = || Error::Lost("the session is over".to_owned());
+        let (reply, flushed) = oneshot::channel();
+        self.settle.send(Settle::Ack(self.tag)).await.map_err(|_over| over())?;
+        self.settle.send(Settle::Flush(reply)).await.map_err(|_over| over())?;
+        flushed.await.map_err(|_over| over())
     }
 }
 

@@ -100,7 +100,9 @@ impl Wanted {
         match name {
             DELIVERY_LIMIT | OVERFLOW | STRATEGY => !self.written.contains(&name),
             TYPE => self.purpose == QueuePurpose::Kept,
-            other if other.starts_with("x-") => difference.ours.is_none() && self.purpose != QueuePurpose::Holding,
+            other if other.starts_with("x-") => {
+                difference.ours.is_none() && !matches!(self.purpose, QueuePurpose::Holding | QueuePurpose::List)
+            }
             _ => false,
         }
     }

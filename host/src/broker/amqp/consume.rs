@@ -46,6 +46,8 @@ pub struct Subscription {
     settle: mpsc::Sender<Settle>,
     settler: JoinSet<()>,
     is_cancelled: bool,
+    /// What comes back has to come back in its order.
+    is_ordered: bool,
 }
 
 /// Why a consumer gets no more.
@@ -119,6 +121,7 @@ impl Subscription {
             settle,
             settler,
             is_cancelled: false,
+            is_ordered: topology.queues.get(queue).is_some_and(|queue| queue.single_consumer),
         })
     }
 
@@ -222,10 +225,12 @@ impl Subscription {
     }
 
     /// Under a tag of its own: a quorum queue remembers a cancelled consumer by channel and tag for as long as one of its
-    /// deliveries is open, and RabbitMQ 3.10 crashes the channel when another comes under the same (541).
+    /// deliveries is open, and RabbitMQ 3.10 crashes the channel when another comes under the same (541). When the channel ends,
+    /// the queue takes the deliveries back consumer by consumer, in the order of their tags as texts: a later one has to have
+    /// a greater tag, or messages change places.
     async fn consume_again(&mut self) -> Result<(), lapin::Error> {
         self.generation += 1;
-        let tag = name(&format!("{}.{}", self.first_tag, self.generation));
+        let tag = name(&format!("{}.{:010}", self.first_tag, self.generation));
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let consuming = self.channel.basic_consume(name(self.queue.as_str()), tag, options, arguments);
         self.consumer = consuming.await?;
@@ -249,9 +254,14 @@ impl Subscription {
         self.consume_again().await.map_err(lost)
     }
 
-    /// Tells the broker to send no more. What was sent and not handed out goes back when the channel closes.
+    /// Tells the broker to send no more. What was sent and not handed out goes back when the channel closes. Where order counts
+    /// the broker is told nothing, and sends what the prefetch allows: a quorum queue takes back at once what it sent while it was
+    /// told, so that it stands before what was sent earlier.
     pub async fn cancel(&mut self) {
         self.is_cancelled = true;
+        if self.is_ordered {
+            return;
+        }
         let cancel = self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default());
         let _session_over = tokio::time::timeout(CLOSE_WITHIN, cancel).await;
     }

@@ -40,8 +40,8 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Batch, Confirmed, DELAY_MAX, Delivery, Error, Known, Mark, Passing, Permanent, Publication, QueueDepth, Receipt,
-    Refusal, Status, Unpublished,
+    Batch, Confirmed, DELAY_MAX, Deliveries, Delivery, Error, Known, Mark, Passing, Permanent, Publication, QueueDepth,
+    Receipt, Refusal, Status, Unpublished,
 };
 use crate::config::{self, Topology};
 use crate::event::{QueueName, millis};
@@ -165,26 +165,31 @@ impl Embedded {
     /// As [`Embedded::publish`], with the delivery.
     pub async fn commit(
         &self,
-        delivery: Delivery,
+        deliveries: Deliveries,
         batch: Batch,
         mark: Option<Mark>,
-    ) -> Result<Vec<Confirmed>, Box<(Delivery, Unpublished)>> {
-        let super::Answer::Embedded(answer) = &delivery.answer else {
-            return Err(Box::new((delivery, Unpublished::lost(batch, "the delivery is another broker's"))));
+    ) -> Result<Vec<Confirmed>, Box<(Deliveries, Unpublished)>> {
+        let out = |delivery: &Delivery| match &delivery.answer {
+            super::Answer::Embedded(answer) => Some(answer.out()),
+            super::Answer::Amqp(_) => None,
         };
-        let settles = Some(answer.out());
+        let Some(settles) = deliveries.all().map(out).collect::<Option<Vec<_>>>() else {
+            return Err(Box::new((deliveries, Unpublished::lost(batch, "the delivery is another broker's"))));
+        };
         let (work, confirmed) = match self.compose(&batch) {
             Ok(composed) => composed,
-            Err(refused) => return Err(Box::new((delivery, Unpublished { batch, refused, lost: None }))),
+            Err(refused) => return Err(Box::new((deliveries, Unpublished { batch, refused, lost: None }))),
         };
-        match (self.shared.publish(Work { settles, mark, ..work }).await, delivery) {
-            (Ok(()), Delivery { answer: super::Answer::Embedded(answer), .. }) => {
-                answer.committed();
-                Ok(confirmed)
-            }
-            (Ok(()), Delivery { answer: super::Answer::Amqp(_), .. }) => Ok(confirmed),
-            (Err(not_stored), delivery) => Err(Box::new((delivery, not_stored.of(batch)))),
+        if let Err(not_stored) = self.shared.publish(Work { settles, mark, ..work }).await {
+            return Err(Box::new((deliveries, not_stored.of(batch))));
         }
+        for Delivery { answer, .. } in deliveries.into_all() {
+            match answer {
+                super::Answer::Embedded(answer) => answer.committed(),
+                super::Answer::Amqp(_) => {}
+            }
+        }
+        Ok(confirmed)
     }
 
     /// Whether an event was settled within its window.

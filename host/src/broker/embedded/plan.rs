@@ -7,7 +7,7 @@ use super::dead_letter::dead_letter;
 use super::delayed::{Delayed, Due};
 use super::queue::{Entry, Head};
 use super::routing::Routing;
-use super::shared::{Change, Core, NotStored, Routed, Work, places_of};
+use super::shared::{Change, Core, NotStored, Out, Routed, Work, places_of};
 use super::store::{Batch, Record};
 use crate::config::Overflow;
 use crate::event::{Message, millis};
@@ -176,10 +176,15 @@ impl Plan {
         if !full.is_empty() {
             return Err(NotStored::Full(places_of(&work.routed, &full)));
         }
-        if let Some(out) = work.settles {
-            let held_in = core.queue_of(out.session, out.queue);
-            if !held_in.is_some_and(|queue| queue.release(out.position, out.holder, self.now_ms)) {
-                return Err(NotStored::Lost("the delivery was given back meanwhile".to_owned()));
+        let mut is_held = |out: &Out| {
+            core.queue_of(out.session, out.queue).is_some_and(|queue| queue.is_held(out.position, out.holder))
+        };
+        if !work.settles.iter().all(&mut is_held) {
+            return Err(NotStored::Lost("the delivery was given back meanwhile".to_owned()));
+        }
+        for out in work.settles {
+            if let Some(queue) = core.queue_of(out.session, out.queue) {
+                queue.release(out.position, out.holder, self.now_ms);
             }
             self.remove(core, out.queue, out.position);
         }

@@ -110,7 +110,8 @@ pub(super) struct Meters {
 impl Queue {
     /// A queue of a store that was just opened; `clean` when the run before ended in order.
     pub(super) fn new(name: QueueName, settings: config::Queue, found: Found, clean: bool) -> Self {
-        let prefetch = settings.prefetch;
+        // The entries of a list are read by the daemon itself: none of them ends it.
+        let prefetch = if settings.purpose == config::QueuePurpose::List { 0 } else { settings.prefetch };
         Self {
             may_expire: settings.ttl.is_some() || found.messages > 0,
             name,
@@ -321,9 +322,14 @@ impl Queue {
         self.held.insert(entry.position, Held { entry, holder });
     }
 
+    /// Whether that holder holds the message.
+    pub(super) fn is_held(&self, position: u64, holder: u64) -> bool {
+        self.held.get(&position).is_some_and(|held| held.holder == holder)
+    }
+
     /// An acknowledgement; false when that holder does not hold the message any more.
     pub(super) fn release(&mut self, position: u64, holder: u64, now_ms: u64) -> bool {
-        let is_held = self.held.get(&position).is_some_and(|held| held.holder == holder);
+        let is_held = self.is_held(position, holder);
         if is_held {
             self.held.remove(&position);
             self.meters.acknowledged.count(now_ms);

@@ -38,8 +38,8 @@ pub(super) struct Work {
     pub(super) routed: Routed,
     /// Each with the time at which it is due, by the clock of the store.
     pub(super) delayed: Vec<(u64, Delayed)>,
-    /// The delivery that is settled by it.
-    pub(super) settles: Option<Out>,
+    /// The deliveries that are settled by it.
+    pub(super) settles: Vec<Out>,
     pub(super) mark: Option<Mark>,
 }
 

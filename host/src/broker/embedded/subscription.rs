@@ -83,6 +83,28 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// As [`Answer::ack`], and returns when it is on disk.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the store failed, or the session is over.
+    pub async fn ack_now(self) -> Result<(), Error> {
+        let (shared, session) = (self.shared.clone(), self.out.session);
+        self.ack();
+        flushed(&shared, session).await
+    }
+}
+
+/// Waits until every acknowledgement is on disk.
+async fn flushed(shared: &Shared, session: u64) -> Result<(), Error> {
+    let (reply, flushed) = oneshot::channel();
+    shared.send(Command::Flush(reply));
+    flushed.await.map_err(|_dropped| Error::Lost(shared.gone()))?;
+    // What was acknowledged in a session that is over may not have been written.
+    let end = shared.lock().end_of(session);
+    end.map_or(Ok(()), |reason| Err(Error::Lost(reason)))
+}
+
 /// Whether a subscription may be the only one of its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sharing {
@@ -259,12 +281,7 @@ impl Subscription {
     /// # Errors
     /// [`Error::Lost`] when the store failed meanwhile.
     pub async fn close(self) -> Result<(), Error> {
-        let (reply, flushed) = oneshot::channel();
-        self.shared.send(Command::Flush(reply));
-        flushed.await.map_err(|_dropped| Error::Lost(self.shared.gone()))?;
-        // What was acknowledged in a session that is over may not have been written.
-        let end = self.shared.lock().end_of(self.session);
-        end.map_or(Ok(()), |reason| Err(Error::Lost(reason)))
+        flushed(&self.shared, self.session).await
     }
 }
 

@@ -166,8 +166,12 @@ fn an_ordered_route_waits_in_one_queue_and_consumes_alone() {
     let route = route(&config, "callback-tasks");
     assert_eq!(route.order_by, Some(OrderBy::Data(vec!["call_id".to_owned()])));
     assert!(route.retry.steps.iter().all(|step| step.spread.is_zero() && step.queues.len() == 1));
-    assert_eq!(queue_names(&config), ["callback-tasks", "callback-tasks.dlq", "callback-tasks.retry.2000"]);
-    assert!(queue(&config, "callback-tasks").single_consumer);
+    let names = ["callback-tasks", "callback-tasks.dlq", "callback-tasks.retry.2000", "callback-tasks.waiting"];
+    assert_eq!(queue_names(&config), names);
+    assert_eq!(route.waiting.as_ref().map(QueueName::as_str), Some("callback-tasks.waiting"));
+    for name in ["callback-tasks", "callback-tasks.waiting"] {
+        assert!(queue(&config, name).single_consumer, "{name}");
+    }
 }
 
 #[test]

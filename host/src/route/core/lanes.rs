@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::Ticket;
 use crate::broker::bug::Bug;
+use crate::route::waiting::Waiter;
 
 /// The first of a lane that does not come back for so long was settled by others or is lost to us: order is given up
 /// rather than progress.
@@ -35,6 +36,8 @@ pub(super) enum Turn {
     Run(Ticket),
     /// It goes behind those that are out.
     Park(Ticket),
+    /// One that is out did not come back, and is not waited for any more.
+    Missing(Waiter),
 }
 
 #[derive(Debug, Default)]
@@ -59,19 +62,24 @@ impl Lanes {
         if lane.busy.is_some() && !Bug::LanesIgnored.is_planted() {
             return Turn::Nobody;
         }
-        let Some(ticket) = lane.waiting.pop_front() else {
+        let Some(ticket) = lane.waiting.front().copied() else {
             if lane.out.is_empty() {
                 self.lanes.remove(key);
             }
             return Turn::Nobody;
         };
-        lane.busy = Some(ticket);
-        let Some((id, due)) = facts(ticket) else { return Turn::Nobody };
-        if lane.out.len() > 1 && lane.seen + MISSING_AFTER < now && lane.out.front().is_some_and(|first| first != id) {
-            tracing::warn!(key, id = lane.out.front(), "an event that was to be tried again did not come back");
-            lane.out.pop_front();
+        let Some((id, due)) = facts(ticket) else {
+            lane.waiting.pop_front();
+            return Turn::Nobody;
+        };
+        if lane.seen + MISSING_AFTER < now
+            && let Some(first) = lane.out.pop_front_if(|first| first != id)
+        {
             lane.seen = now;
+            return Turn::Missing(Waiter { key: key.to_owned(), id: first });
         }
+        lane.waiting.pop_front();
+        lane.busy = Some(ticket);
         let is_first = lane.out.front().is_none_or(|first| first == id);
         if is_first {
             lane.seen = now;
@@ -81,6 +89,17 @@ impl Lanes {
         } else {
             Turn::Park(ticket)
         }
+    }
+
+    /// These wait in the broker, each key in its order, and nobody else does.
+    pub(super) fn learn(&mut self, waiting: Vec<Waiter>, now: Duration) {
+        self.lanes.values_mut().for_each(|lane| lane.out.clear());
+        for Waiter { key, id } in waiting {
+            let lane = self.lanes.entry(key).or_default();
+            lane.seen = now;
+            lane.out.push_back(id);
+        }
+        self.lanes.retain(|_, lane| lane.busy.is_some() || !lane.waiting.is_empty() || !lane.out.is_empty());
     }
 
     /// A copy waits in the broker: as the first of its key when it was tried, else behind those that are out already.

@@ -93,6 +93,11 @@ impl Core {
             Input::Marked(ticket) => self.acknowledge(ticket, now),
             Input::Abandoned(ticket, why) => self.leave(ticket, why),
             Input::Session { now: session, blocked } => self.session_changed(session, blocked),
+            Input::Waiting(waiting) => self.lanes.learn(waiting, now),
+            Input::Missing(waiter) => {
+                self.lanes.settle(&waiter.key, &waiter.id);
+                self.lanes.wake(waiter.key);
+            }
             Input::Drain => self.drain(),
             Input::Tick => {}
         }
@@ -156,6 +161,10 @@ impl Core {
             Turn::Nobody => {}
             Turn::Run(ticket) => self.ready.push_back(ticket),
             Turn::Park(ticket) => self.publish(ticket, Plan::Park),
+            Turn::Missing(waiter) => {
+                self.lanes.wake(waiter.key.clone());
+                self.actions.push(Action::Missing(waiter));
+            }
         }
     }
 
@@ -314,7 +323,7 @@ impl Core {
         if was == session {
             return;
         }
-        // Lanes are remembered: what is parked in the broker is still parked.
+        // Lanes are remembered until the list of those that wait is read again.
         self.leave_all("its session is over", |job| {
             Some(job.facts.session) != session && matches!(job.phase, Phase::Waiting | Phase::Paused { .. })
         });

@@ -127,7 +127,8 @@ impl Core {
 
     /// What is retried or parked comes back, and what follows it with its key waits for it.
     fn note_order(&mut self, ticket: Ticket, outcome: &Settled, now: Duration) {
-        let Some(job) = self.jobs.get(&ticket) else { return };
+        // What an earlier session began was delivered again since, and the list was read again.
+        let Some(job) = self.jobs.get(&ticket).filter(|job| self.session == Some(job.facts.session)) else { return };
         let Some(lane) = &job.facts.lane else { return };
         match outcome {
             Settled::Copied(Decision::Retry { .. }) => self.lanes.park(lane, &job.facts.id, true, now),

@@ -6,6 +6,7 @@ use crate::broker::{Ended, Known, Passing, Permanent};
 use crate::config::{CircuitBreaker, Rate, Retry, Unroutable};
 use crate::event::{Failure, Reason};
 use crate::route::decide::Decision;
+use crate::route::waiting::Waiter;
 
 /// Names a delivery for as long as it is in work; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +91,10 @@ pub(crate) enum Input {
     Abandoned(Ticket, &'static str),
     /// The broker's session now, if there is one, and whether it takes publishes.
     Session { now: Option<u64>, blocked: bool },
+    /// These events wait in the broker, each key in its order, and no others do. Ahead of a new session.
+    Waiting(Vec<Waiter>),
+    /// An event that was thought to wait in the broker does not.
+    Missing(Waiter),
     /// Take nothing new; finish what runs.
     Drain,
     /// Time has passed.
@@ -109,6 +114,13 @@ pub(crate) enum Plan {
     Park,
     /// A copy that comes back after this time, attempts unchanged: its tenant has had its share.
     Queue(Duration),
+}
+
+impl Plan {
+    /// Whether the event comes back in its order.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self, Self::Park | Self::Copy(Decision::Retry { .. }))
+    }
 }
 
 /// What is to be done. Each is begun at once, in order.
@@ -136,6 +148,8 @@ pub(crate) enum Action {
     Unstuck,
     /// Give no answer; the broker delivers it again. It ends the ticket.
     Leave(Ticket, String),
+    /// An event that waits in the broker did not come back for long; those behind it wait for it no more.
+    Missing(Waiter),
     /// The circuit opened, or closed.
     Circuit(bool),
 }

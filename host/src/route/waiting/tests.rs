@@ -1,0 +1,87 @@
+//! The list of those that wait, by itself.
+
+use super::*;
+
+const NOW: Duration = Duration::from_secs(1);
+
+fn one(key: &str, id: &str) -> Waiter {
+    waiter(id, key)
+}
+
+fn at(number: u64) -> Place {
+    Place { number, round: Duration::from_millis(500) }
+}
+
+fn place(list: &mut List<u32>, waiter: &Waiter) -> Option<u64> {
+    list.place(waiter, Duration::from_millis(500)).map(|place| place.number)
+}
+
+#[test]
+fn an_entry_says_what_it_was_made_of() {
+    let queue = QueueName::new("q.waiting").expect("valid");
+    let key = HeaderKey::new(b"0123456789abcdef");
+    let mut message = Message::clone(&entry(&queue, &one("k", "e1"), at(7), Some(&key)).message);
+    assert_eq!(key.admit(&mut message), crate::event::Trust::Signed);
+    assert_eq!(note(&message), Note::Entry(one("k", "e1"), at(7)));
+    assert_eq!(note(&mark(&queue, "t", None).message), Note::Mark("t".to_owned()));
+    let mut forged = Message::clone(&entry(&queue, &one("k", "e1"), at(7), None).message);
+    let _forged = key.admit(&mut forged);
+    assert_eq!(note(&forged), Note::Unknown);
+}
+
+#[test]
+fn long_keys_are_known_by_their_hash() {
+    assert_eq!(lane("k".repeat(200)), "k".repeat(200));
+    let [one, other] = ["a", "b"].map(|end| lane(format!("{}{end}", "é".repeat(5000))));
+    assert!(one != other && one.len() < 200, "{one}");
+}
+
+#[test]
+fn what_was_read_is_in_the_order_of_its_places() {
+    let mut list = List::default();
+    for (key, id, number, delivery) in [("a", "e3", 9, 1), ("b", "e2", 4, 2), ("a", "e1", 2, 3), ("a", "e3", 12, 4)] {
+        list.read(one(key, id), at(number), delivery, NOW);
+    }
+    assert_eq!(list.waiters(), [one("a", "e1"), one("b", "e2"), one("a", "e3")]);
+    assert_eq!(place(&mut list, &one("a", "e3")), None, "it is listed");
+    assert_eq!(place(&mut list, &one("a", "e4")), Some(13));
+    assert_eq!(list.remove(&one("a", "e3")), Removal::Now(vec![1, 4]));
+    assert_eq!(list.remove(&one("a", "e3")), Removal::Nothing);
+}
+
+#[test]
+fn the_delivery_waits_for_an_entry_that_is_on_its_way() {
+    let mut list = List::default();
+    let e1 = one("a", "e1");
+    assert_eq!(place(&mut list, &e1), Some(1));
+    list.confirmed(&e1);
+    assert_eq!(list.remove(&e1), Removal::Later);
+    assert_eq!(list.arrived(&e1, 1, NOW), (vec![1], true));
+    assert!(list.is_empty());
+    // One that was never confirmed may come or not.
+    assert_eq!(place(&mut list, &e1), Some(2));
+    assert_eq!(list.remove(&e1), Removal::Nothing);
+    assert_eq!(list.arrived(&e1, 2, NOW), (vec![2], false), "nobody waits under this name");
+}
+
+#[test]
+fn what_does_not_come_is_missing_and_another_key_is_noticed() {
+    let mut list = List::default();
+    list.read(one("a", "e1"), at(1), 1, NOW);
+    list.read(one("a", "e2"), at(2), 2, NOW);
+    list.read(one("b", "e3"), at(3), 3, NOW);
+    assert_eq!(list.came(&one("a", "e1")), None);
+    assert_eq!(list.came(&one("x", "e3")), Some(one("b", "e3")), "it was ordered by something else");
+    assert_eq!(list.came(&one("x", "e9")), None);
+    assert_eq!(list.missing(), (vec![one("a", "e2"), one("b", "e3")], Duration::from_millis(500)));
+}
+
+#[test]
+fn what_is_held_for_long_is_written_anew() {
+    let mut list = List::default();
+    list.read(one("a", "e1"), at(1), 1, Duration::ZERO);
+    list.read(one("a", "e2"), at(2), 2, FRESH_FOR / 2);
+    assert_eq!(list.old(FRESH_FOR), [(one("a", "e1"), at(1), vec![1])]);
+    assert_eq!(list.remove(&one("a", "e1")), Removal::Later, "the new one is on its way, or the old one comes back");
+    assert_eq!(list.take_back(&one("a", "e1"), vec![1], FRESH_FOR), (vec![1], true));
+}
