@@ -9,7 +9,7 @@ use trunkline_support::{Daemon, eventually};
 use super::handled;
 use super::keep::{DRAIN, ROUTES, condition, heals, health, is_all_there, keep, raised, session};
 use super::strace::Tracer;
-use crate::bench::{Bench, binary, metric, settled};
+use crate::bench::{Bench, binary, drain, metric, settled};
 
 const STORE: &str = "broker/messages.redb";
 
@@ -133,6 +133,33 @@ async fn after_a_sync_that_fails_nothing_is_confirmed_until_the_store_was_read_a
     daemon.signal("KILL");
     let _killed = daemon.ended().await;
     is_all_there(&bench, &confirmed).await;
+}
+
+/// The disk does not give back what a queue reads ahead: the queue stands until it does, and loses and doubles nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_that_cannot_be_read_for_a_while_is_worked_off_afterwards() {
+    // More than the store keeps in memory, and more than the route takes before the disk fails.
+    const EVENTS: usize = 120;
+    let bench = Bench::embedded();
+    let daemon = bench.start(&format!("{ROUTES}{DRAIN}rate = \"10/s\"\n")).await;
+    let body = "x".repeat(700_000);
+    for _ in 0..EVENTS {
+        keep(&daemon, &body).expect("confirmed");
+    }
+    let before = daemon.metric(&settled(&bench, "drain", "ack"));
+    assert!(before < EVENTS as f64 / 2.0, "there is no backlog: {before}");
+    let tracer = Tracer::attach(&daemon, "pread64", "error=EIO", Some(&bench.state().join(STORE))).await;
+    let detail = raised(&daemon, "store-failed").await;
+    assert!(detail.contains("Input/output error"), "{detail}");
+    assert!(daemon.metric(&settled(&bench, "drain", "ack")) < EVENTS as f64, "all were in memory: nothing was shown");
+    tracer.detach();
+    metric(&daemon, &settled(&bench, "drain", "ack"), |count| count >= EVENTS as f64).await;
+    assert_eq!(condition(&daemon, "store-failed"), None);
+    assert!(session(&daemon) > 1);
+    assert!(daemon.terminate().await.success());
+    let broker = bench.open(ROUTES).await;
+    assert_eq!(drain(&broker, &bench.queue("$P-kept"), 0).await.len(), 0, "each was acknowledged");
+    broker.close(trunkline_support::patience()).await;
 }
 
 /// Damage that is there when the store is read again after a failure: named, with what to do, and left as it is.

@@ -161,3 +161,60 @@ impl Embedded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::super::shared::Work;
+    use super::*;
+    use crate::config::Topology;
+    use crate::event::{ExchangeName, Message, Properties, RoutingKey};
+
+    fn tap(name: &str) -> Tap {
+        let queue = |end: &str| QueueName::new(format!("{name}{end}")).expect("valid");
+        Tap {
+            queue: queue(""),
+            overflow: queue(".overflow"),
+            exchange: ExchangeName::default_exchange(),
+            keys: Vec::new(),
+            expires: Duration::ZERO,
+            max_length: 10,
+        }
+    }
+
+    fn number(broker: &Embedded, tap: &Tap) -> usize {
+        broker.shared.lock().number(&tap.queue).expect("it is there")
+    }
+
+    /// F29: what was routed to a queue that is gone by now finds no other queue in its place, however late it is written.
+    #[tokio::test]
+    async fn the_number_of_a_queue_is_never_another_queues() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let topology = Topology::default();
+        let mut numbers = BTreeSet::new();
+        for run in 0..3 {
+            let broker = Embedded::open(dir.path(), &topology).await.expect("a broker");
+            for round in 0..3 {
+                let (gone, made) = (tap(&format!("gone-{run}-{round}")), tap(&format!("made-{run}-{round}")));
+                broker.open_tap(&gone).await.expect("made");
+                let late = number(&broker, &gone);
+                broker.expire_taps().await;
+                broker.open_tap(&made).await.expect("made");
+                assert!(numbers.insert(late) && numbers.insert(number(&broker, &made)), "{numbers:?}");
+                let message = Message {
+                    exchange: ExchangeName::default_exchange(),
+                    routing_key: RoutingKey::new("gone").expect("valid"),
+                    properties: Properties::default(),
+                    body: bytes::Bytes::from_static(b"late"),
+                };
+                let routed = vec![(message.into(), BTreeSet::from([late]))];
+                assert!(broker.shared.publish(Work { routed, ..Work::default() }).await.is_ok(), "it goes nowhere");
+                let depths = broker.shared.lock().queues.values().map(Queue::ready).sum::<u64>();
+                assert_eq!(depths, 0, "another reader got it");
+            }
+            broker.close(Duration::from_secs(60)).await;
+        }
+    }
+}
