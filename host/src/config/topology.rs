@@ -196,23 +196,7 @@ impl Derived {
         let codec = self.queues.get(source).map(|queue| queue.codec).unwrap_or_default();
         match self.queues.get(&target.queue) {
             None => {
-                self.queues.insert(
-                    target.queue.clone(),
-                    Queue {
-                        purpose: QueuePurpose::Kept,
-                        kind: QueueKind::Quorum,
-                        ttl: None,
-                        max_length: None,
-                        overflow: Overflow::DropHead,
-                        delivery_limit: None,
-                        limit_is_written: false,
-                        dead_letter: None,
-                        prefetch: PREFETCH,
-                        codec,
-                        max_priority: None,
-                        single_consumer: false,
-                    },
-                );
+                self.queues.insert(target.queue.clone(), ours(QueuePurpose::Kept, codec));
             }
             Some(known) if !is_described && known.codec != codec => {
                 let (one, two) = (codec_word(known.codec), codec_word(codec));
@@ -254,44 +238,42 @@ impl Derived {
 
     /// Adds the queue that lists the events of an ordered route that wait. False when another queue has its name.
     pub(super) fn list(&mut self, name: &QueueName) -> bool {
-        let queue = Queue {
-            purpose: QueuePurpose::List,
-            kind: QueueKind::Quorum,
-            ttl: None,
-            max_length: None,
-            overflow: Overflow::DropHead,
-            delivery_limit: None,
-            limit_is_written: false,
-            dead_letter: None,
-            prefetch: PREFETCH,
-            codec: Codec::Raw,
-            max_priority: None,
-            single_consumer: true,
-        };
+        let queue = Queue { single_consumer: true, ..ours(QueuePurpose::List, Codec::Raw) };
         !self.queues.contains_key(name) && self.queues.insert(name.clone(), queue).is_none()
     }
 
     /// Adds the queue that holds messages of `source` for one retry delay. False when another queue has its name.
     pub(super) fn hold(&mut self, source: &QueueName, name: &QueueName, delay: std::time::Duration) -> bool {
+        let codec = self.queues.get(source).map(|queue| queue.codec).unwrap_or_default();
         let queue = Queue {
-            purpose: QueuePurpose::Holding,
-            kind: QueueKind::Quorum,
             ttl: Some(delay),
-            max_length: None,
             overflow: Overflow::RejectPublish,
-            delivery_limit: None,
-            limit_is_written: false,
             dead_letter: Some(DeadLetter { exchange: ExchangeName::default_exchange(), key: source.as_key() }),
-            prefetch: PREFETCH,
-            codec: self.queues.get(source).map(|queue| queue.codec).unwrap_or_default(),
-            max_priority: None,
-            single_consumer: false,
+            ..ours(QueuePurpose::Holding, codec)
         };
         // The same queue again is another step of the same delay.
         match self.queues.get(name) {
             Some(known) => *known == queue,
             None => self.queues.insert(name.clone(), queue).is_none(),
         }
+    }
+}
+
+/// A queue that the file does not describe: it gives nothing up.
+fn ours(purpose: QueuePurpose, codec: Codec) -> Queue {
+    Queue {
+        purpose,
+        kind: QueueKind::Quorum,
+        ttl: None,
+        max_length: None,
+        overflow: Overflow::DropHead,
+        delivery_limit: None,
+        limit_is_written: false,
+        dead_letter: None,
+        prefetch: PREFETCH,
+        codec,
+        max_priority: None,
+        single_consumer: false,
     }
 }
 

@@ -219,21 +219,21 @@ impl Listed {
 
     /// An event does not come back.
     pub(super) fn missing(&mut self, waiter: &Waiter) {
-        self.route.metrics.order_lost(OrderLost::Missing, &waiter.key, &waiter.id);
-        match self.list.remove(waiter) {
-            Removal::Now(entries) => entries.into_iter().for_each(done),
-            Removal::Nothing | Removal::Later => {}
+        self.strike(waiter, OrderLost::Missing);
+    }
+
+    /// Takes a name off the list whose order is lost.
+    fn strike(&mut self, waiter: &Waiter, why: OrderLost) {
+        self.route.metrics.order_lost(why, &waiter.key, &waiter.id);
+        if let Removal::Now(entries) = self.list.remove(waiter) {
+            entries.into_iter().for_each(done);
         }
     }
 
     /// An event came. Gives its entry under another key, which is no longer waited for.
     pub(super) fn came(&mut self, waiter: &Waiter) -> Option<Waiter> {
         let other = self.list.came(waiter)?;
-        self.route.metrics.order_lost(OrderLost::OtherKey, &other.key, &other.id);
-        match self.list.remove(&other) {
-            Removal::Now(entries) => entries.into_iter().for_each(done),
-            Removal::Nothing | Removal::Later => {}
-        }
+        self.strike(&other, OrderLost::OtherKey);
         Some(other)
     }
 

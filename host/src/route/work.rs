@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use super::Route;
 use super::call::Called;
 use super::core::{Action, Core, Input, Settled, Ticket};
-use super::decide::Decision;
 use super::handle::{Item, Proof};
 use super::listed::Listed;
 use super::waiting;
@@ -333,8 +332,7 @@ impl Work {
     }
 
     fn settled(&mut self, ticket: Ticket, settled: &Settled, acknowledge: bool) {
-        let waits = matches!(settled, Settled::Parked | Settled::Copied(Decision::Retry { .. }));
-        let waiter = self.place_on_list(ticket).filter(|_| !waits).map(|(_, waiter)| waiter);
+        let waiter = self.place_on_list(ticket).filter(|_| !settled.waits()).map(|(_, waiter)| waiter);
         let Some(item) = self.items.remove(&ticket) else { return };
         match (&mut self.listed, waiter) {
             (Some(listed), Some(waiter)) if acknowledge => listed.settle(&waiter, item, settled.clone()),

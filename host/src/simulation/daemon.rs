@@ -17,7 +17,6 @@ use crate::codec::{self, header};
 use crate::config::{Codec, Emit, Retry, RetryStep};
 use crate::event::{Event, ExchangeName, Failure, Message, QueueName, RouteName};
 use crate::route::core::{Action, Core, Facts, Input, Plan, Settled, Ticket};
-use crate::route::decide::Decision;
 use crate::route::emit;
 use crate::route::waiting::{List, Place, Removal, Waiter};
 
@@ -94,11 +93,6 @@ pub(super) fn retry(ordered: bool, atomic: bool) -> Retry {
         },
     };
     Retry { max: 4, steps: [500, 1000, 2000, 4000].map(step).to_vec() }
-}
-
-/// Whether an event comes back in its order.
-fn waits(settled: &Settled) -> bool {
-    matches!(settled, Settled::Parked | Settled::Copied(Decision::Retry { .. }))
 }
 
 /// What a later look finds: the event as the route decodes it.
@@ -213,7 +207,7 @@ impl World {
             Action::Settled(ticket, settled) => {
                 if let Some(daemon) = &mut self.daemon
                     && let Some(item) = daemon.items.remove(&ticket)
-                    && let Some(waiter) = item.waiter.filter(|_| !waits(&settled))
+                    && let Some(waiter) = item.waiter.filter(|_| !settled.waits())
                 {
                     daemon.list.forget(&waiter);
                 }
@@ -253,7 +247,7 @@ impl World {
         let Some(daemon) = &mut self.daemon else { return };
         let Some(item) = daemon.items.remove(&ticket) else { return };
         let is_current = Some(item.session) == daemon.session && daemon.session == self.session;
-        if let Some(waiter) = item.waiter.clone().filter(|_| is_current && !waits(settled)) {
+        if let Some(waiter) = item.waiter.clone().filter(|_| is_current && !settled.waits()) {
             match daemon.list.remove(&waiter) {
                 Removal::Nothing => {}
                 Removal::Now(_) if Faulty::EntryOutlivesEvent.is_planted() => {}

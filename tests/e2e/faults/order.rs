@@ -216,21 +216,10 @@ async fn finish(bench: &Bench, daemon: Daemon, events: usize) -> Vec<Message> {
 /// Somebody throws away what waits: the key goes on when the daemon that took over has seen that nothing comes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_does_not_come_back_holds_its_key_for_a_moment_and_is_counted() {
-    const SLOW: &str = r#"
-[defaults]
-exchange = { name = "$P-events", type = "topic" }
-limits = { timeout = "20s" }
-[queues.$P-out]
-bind = "managed"
-[routes.$P-ordered]
-from = "ordered.*"
-plugin = "retrier"
-order-by = "routing-key"
-retry = { max = 4, delay = "3s" }
-"#;
+    let slow = ROUTES.replace("300ms", "3s");
     let bench = Bench::amqp();
-    let daemon = bench.start(SLOW).await;
-    let broker = bench.open(SLOW).await;
+    let daemon = bench.start(&slow).await;
+    let broker = bench.open(&slow).await;
     connected(&broker).await;
     let exchange = format!("{}-events", bench.prefix);
     drop(broker.publish(message(&exchange, "ordered.k", "gone", "3")).await.expect("confirmed"));
@@ -240,7 +229,7 @@ retry = { max = 4, delay = "3s" }
     breaker.channel.queue_purge(waits.as_str().into(), QueuePurgeOptions::default()).await.expect("purged");
     daemon.signal("KILL");
     daemon.ended().await;
-    let daemon = bench.start(SLOW).await;
+    let daemon = bench.start(&slow).await;
     let begun = Instant::now();
     drop(broker.publish(message(&exchange, "ordered.k", "next", "1")).await.expect("confirmed"));
     metric(&daemon, &settled(&bench, "ordered", "ack"), |count| count >= 1.0).await;

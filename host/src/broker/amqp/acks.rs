@@ -37,9 +37,7 @@ impl Answer {
         // There are never more answers than deliveries, and the channel has room for all of them.
         let _session_over = self.settle.try_send(Settle::Ack(self.tag));
     }
-}
 
-impl Answer {
     /// Acknowledges, and returns when the client has the frame: the broker gets it before every later one.
     ///
     /// # Errors

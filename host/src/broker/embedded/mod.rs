@@ -162,7 +162,7 @@ impl Embedded {
     /// Publishes, marks and acknowledges in one transaction; see [`Broker::commit`](super::Broker::commit).
     ///
     /// # Errors
-    /// As [`Embedded::publish`], with the delivery.
+    /// As [`Embedded::publish`], with the deliveries.
     pub async fn commit(
         &self,
         deliveries: Deliveries,

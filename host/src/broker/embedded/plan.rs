@@ -176,10 +176,10 @@ impl Plan {
         if !full.is_empty() {
             return Err(NotStored::Full(places_of(&work.routed, &full)));
         }
-        let mut is_held = |out: &Out| {
+        let is_held = |out: &Out| {
             core.queue_of(out.session, out.queue).is_some_and(|queue| queue.is_held(out.position, out.holder))
         };
-        if !work.settles.iter().all(&mut is_held) {
+        if !work.settles.iter().all(is_held) {
             return Err(NotStored::Lost("the delivery was given back meanwhile".to_owned()));
         }
         for out in work.settles {

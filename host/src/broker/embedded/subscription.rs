@@ -81,9 +81,7 @@ impl Answer {
             self.committed();
         }
     }
-}
 
-impl Answer {
     /// As [`Answer::ack`], and returns when it is on disk.
     ///
     /// # Errors

@@ -166,3 +166,10 @@ pub(crate) enum Settled {
     /// It was settled before.
     Repeat,
 }
+
+impl Settled {
+    /// Whether the event comes back in its order.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self, Self::Parked | Self::Copied(Decision::Retry { .. }))
+    }
+}
