@@ -20,7 +20,7 @@ mod server;
 mod statistics;
 mod tap;
 
-use delivery::{Answer, SUSPECT_DELIVERIES};
+use delivery::{Answer, LOOK, SUSPECT_DELIVERIES};
 pub use delivery::{Deliveries, Delivery, Next, NothingPublished, Settlement, Subscription};
 pub use marks::{Ended, Known, Mark};
 pub use publication::{Batch, Confirmed, DELAY_MAX, Passing, Permanent, Publication, Receipt, Refusal, Unpublished};

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Interval;
 
 use super::acks::{ANSWERS_MAX, Answer, Settle, settle_all};
 use super::convert::{message, name};
@@ -17,10 +18,11 @@ use super::gate::Marker;
 use super::queues::is_refusal;
 use super::session::Session;
 use super::topology;
-use crate::broker::{self, Delivery, Error, Next};
+use crate::broker::{self, Delivery, Error, LOOK, Next};
 use crate::config::Topology;
 use crate::event::{HeaderKey, Message, QueueName, Trust};
 use crate::telemetry;
+use crate::wait;
 
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How often a subscription mentions headers that are not believed.
@@ -39,6 +41,8 @@ pub struct Subscription {
     left: VecDeque<lapin::message::Delivery>,
     /// Why there will be no more.
     over: Option<Over>,
+    /// When the client is looked at although no delivery is wanted.
+    look: Interval,
     key: Option<HeaderKey>,
     /// When headers that are not believed were last mentioned.
     mentioned: Option<Instant>,
@@ -115,6 +119,7 @@ impl Subscription {
             consumer,
             left: VecDeque::new(),
             over: None,
+            look: wait::every(LOOK),
             key: (!as_it_is).then(|| session.key.clone()),
             mentioned: None,
             marker: session.marker.clone(),
@@ -177,9 +182,18 @@ impl Subscription {
         }
     }
 
-    /// Waits until there will be no more deliveries, and says why. What comes meanwhile is kept for [`Subscription::next`].
-    /// Safe to drop while waiting.
-    pub async fn end(&mut self) -> Next {
+    /// Waits until there will be no more deliveries, and says why. What comes meanwhile is kept for [`Subscription::next`], and
+    /// wakes nobody. Safe to drop while waiting.
+    pub async fn ended(&mut self) -> Next {
+        while self.over.is_none() {
+            self.look.tick().await;
+            while self.over.is_none() && self.fetch().now_or_never().is_some() {}
+        }
+        self.end().await
+    }
+
+    /// Why there are no more deliveries, as soon as the client knows.
+    async fn end(&mut self) -> Next {
         loop {
             match &self.over {
                 Some(Over::Cancelled) if self.is_open() => return Next::Cancelled(CANCELLED.to_owned()),

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Interval;
 
 use super::queue::{Entry, Head};
 use super::shared::{Change, Command, Core, Out, Shared};
-use crate::broker::{self, Delivery, Error, Next};
+use crate::broker::{self, Delivery, Error, LOOK, Next};
 use crate::event::QueueName;
+use crate::wait;
 
 /// A consumer of one queue.
 pub struct Subscription {
@@ -19,6 +21,8 @@ pub struct Subscription {
     holder: Arc<Holder>,
     prefetch: u32,
     is_cancelled: bool,
+    /// When the session is looked at although no delivery is wanted.
+    look: Interval,
     /// A suspect that is handed out once its count is on disk.
     counting: Option<(Delivery, oneshot::Receiver<()>)>,
 }
@@ -137,8 +141,8 @@ impl Subscription {
         };
         let holder = Holder { number: shared.new_holder(), unanswered: AtomicU32::new(0), answered: Notify::new() };
         let (holder, prefetch) = (Arc::new(holder), u32::from(prefetch.max(1)));
-        let queue = number;
-        Ok(Self { shared, session, queue, arrivals, holder, prefetch, is_cancelled: false, counting: None })
+        let (queue, look) = (number, wait::every(LOOK));
+        Ok(Self { shared, session, queue, arrivals, holder, prefetch, is_cancelled: false, look, counting: None })
     }
 
     /// Another prefetch from now on.
@@ -182,16 +186,14 @@ impl Subscription {
         }
     }
 
-    /// Waits until there will be no more deliveries, and says why. Safe to drop while waiting.
+    /// Waits until there will be no more deliveries, and says why. Arrivals wake nobody meanwhile. Safe to drop while waiting.
     pub async fn ended(&mut self) -> String {
         loop {
-            let told = self.arrivals.notified();
-            tokio::pin!(told);
-            told.as_mut().enable();
-            if let Some(reason) = self.shared.lock().end_of(self.session) {
+            self.look.tick().await;
+            let end = self.shared.lock().end_of(self.session);
+            if let Some(reason) = end {
                 return reason;
             }
-            told.await;
         }
     }
 
