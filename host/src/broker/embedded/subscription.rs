@@ -310,3 +310,64 @@ impl Drop for Subscription {
         self.shared.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Wake};
+    use std::time::{Duration, Instant};
+
+    use super::super::Embedded;
+    use super::super::shared::Work;
+    use super::*;
+    use crate::broker::Tap;
+    use crate::config::Topology;
+    use crate::event::{ExchangeName, Message, Properties, RoutingKey};
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A route that is full is woken by its own work, and not by every message that comes meanwhile.
+    #[tokio::test]
+    async fn arrivals_wake_nobody_while_none_is_wanted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let broker = Embedded::open(dir.path(), &Topology::default()).await.expect("a broker");
+        let name = |name: &str| QueueName::new(name).expect("valid");
+        let tap = Tap {
+            queue: name("full"),
+            overflow: name("full.overflow"),
+            exchange: ExchangeName::default_exchange(),
+            keys: Vec::new(),
+            expires: Duration::ZERO,
+            max_length: 1000,
+        };
+        broker.open_tap(&tap).await.expect("a queue");
+        let subscription = Subscription::new(broker.shared.clone(), &tap.queue, 10, Sharing::Shared);
+        let mut subscription = subscription.expect("a subscription");
+        let message = Message {
+            exchange: ExchangeName::default_exchange(),
+            routing_key: RoutingKey::new("full").expect("valid"),
+            properties: Properties::default(),
+            body: bytes::Bytes::from_static(b"{}"),
+        };
+        let queue = broker.shared.lock().number(&tap.queue).expect("it is there");
+        let (wakes, begun) = (Arc::new(Wakes::default()), Instant::now());
+        let waker = wakes.clone().into();
+        for _ in 0..200 {
+            let mut ended = std::pin::pin!(subscription.ended());
+            assert!(ended.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            let routed = vec![(message.clone().into(), BTreeSet::from([queue]))];
+            assert!(broker.shared.publish(Work { routed, ..Work::default() }).await.is_ok());
+        }
+        let looks = begun.elapsed().as_millis() / LOOK.as_millis() + 1;
+        let woken = wakes.0.load(Ordering::Relaxed);
+        assert!(woken as u128 <= looks, "{woken} wakes for 200 arrivals in the time of {looks} looks");
+    }
+}
