@@ -54,11 +54,16 @@ impl Amqp {
         }
     }
 
-    /// Takes away the bindings that wait for it. What fails is tried again in the next session.
+    /// Takes away the bindings that wait for it. What fails is tried again in the next session, and so is what is left when
+    /// the caller stops waiting.
     pub(super) async fn unbind(&self, session: &Session) {
-        let waiting = std::mem::take(&mut *self.unbinds.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut failed = Vec::new();
-        for binding in waiting {
+        let waiting = || self.unbinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = waiting().clone();
+        for binding in all {
+            // It may have come back meanwhile.
+            if !waiting().contains(&binding) {
+                continue;
+            }
             let done = match session.consume.create_channel().await {
                 Ok(channel) => {
                     let done = topology::unbind(&channel, &binding).await;
@@ -73,9 +78,9 @@ impl Amqp {
                 Err(error) if is_refusal(&error) => {
                     tracing::warn!(queue = %binding.queue, exchange = %binding.exchange, %error, "binding stays");
                 }
-                Err(_lost) => failed.push(binding),
+                Err(_lost) => continue,
             }
+            waiting().retain(|left| *left != binding);
         }
-        self.unbinds.lock().unwrap_or_else(PoisonError::into_inner).extend(failed);
     }
 }
