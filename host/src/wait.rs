@@ -181,7 +181,11 @@ impl Retry {
     /// [`Exhausted`] at the loop's bound.
     pub fn failed(&mut self, why: &str) -> Result<Duration, Exhausted> {
         self.tries = self.tries.saturating_add(1);
-        self.of.rules().condition.raise(&self.subject, why);
+        let condition = self.of.rules().condition;
+        match self.tries {
+            1 => condition.hold(&self.subject, why),
+            _ => condition.raise(&self.subject, why),
+        }
         let pause = self.of.pause(self.tries).ok_or(Exhausted(self.tries))?;
         // A login is promised to come no sooner.
         let is_exact = self.of == Loop::BrokerLogin;
@@ -201,7 +205,7 @@ impl Retry {
     /// It worked: the condition goes, and the next failure is the first again.
     pub fn succeeded(&mut self) {
         if std::mem::take(&mut self.tries) > 0 {
-            self.of.rules().condition.clear(&self.subject);
+            self.of.rules().condition.release(&self.subject);
         }
     }
 
@@ -281,7 +285,11 @@ mod tests {
                 "{of:?}: {pauses:?}"
             );
             assert!(of.pause(1) == Some(rules.first), "{of:?}");
+            let mut other = Retry::new(of, subject.as_str());
+            let _first = other.failed("for the test");
             retry.succeeded();
+            assert!(is_seen(), "{of:?} worked for one of two");
+            drop(other);
             assert!(!is_seen(), "{of:?} worked");
             let _again = retry.failed("for the test");
             drop(retry);

@@ -109,6 +109,25 @@ impl Condition {
         self.set(subject, detail.into(), Some(Instant::now() + lasts));
     }
 
+    /// As [`Condition::raise`], by one of several who see it: it lasts until each of them has called [`Condition::release`].
+    pub fn hold(self, subject: &str, detail: impl Into<String>) {
+        self.set(subject, detail.into(), None);
+        if let Some(raised) = registry().get_mut(&(self, subject.to_owned())) {
+            raised.holders += 1;
+        }
+    }
+
+    /// One of those who held it sees it no more.
+    pub fn release(self, subject: &str) {
+        let is_held = registry().get_mut(&(self, subject.to_owned())).is_some_and(|raised| {
+            raised.holders = raised.holders.saturating_sub(1);
+            raised.holders > 0
+        });
+        if !is_held {
+            self.clear(subject);
+        }
+    }
+
     /// It is over. Without effect when it was not raised.
     pub fn clear(self, subject: &str) {
         let removed = registry().remove(&(self, subject.to_owned()));
@@ -129,7 +148,7 @@ impl Condition {
             Some(known) => (known.detail, known.until) = (detail, until),
             None => {
                 let since = jiff::Timestamp::now().to_string();
-                raised.insert((self, subject.to_owned()), Raised { detail, since, until });
+                raised.insert((self, subject.to_owned()), Raised { detail, since, until, holders: 0 });
                 show(self, subject, true);
             }
         }
@@ -153,6 +172,8 @@ struct Raised {
     detail: String,
     since: String,
     until: Option<Instant>,
+    /// Those who must see it gone before it is.
+    holders: usize,
 }
 
 impl Raised {
@@ -213,6 +234,22 @@ mod tests {
         Condition::PermanentRefusals.raise_for(subject, "one", Duration::ZERO);
         assert!(!Condition::PermanentRefusals.is_raised(subject));
         assert_eq!(raised(), []);
+    }
+
+    #[test]
+    fn a_condition_that_several_see_lasts_until_the_last_sees_it_gone() {
+        let (condition, subject) = (Condition::ChannelUnavailable, "conditions-held");
+        condition.hold(subject, "first");
+        condition.hold(subject, "second");
+        condition.raise(subject, "second again");
+        condition.release(subject);
+        assert!(condition.is_raised(subject), "the other one still sees it");
+        condition.release(subject);
+        assert!(!condition.is_raised(subject));
+        condition.release(subject);
+        condition.hold(subject, "anew");
+        condition.release(subject);
+        assert!(!condition.is_raised(subject), "what was released once too often does not count");
     }
 
     #[test]

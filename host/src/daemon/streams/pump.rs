@@ -162,7 +162,7 @@ impl Pump {
         }
         let mut retry = Retry::new(Loop::StreamSubscribe, "");
         loop {
-            let why = match self.consume().await {
+            let why = match self.consume(&mut retry).await {
                 Ok(why) => why,
                 Err(end) => return end,
             };
@@ -206,13 +206,14 @@ impl Pump {
     }
 
     /// Reads the queue until the subscription is lost.
-    async fn consume(&mut self) -> Result<String, End> {
+    async fn consume(&mut self, retry: &mut Retry) -> Result<String, End> {
         let mut lost = match self.broker.hold_tap(&self.tap, &format!("{}-lost", self.token)).await {
             Ok(lost) => lost,
             Err(error) => return Ok(error.to_string()),
         };
         let ended = match self.alone().await {
             Ok(mut queue) => {
+                retry.succeeded();
                 let ended = self.pump(&mut queue, &mut lost).await;
                 // What is sent and not acknowledged is in the queue again before another may read it.
                 let _again_then = queue.close().await;
