@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redb::{Database, Durability};
 use tokio::sync::{mpsc, oneshot};
@@ -10,9 +10,15 @@ use tokio::sync::{mpsc, oneshot};
 use super::totals::Totals;
 use super::{Answer, Command, Error, Mark, Shared, gone, table, unavailable};
 use crate::telemetry;
+use crate::wait::{self, Loop, Retry};
 
 /// Commands of one transaction.
 const TRANSACTION_MAX: usize = 512;
+/// How often the writer looks for commands while the store is to be tried again by itself.
+const LOOK: Duration = Duration::from_millis(20);
+/// A store that was opened again without anything to write counts as usable when nothing failed for so long: a full disk lets a
+/// file be opened that takes no more.
+const TRIAL: Duration = Duration::from_secs(2);
 
 pub(super) fn start(shared: Arc<Shared>, commands: mpsc::Receiver<Command>) -> Result<(), Error> {
     let file = shared.file.clone();
@@ -20,7 +26,8 @@ pub(super) fn start(shared: Arc<Shared>, commands: mpsc::Receiver<Command>) -> R
         let database = shared.database.read().unwrap_or_else(PoisonError::into_inner);
         count(database.as_ref()).map_err(|error| unavailable(&file, &error))?
     };
-    let writer = Writer { shared, commands, totals };
+    let retry = Retry::new(Loop::StateOpen, "");
+    let writer = Writer { shared, commands, totals, retry, failed_at: Instant::now(), again_at: Instant::now() };
     let thread = std::thread::Builder::new().name("trunkline-state".to_owned()).spawn(move || writer.run());
     thread.map(drop).map_err(|error| unavailable(&file, &error))
 }
@@ -29,13 +36,17 @@ struct Writer {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     totals: Totals,
+    /// Tries since the store failed; shows that in `/health` until something was written.
+    retry: Retry,
+    failed_at: Instant,
+    again_at: Instant,
 }
 
 type Reply = oneshot::Sender<Result<(Answer, Mark), Error>>;
 
 impl Writer {
     fn run(mut self) {
-        while let Some(first) = self.commands.blocking_recv() {
+        while let Some(first) = self.next() {
             let mut taken = vec![first];
             while taken.len() < TRANSACTION_MAX
                 && let Ok(next) = self.commands.try_recv()
@@ -46,6 +57,28 @@ impl Writer {
         }
         // Nobody is left who could wait, but a clean end costs no more than this.
         self.serve(Vec::new());
+    }
+
+    /// The next command. While the store is not known to work it is tried meanwhile, whether anybody wants it or not.
+    fn next(&mut self) -> Option<Command> {
+        while self.retry.tries() > 0 {
+            match self.commands.try_recv() {
+                Ok(command) => return Some(command),
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+                Err(mpsc::error::TryRecvError::Empty) if Instant::now() < self.again_at => wait::block(LOOK),
+                Err(mpsc::error::TryRecvError::Empty) => self.probe(),
+            }
+        }
+        self.commands.blocking_recv()
+    }
+
+    /// Writes nothing, as far as the disk.
+    fn probe(&mut self) {
+        match self.transaction(Vec::new(), true, &mut Vec::new(), &mut Vec::new()) {
+            Ok(_) if self.failed_at.elapsed() >= TRIAL => self.retry.succeeded(),
+            Ok(_) => self.again_at = self.failed_at + TRIAL,
+            Err(error) => self.recover(&error),
+        }
     }
 
     fn serve(&mut self, taken: Vec<Command>) {
@@ -121,6 +154,9 @@ impl Writer {
         }
         write.commit().map_err(|error| failed(error.into()))?;
         drop(database);
+        if !answers.is_empty() {
+            self.retry.succeeded();
+        }
         let number = self.shared.applied.fetch_add(1, Ordering::AcqRel) + 1;
         if wants_disk {
             self.shared.durable.store(number, Ordering::Release);
@@ -132,6 +168,10 @@ impl Writer {
     /// After an error of the disk redb refuses everything: what is on disk is opened anew.
     fn recover(&mut self, error: &Error) {
         telemetry::state_failed(&error.to_string());
+        let detail = format!("what plugins keep cannot be written: {}: {error}", self.shared.file.display());
+        // The loop has no bound.
+        self.failed_at = Instant::now();
+        self.again_at = self.failed_at + self.retry.failed(&detail).unwrap_or_default();
         self.shared.epoch.fetch_add(1, Ordering::AcqRel);
         let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
         *database = None;

@@ -25,6 +25,8 @@ fn routes(kv: &str, retries: u32) -> String {
     ROUTES.replace("$K", kv).replace("$R", &retries.to_string())
 }
 
+const FAILED: &str = "trunkline_condition{condition=\"state-failed\",subject=\"\"}";
+
 async fn keep(daemon: &Daemon, tenant: Option<&str>, steps: Value) -> Value {
     answer(daemon, "keep", tenant, &steps).await
 }
@@ -190,11 +192,16 @@ async fn a_full_disk_is_a_retry_and_ends_with_the_fullness() {
     let id = publish(&daemon, "keep", None, &Value::Array((0..6).map(fill).collect()));
     let failures = "trunkline_state_failures_total";
     crate::bench::metric(&daemon, failures, |count| count >= 1.0).await;
+    crate::bench::metric(&daemon, FAILED, |raised| raised == 1.0).await;
+    let (status, health) = daemon.get("/health");
+    assert!(status == 503 && health.contains("state-failed") && health.contains("state.redb"), "{status} {health}");
     assert_eq!(daemon.get("/livez").0, 200, "it lives");
     std::fs::remove_file(&filler).expect("removed");
     drop(file);
     let settled = daemon.settled(&id).await;
     assert_eq!(settled["outcome"], "ack", "{settled}");
+    crate::bench::metric(&daemon, FAILED, |raised| raised == 0.0).await;
+    assert_eq!(daemon.get("/health").0, 200, "and is well");
     let get = json!([{ "op": "get", "key": "before" }, { "op": "keys" }]);
     let told = keep(&daemon, None, get).await;
     assert_eq!((&told[0], told[1].as_array().map(Vec::len)), (&json!("1"), Some(7)), "{told}");
