@@ -288,7 +288,8 @@ impl Work {
     }
 
     fn spawn(&mut self, ticket: Ticket, task: impl Future<Output = Done> + Send + 'static) {
-        let guarded = AssertUnwindSafe(task).catch_unwind();
+        // The future of a call is large, and is moved a few times before it runs.
+        let guarded = AssertUnwindSafe(Box::pin(task)).catch_unwind();
         self.tasks.spawn(async move {
             let done = guarded.await.unwrap_or_else(|_panic| {
                 tracing::error!("handling a delivery panicked; report this");
