@@ -11,7 +11,6 @@
 //! Does not know routes, plugins or what is in a message.
 
 pub mod amqp;
-pub(crate) mod bug;
 mod delivery;
 pub mod embedded;
 mod marks;

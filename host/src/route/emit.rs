@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::broker::bug::Bug;
 use crate::broker::{DELAY_MAX, Publication};
 use crate::codec::{self, Outgoing, header};
 use crate::config::{Codec, Emit, EmitGrant, Unroutable};
@@ -35,9 +34,6 @@ pub(crate) fn publications(
     let mut keys = HashSet::new();
     let mut publications = Vec::with_capacity(emissions.len());
     for (index, emission) in emissions.iter().enumerate() {
-        if index > 0 && Bug::PartialEmit.is_planted() {
-            break;
-        }
         if let Some(key) = &emission.dedupe_key
             && !keys.insert(key)
         {
@@ -61,10 +57,7 @@ fn invalid(index: usize, problem: &str) -> Failure {
 
 fn message(context: &Context<'_>, event: &Event, index: usize, emission: &Emission) -> Result<Message, String> {
     check(context, emission)?;
-    let id = match Bug::UnstableIds.is_planted() {
-        true => uuid::Uuid::now_v7().to_string(),
-        false => emission_id(&event.id, context.route, index, emission.dedupe_key.as_deref()),
-    };
+    let id = emission_id(&event.id, context.route, index, emission.dedupe_key.as_deref());
     let outgoing = Outgoing {
         id: &id,
         kind: &emission.kind,

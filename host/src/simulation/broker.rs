@@ -43,11 +43,18 @@ struct Unconfirmed {
     tag: u64,
     taken: bool,
     number: usize,
+    identity: Identity,
 }
 
 /// The event of the schedule that a message is, or follows from.
 pub(super) fn number(message: &Message) -> usize {
     message.properties.headers.text(NUMBER).and_then(|number| number.parse().ok()).unwrap_or(usize::MAX)
+}
+
+/// What a returned message is known by.
+pub(super) fn identity(message: &Message) -> Identity {
+    let id = message.properties.message_id.clone().unwrap_or_default();
+    (id, message.exchange.to_string(), message.routing_key.to_string())
 }
 
 #[derive(Debug, Default)]
@@ -193,10 +200,10 @@ impl Broker {
     /// Takes the next message that is on the way.
     pub(super) fn take(&mut self, now: Duration) -> Option<Taken> {
         let (tag, publication) = self.inbound.pop_front()?;
-        let number = number(&publication.message);
+        let (number, identity) = (number(&publication.message), identity(&publication.message));
         let taken = self.store(publication, now);
         if !matches!(taken, Taken::Never(_)) {
-            self.unconfirmed.push(Unconfirmed { tag, taken: taken != Taken::Refused, number });
+            self.unconfirmed.push(Unconfirmed { tag, taken: taken != Taken::Refused, number, identity });
         }
         Some(taken)
     }
@@ -214,8 +221,7 @@ impl Broker {
         self.route_further(&message);
         match message.exchange.as_str() {
             OUT if key == NOBODY => {
-                let id = message.properties.message_id.clone().unwrap_or_default();
-                self.returns.push_back((id, OUT.to_owned(), key));
+                self.returns.push_back(identity(&message));
                 return Taken::Returned;
             }
             OUT => self.outputs.push(message),
@@ -278,7 +284,12 @@ impl Broker {
         };
         random.shuffle(&mut frame);
         // A return comes before the confirm of its message, so what is not confirmed yet may be returned already.
-        frame.into_iter().map(|one| (one.tag, one.taken, self.returns.pop_front())).collect()
+        let told = |one: Unconfirmed| {
+            let returned = self.returns.pop_front().filter(|_| !Faulty::ReturnIgnored.is_planted());
+            let is_blamed = returned.is_some() && Faulty::ReturnBlamedOnNext.is_planted();
+            (one.tag, one.taken, if is_blamed { Some(one.identity) } else { returned })
+        };
+        frame.into_iter().map(told).collect()
     }
 
     pub(super) fn has_unconfirmed(&self) -> bool {

@@ -6,25 +6,22 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::broker::{LIST, OUT, RETRY, SOURCE, Stored, number};
+use super::broker::{LIST, RETRY, SOURCE, Stored, number};
 use super::faulty::Faulty;
-use super::plugin::{NUMBER, Nature};
 use super::world::{Due, World};
 use crate::broker::amqp::parts::{Answer, Done, Window};
-use crate::broker::bug::Bug;
 use crate::broker::{Batch, Ended, Known, Publication, Refusal};
 use crate::codec::{self, header};
-use crate::config::{Codec, Emit, Retry, RetryStep};
-use crate::event::{Event, ExchangeName, Failure, Message, QueueName, RouteName};
+use crate::config::{Codec, Retry, RetryStep};
+use crate::event::{Event, Message, QueueName, RouteName};
 use crate::route::core::{Action, Core, Facts, Input, Plan, Settled, Ticket};
-use crate::route::emit;
 use crate::route::waiting::{List, Place, Removal, Waiter};
 
 /// The daemon hears of the end of a session or of a consumer within so long.
 pub(super) const TOLD_WITHIN_MS: u64 = 20;
 const TOLD_WITHIN: Duration = Duration::from_millis(TOLD_WITHIN_MS);
 
-static ROUTE: LazyLock<RouteName> = LazyLock::new(|| RouteName::new("r").expect("a name"));
+pub(super) static ROUTE: LazyLock<RouteName> = LazyLock::new(|| RouteName::new("r").expect("a name"));
 pub(super) static LISTED: LazyLock<QueueName> = LazyLock::new(|| QueueName::new(LIST).expect("a name"));
 /// Copies of the ordered route are held for so long.
 pub(super) const ROUND: Duration = Duration::from_millis(500);
@@ -45,6 +42,10 @@ pub(super) struct Item {
     pub(super) waiter: Option<Waiter>,
     /// Its place on the list, while the entry is not confirmed.
     pub(super) place: Option<Place>,
+    /// It waits for the confirm of a copy.
+    pub(super) copies: bool,
+    /// It was acknowledged too early, by a planted mistake.
+    pub(super) acknowledged: bool,
 }
 
 /// Messages of one publish that are not all answered.
@@ -70,6 +71,8 @@ pub(super) struct Daemon {
     pub(super) last: u64,
     /// What it was told of the alarm.
     pub(super) blocked: bool,
+    /// What its core was told of it.
+    pub(super) told_blocked: bool,
     /// And of the session: what it consumes in.
     pub(super) session: Option<u64>,
     pub(super) stopping: bool,
@@ -81,6 +84,15 @@ pub(super) struct Daemon {
     /// On an ordered route, those that wait; and settled events whose entries are on their way here.
     pub(super) list: List<u64>,
     pub(super) ending: Vec<(Waiter, Item)>,
+}
+
+impl Daemon {
+    /// What the core is told of the alarm now.
+    pub(super) fn told_of_alarm(&mut self) -> bool {
+        let is_missed = self.told_blocked && Faulty::LostWakeup.is_planted();
+        self.told_blocked = self.blocked && !Faulty::BlockedIgnored.is_planted() || is_missed;
+        self.told_blocked
+    }
 }
 
 pub(super) fn retry(ordered: bool, atomic: bool) -> Retry {
@@ -134,7 +146,7 @@ impl World {
             attempt: event.attempt,
             redriven: header::is_redriven(&stored.message.properties.headers),
             suspect: stored.deliveries >= 2,
-            lane: ordered.then(|| event.subject.clone().unwrap_or_default()),
+            lane: (ordered && !Faulty::OrderIgnored.is_planted()).then(|| event.subject.clone().unwrap_or_default()),
             due: due.map(Duration::from_millis).filter(|due| ordered && *due > self.now),
             tenant: limited.and(event.subject.clone()),
             turn: turn.map(Duration::from_millis),
@@ -147,7 +159,21 @@ impl World {
         }
         let (emissions, open, committing, begun, place) = (Vec::new(), None, None, false, None);
         let message = stored.message;
-        let item = Item { message, event, session, tag, emissions, open, committing, begun, waiter, place };
+        let (copies, acknowledged) = (false, false);
+        let item = Item {
+            message,
+            event,
+            session,
+            tag,
+            emissions,
+            open,
+            committing,
+            begun,
+            waiter,
+            place,
+            copies,
+            acknowledged,
+        };
         daemon.items.insert(ticket, item);
         self.feed(Input::Arrived(ticket, facts));
     }
@@ -192,10 +218,12 @@ impl World {
             Action::Publish(ticket, plan) => {
                 // A copy that waits is as good as begun: the delivery that it is of may come again.
                 self.in_work(ticket);
+                self.publishing(ticket, &plan);
                 self.publish(ticket, &plan);
             }
             Action::PublishRest(ticket) => self.publish_rest(ticket),
             Action::Commit(ticket, plan, ended) => {
+                self.publishing(ticket, &plan);
                 let item = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket));
                 if let Some(item) = item {
                     item.committing = Some((plan, ended));
@@ -213,14 +241,30 @@ impl World {
                 }
             }
             Action::Leave(ticket, _) => {
-                if let Some(daemon) = &mut self.daemon {
-                    daemon.items.remove(&ticket);
+                let left = self.daemon.as_mut().and_then(|daemon| daemon.items.remove(&ticket));
+                if let Some(item) = left.filter(|_| Faulty::DropOnLeave.is_planted()) {
+                    self.acknowledge_item(item);
                 }
             }
             Action::Missing(waiter) => self.violations.push(format!("{waiter:?} is given up, and was not lost")),
             Action::Stuck(..) | Action::Unstuck | Action::Circuit(_) => {}
         }
         debug_assert_eq!(now, self.now, "actions take no time");
+    }
+
+    /// The core has begun to publish what follows from an event.
+    fn publishing(&mut self, ticket: Ticket, plan: &Plan) {
+        let dedupe = self.scenario.dedupe;
+        let Some(daemon) = &mut self.daemon else { return };
+        let Some(item) = daemon.items.get_mut(&ticket) else { return };
+        item.copies = matches!(plan, Plan::Copy(_));
+        if Faulty::AckBeforeConfirm.is_planted() && !std::mem::replace(&mut item.acknowledged, true) {
+            let (tag, number) = (item.tag, number(&item.message));
+            self.note_acknowledged(tag, number);
+        } else if dedupe && item.event.own_id && Faulty::MarkBeforeConfirm.is_planted() {
+            let id = item.event.id.clone();
+            self.note(id, Ended::Done);
+        }
     }
 
     fn begun(&mut self, ticket: Ticket) {
@@ -259,14 +303,18 @@ impl World {
     }
 
     pub(super) fn acknowledge_item(&mut self, item: Item) {
-        let Some(daemon) = &mut self.daemon else { return };
         let is_current = Some(item.session) == self.session;
-        if is_current || Bug::StaleTag.is_planted() {
-            daemon.done.note(item.tag);
-            daemon.unsent.push(number(&item.message));
-            if !std::mem::replace(&mut daemon.flushing, true) {
-                self.soon(4, Due::Flush(self.incarnation));
-            }
+        if !item.acknowledged && (is_current || Faulty::StaleTag.is_planted()) {
+            self.note_acknowledged(item.tag, number(&item.message));
+        }
+    }
+
+    fn note_acknowledged(&mut self, tag: u64, number: usize) {
+        let Some(daemon) = &mut self.daemon else { return };
+        daemon.done.note(tag);
+        daemon.unsent.push(number);
+        if !std::mem::replace(&mut daemon.flushing, true) {
+            self.soon(4, Due::Flush(self.incarnation));
         }
     }
 
@@ -277,7 +325,11 @@ impl World {
         if self.session.is_none() {
             return;
         }
-        for (tag, multiple) in daemon.done.frames() {
+        let mut frames = daemon.done.frames();
+        if Faulty::AckMultiple.is_planted() {
+            frames = frames.iter().map(|(tag, _)| (*tag, true)).max().into_iter().collect();
+        }
+        for (tag, multiple) in frames {
             if let Err(problem) = self.broker.acknowledge(tag, multiple) {
                 self.violations.push(problem);
             }
@@ -308,35 +360,5 @@ impl World {
             self.note(id, ended);
         }
         self.feed(Input::Marked(ticket));
-    }
-
-    pub(super) fn called(&mut self, incarnation: u64, ticket: Ticket) {
-        if incarnation != self.incarnation {
-            return;
-        }
-        let Some(item) = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket)) else { return };
-        let nature = self.published.get(number(&item.message)).map_or(Nature::Rejected, |event| event.nature);
-        let number = item.event.attributes.iter().find(|(name, _)| name == NUMBER).map(|(_, number)| number.as_str());
-        let (emissions, failure) = nature.call(item.event.attempt, number.unwrap_or_default());
-        let emit = Emit {
-            exchange: ExchangeName::new(OUT).expect("a name"),
-            key: "{type}".to_owned(),
-            types: None,
-            unroutable: self.scenario.unroutable,
-        };
-        let context = emit::Context {
-            route: &ROUTE,
-            emit: &emit,
-            allow: None,
-            codec: Codec::Raw,
-            plugin: "p",
-            digest: "d",
-            now: "2026-01-01T00:00:00Z",
-            now_seconds: 1,
-            key: None,
-        };
-        let outcome: Result<(), Failure> =
-            emit::publications(&context, &item.event, &emissions).map(|made| item.emissions = made);
-        self.feed(Input::Invoked(ticket, failure.map_or(outcome, Err)));
     }
 }

@@ -8,7 +8,6 @@ use super::daemon::{Daemon, TOLD_WITHIN_MS, retry};
 use super::faulty::Faulty;
 use super::world::{Due, World};
 use crate::broker::amqp::parts::{Answer, Done, Window};
-use crate::broker::bug::Bug;
 use crate::route::core::{Core, Input, Rules};
 use crate::route::waiting::{self, List, Note};
 
@@ -44,6 +43,7 @@ impl World {
             alone: VecDeque::new(),
             last: 0,
             blocked: false,
+            told_blocked: false,
             session: None,
             stopping: false,
             alarm: None,
@@ -79,6 +79,7 @@ impl World {
         let is_to_be_read = self.scenario.ordered && daemon.session != session;
         daemon.session = if is_to_be_read { None } else { session };
         let now = daemon.session;
+        let blocked = daemon.told_of_alarm();
         self.feed(Input::Session { now, blocked });
         if let Some(session) = session.filter(|_| is_to_be_read) {
             self.soon(50, Due::Read(incarnation, session));
@@ -103,7 +104,7 @@ impl World {
         }
         let waiting = if Faulty::ListUnread.is_planted() { Vec::new() } else { list.waiters() };
         daemon.list = list;
-        let blocked = daemon.blocked;
+        let blocked = daemon.told_of_alarm();
         self.feed(Input::Waiting(waiting));
         if let Some(daemon) = &mut self.daemon {
             daemon.session = Some(session);
@@ -181,7 +182,7 @@ impl World {
         self.broker.give_back();
         self.broker.give_back_entries();
         if let Some(daemon) = &mut self.daemon
-            && !Bug::StaleTag.is_planted()
+            && !Faulty::StaleTag.is_planted()
         {
             daemon.done = Done::default();
         }

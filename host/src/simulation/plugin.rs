@@ -2,7 +2,14 @@
 
 use bytes::Bytes;
 
-use crate::event::{Emission, Failure};
+use super::broker::{OUT, number};
+use super::daemon::ROUTE;
+use super::faulty::Faulty;
+use super::world::World;
+use crate::config::{Codec, Emit};
+use crate::event::{Emission, ExchangeName, Failure};
+use crate::route::core::{Input, Ticket};
+use crate::route::emit;
 
 /// How an event behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,5 +71,50 @@ impl Nature {
             Self::Recovers(_) => (vec![emission("made")], None),
             Self::Traps => (vec![emission("made")], Some(Failure::Trap("unreachable".to_owned()))),
         }
+    }
+}
+
+impl World {
+    /// A call has ended.
+    pub(super) fn called(&mut self, incarnation: u64, ticket: Ticket) {
+        if incarnation != self.incarnation {
+            return;
+        }
+        let Some(item) = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket)) else { return };
+        let nature = self.published.get(number(&item.message)).map_or(Nature::Rejected, |event| event.nature);
+        let number = item.event.attributes.iter().find(|(name, _)| name == NUMBER).map(|(_, number)| number.as_str());
+        let (mut emissions, mut failure) = nature.call(item.event.attempt, number.unwrap_or_default());
+        if Faulty::TrapKeepsEmissions.is_planted() {
+            failure = failure.filter(|failure| !matches!(failure, Failure::Trap(_)));
+        }
+        if Faulty::PartialEmit.is_planted() {
+            emissions.truncate(1);
+        }
+        let emit = Emit {
+            exchange: ExchangeName::new(OUT).expect("a name"),
+            key: "{type}".to_owned(),
+            types: None,
+            unroutable: self.scenario.unroutable,
+        };
+        let context = emit::Context {
+            route: &ROUTE,
+            emit: &emit,
+            allow: None,
+            codec: Codec::Raw,
+            plugin: "p",
+            digest: "d",
+            now: "2026-01-01T00:00:00Z",
+            now_seconds: 1,
+            key: None,
+        };
+        let outcome: Result<(), Failure> =
+            emit::publications(&context, &item.event, &emissions).map(|made| item.emissions = made);
+        if Faulty::UnstableIds.is_planted() {
+            for publication in &mut item.emissions {
+                let id = format!("{:016x}", self.random.u64(..));
+                publication.message_mut().properties.message_id = Some(id);
+            }
+        }
+        self.feed(Input::Invoked(ticket, failure.map_or(outcome, Err)));
     }
 }

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::broker::{DEAD, OUT, Taken, refused_for_good};
+use super::broker::{DEAD, OUT, Taken, identity, refused_for_good};
 use super::daemon::{Item, LISTED, QUEUE, ROUND, Waiting, retry};
 use super::faulty::Faulty;
 use super::world::{Due, World};
@@ -96,10 +96,7 @@ impl World {
                 drop(reply.send(Answer::Lost("no session".to_owned())));
                 continue;
             }
-            let message = &publication.message;
-            let id = message.properties.message_id.clone().unwrap_or_default();
-            let identity = (id, message.exchange.to_string(), message.routing_key.to_string());
-            let tag = daemon.window.add(identity, publication.accept_unroutable, reply);
+            let tag = daemon.window.add(identity(&publication.message), publication.accept_unroutable, reply);
             self.broker.inbound.push_back((tag, publication.clone()));
         }
         daemon.waiting.push(waiting);
@@ -242,11 +239,22 @@ impl World {
             if Faulty::ReceiptOfNothing.is_planted() && matches!(result, Err(Incomplete::Passing(_))) {
                 result = Ok(());
             }
+            let result = self.told_of_publish(ticket, result);
             if is_entered {
                 self.entered(ticket);
             }
             self.feed(Input::Published(ticket, result));
         }
+    }
+
+    /// What the core is told of a publish.
+    fn told_of_publish(&self, ticket: Ticket, result: Result<(), Incomplete>) -> Result<(), Incomplete> {
+        let item = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket));
+        let is_copy = item.is_some_and(|item| item.copies);
+        let is_passing = matches!(result, Err(Incomplete::Passing(_)));
+        let is_ignored = Faulty::LostCountsAsConfirmed.is_planted()
+            || Faulty::DeadLetterUnconfirmed.is_planted() && is_copy && is_passing;
+        result.or_else(|incomplete| if is_ignored { Ok(()) } else { Err(incomplete) })
     }
 
     /// The transaction of the embedded broker: all of it, or nothing.
@@ -270,7 +278,8 @@ impl World {
         };
         let refused: Vec<Refusal> = publications.iter().filter_map(refusal).collect();
         if let Some(incomplete) = incomplete(refused, false) {
-            return self.feed(Input::Published(ticket, Err(incomplete)));
+            let result = self.told_of_publish(ticket, Err(incomplete));
+            return self.feed(Input::Published(ticket, result));
         }
         if let Err(problem) = self.broker.acknowledge(tag, false) {
             self.violations.push(problem);

@@ -8,7 +8,6 @@ use lapin::options::BasicAckOptions;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::broker::Error;
-use crate::broker::bug::Bug;
 use crate::wait;
 
 /// Acknowledgements that make a batch full.
@@ -92,7 +91,6 @@ pub(crate) struct Done {
 
 impl Done {
     /// A delivery is done.
-    #[cfg(test)]
     pub(crate) fn note(&mut self, tag: u64) {
         self.fresh.insert(tag);
     }
@@ -100,7 +98,7 @@ impl Done {
     fn take(&mut self, settle: Settle) -> Option<oneshot::Sender<()>> {
         match settle {
             Settle::Ack(tag) => {
-                self.fresh.insert(tag);
+                self.note(tag);
                 None
             }
             Settle::Flush(reply) => Some(reply),
@@ -111,10 +109,6 @@ impl Done {
     /// delivery holds nobody else's acknowledgement. A `multiple` frame names a tag that is not acknowledged yet: an
     /// unknown one would close the channel.
     pub(crate) fn frames(&mut self) -> Vec<(u64, bool)> {
-        if Bug::AckMultiple.is_planted() {
-            let all = std::mem::take(&mut self.fresh);
-            return all.last().map(|tag| (*tag, true)).into_iter().collect();
-        }
         let mut end = self.prefix;
         while self.fresh.contains(&(end + 1)) || self.beyond.contains(&(end + 1)) {
             end += 1;

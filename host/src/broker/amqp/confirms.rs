@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::publish::unroutable;
-use crate::broker::bug::Bug;
 use crate::broker::{Confirmed, Passing, Refusal};
 
 /// A confirm that takes longer will not come, unless the broker has blocked the connection.
@@ -81,7 +80,6 @@ impl Window {
         if returned.is_none() {
             self.proven = self.proven.max(tag);
         }
-        let returned = self.blamed(tag, returned);
         if let Some(pending) = self.pending.get_mut(&tag) {
             pending.taken = Some(taken);
             self.resolved.insert(tag);
@@ -89,17 +87,6 @@ impl Window {
         if let Some(identity) = returned {
             *self.returned.entry(identity).or_default() += 1;
         }
-    }
-
-    /// The message that a return is about, which is never decided by the confirm that carries it.
-    fn blamed(&self, tag: u64, returned: Option<Identity>) -> Option<Identity> {
-        if Bug::ReturnIgnored.is_planted() {
-            return None;
-        }
-        if Bug::ReturnBlamedOnNext.is_planted() {
-            return returned.and(self.pending.get(&tag).map(|pending| pending.identity.clone()));
-        }
-        returned
     }
 
     /// Answers every message that can be judged. To be called when all confirms that are there were resolved.

@@ -22,7 +22,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::decide::{self, Decision};
-use crate::broker::bug::Bug;
 use crate::broker::{Ended, Known};
 use crate::event::Failure;
 use circuit::Circuit;
@@ -272,22 +271,12 @@ impl Core {
         }
         let plan = match outcome {
             Ok(()) => Plan::Emissions,
-            Err(_) if Bug::TrapKeepsEmissions.is_planted() => Plan::Emissions,
             Err(failure) => Plan::Copy(decide::after_failure(&failure, attempt, &self.rules.retry)),
         };
-        if self.rules.dedupe && Bug::MarkBeforeConfirm.is_planted() {
-            self.actions.push(Action::Mark(ticket, Ended::Done));
-        }
         self.publish(ticket, plan);
-        if Bug::AckBeforeConfirm.is_planted() {
-            self.finish(ticket, Settled::Emitted, now);
-        }
     }
 
     fn leave(&mut self, ticket: Ticket, why: &str) {
-        if Bug::DropOnReconnect.is_planted() {
-            return self.finish(ticket, Settled::Emitted, Duration::ZERO);
-        }
         self.actions.push(Action::Leave(ticket, why.to_owned()));
         self.end(ticket);
     }
@@ -319,7 +308,7 @@ impl Core {
 
     fn session_changed(&mut self, session: Option<u64>, blocked: bool) {
         let was = std::mem::replace(&mut self.session, session);
-        self.blocked = blocked && !Bug::BlockedIgnored.is_planted() || self.blocked && Bug::LostWakeup.is_planted();
+        self.blocked = blocked;
         if was == session {
             return;
         }

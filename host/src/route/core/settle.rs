@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::work::Phase;
 use super::{Action, Core, Incomplete, Plan, Settled, Ticket};
 use crate::broker::Permanent;
-use crate::broker::bug::Bug;
 use crate::event::Reason;
 use crate::route::decide::{self, Decision};
 use crate::wait::Loop;
@@ -49,7 +48,6 @@ impl Core {
         let (policy, attempt) = (self.rules.unroutable, job.facts.attempt);
         let passing = match result {
             Ok(()) => return self.confirmed(ticket, plan, now),
-            Err(_) if Bug::LostCountsAsConfirmed.is_planted() => return self.confirmed(ticket, plan, now),
             Err(Incomplete::Lost(why)) => return self.pause(ticket, plan, &why, now),
             Err(Incomplete::Permanent(refusal)) => return self.refused(ticket, plan, &refusal, now),
             Err(Incomplete::Passing(passing)) => passing,
@@ -59,9 +57,6 @@ impl Core {
             if let Some(decision) = passing.iter().find_map(decide) {
                 return self.publish(ticket, Plan::Copy(decision));
             }
-        }
-        if Bug::DeadLetterUnconfirmed.is_planted() && matches!(plan, Plan::Copy(_)) {
-            return self.confirmed(ticket, plan, now);
         }
         // A copy that is not taken holds its delivery, and with it the route: better late than lost.
         let why = passing.first().map_or_else(String::new, ToString::to_string);
@@ -110,7 +105,7 @@ impl Core {
             Plan::Cut(reason, error) => Settled::Copied(Decision::DeadLetter { reason, error }),
             Plan::Park | Plan::Queue(_) => Settled::Parked,
         });
-        match ends.filter(|_| !Bug::MarkBeforeConfirm.is_planted()) {
+        match ends {
             Some(ended) => {
                 job.phase = Phase::Marking;
                 self.actions.push(Action::Mark(ticket, ended));
