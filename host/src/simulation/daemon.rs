@@ -254,11 +254,13 @@ impl World {
 
     /// The core has begun to publish what follows from an event.
     fn publishing(&mut self, ticket: Ticket, plan: &Plan) {
-        let dedupe = self.scenario.dedupe;
+        let (dedupe, session) = (self.scenario.dedupe, self.session);
         let Some(daemon) = &mut self.daemon else { return };
         let Some(item) = daemon.items.get_mut(&ticket) else { return };
         item.copies = matches!(plan, Plan::Copy(_));
-        if Faulty::AckBeforeConfirm.is_planted() && !std::mem::replace(&mut item.acknowledged, true) {
+        let is_first = Some(item.session) == session && !item.acknowledged;
+        if Faulty::AckBeforeConfirm.is_planted() && is_first {
+            item.acknowledged = true;
             let (tag, number) = (item.tag, number(&item.message));
             self.note_acknowledged(tag, number);
         } else if dedupe && item.event.own_id && Faulty::MarkBeforeConfirm.is_planted() {
