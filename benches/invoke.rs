@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trunkline::config::Plugin;
-use trunkline::event::{Event, Outcome, PluginName};
 use trunkline::plugin::{Compiler, Engine, Outside, load};
+use trunkline_event::{Event, Outcome, PluginName};
 
 const WARM_UP: usize = 2_000;
 const CALLS: usize = 50_000;

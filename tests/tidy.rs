@@ -3,30 +3,28 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use trunkline::event::Reason;
 use trunkline::wait::Loop;
+use trunkline_event::Reason;
 
 /// The total order of the modules: each may import those before it that it names, so there are no circles.
-const MAY_IMPORT: [(&str, &[&str]); 18] = [
-    ("event", &[]),
+const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("schema", &[]),
     ("state_dir", &[]),
-    ("telemetry", &["event"]),
+    ("telemetry", &[]),
     ("wait", &["telemetry"]),
-    ("config", &["event", "schema"]),
-    ("codec", &["event", "config"]),
-    ("state", &["event", "state_dir", "telemetry", "wait", "config"]),
-    ("archive", &["event", "telemetry", "wait", "config"]),
-    ("plugin", &["event", "telemetry", "wait", "config", "state"]),
-    ("broker", &["event", "state_dir", "telemetry", "wait", "config"]),
-    ("route", &["event", "telemetry", "wait", "config", "codec", "archive", "plugin", "broker"]),
-    ("reload", &["event", "telemetry", "wait", "config", "plugin"]),
-    ("simulation", &["event", "config", "codec", "broker", "route"]),
-    ("admin", &["event", "schema", "telemetry", "wait", "config"]),
+    ("config", &["schema"]),
+    ("codec", &["config"]),
+    ("state", &["state_dir", "telemetry", "wait", "config"]),
+    ("archive", &["telemetry", "wait", "config"]),
+    ("plugin", &["telemetry", "wait", "config", "state"]),
+    ("broker", &["state_dir", "telemetry", "wait", "config"]),
+    ("route", &["telemetry", "wait", "config", "codec", "archive", "plugin", "broker"]),
+    ("reload", &["telemetry", "wait", "config", "plugin"]),
+    ("simulation", &["config", "codec", "broker", "route"]),
+    ("admin", &["schema", "telemetry", "wait", "config"]),
     (
         "daemon",
         &[
-            "event",
             "schema",
             "state_dir",
             "telemetry",
@@ -42,8 +40,8 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
             "admin",
         ],
     ),
-    ("scaffold", &["event"]),
-    ("main", &["event", "telemetry", "wait", "config", "archive", "daemon", "admin", "scaffold"]),
+    ("scaffold", &[]),
+    ("main", &["telemetry", "wait", "config", "archive", "daemon", "admin", "scaffold"]),
 ];
 
 /// Outside crates that only these modules may name.

@@ -8,7 +8,6 @@ pub mod broker;
 pub mod codec;
 pub mod config;
 pub mod daemon;
-pub mod event;
 pub mod plugin;
 pub mod reload;
 pub mod route;

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use trunkline::broker::{Broker, Delivery, Next, NothingPublished, Publication, Settlement};
 use trunkline::config::{self, Config, Sources};
-use trunkline::event::{ExchangeName, Message, Properties, QueueName, RoutingKey};
+use trunkline_event::{ExchangeName, Message, Properties, QueueName, RoutingKey};
 use trunkline_support::{Daemon, Ended, eventually};
 
 /// The daemon under test: this build's, or an older one that `TRUNKLINE_TEST_BINARY` names, to see a test fail with it.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use trunkline::event::Message;
+use trunkline_event::Message;
 use trunkline_support::Daemon;
 
 use crate::bench::{Bench, drain, message, metric, on_both_brokers, settled};

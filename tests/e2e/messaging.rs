@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use trunkline::broker::Publication;
-use trunkline::event::Message;
+use trunkline_event::Message;
 
 use crate::bench::{Bench, drain, message, on_both_brokers, settled};
 

@@ -4,7 +4,7 @@ use lapin::options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, Conf
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::json;
 use trunkline::broker::Publication;
-use trunkline::event::{ExchangeName, Message};
+use trunkline_event::{ExchangeName, Message};
 use trunkline_support::Daemon;
 use xtask::rabbitmq::Node;
 

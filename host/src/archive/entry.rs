@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::event::Event;
+use trunkline_event::Event;
 
 /// One event, as `POST /api/v1/events` takes it where the names are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

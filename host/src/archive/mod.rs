@@ -19,7 +19,7 @@ pub use entry::Entry;
 pub use read::{Batches, ReadError, open};
 
 use crate::config;
-use crate::event::{Event, RouteName};
+use trunkline_event::{Event, RouteName};
 use writer::{Line, Writer};
 
 /// Events that wait for the writer; a route holds as many at most.

@@ -10,7 +10,7 @@ use super::entry::Entry;
 use super::objects::Objects;
 use super::writer::ENDING;
 use crate::config::{self, ArchivePlace};
-use crate::event::RouteName;
+use trunkline_event::RouteName;
 
 /// Of one line; what an archive route takes is bounded by its `max-body`.
 const LINE_MAX_BYTES: u64 = 256 << 20;

@@ -15,9 +15,9 @@ use super::folder::Folder;
 use super::objects::Objects;
 use super::{Error, Kept};
 use crate::config::{self, ArchivePlace};
-use crate::event::RouteName;
 use crate::telemetry;
 use crate::wait::{self, Loop, Retry};
+use trunkline_event::RouteName;
 
 pub(super) const ENDING: &str = ".jsonl.gz";
 /// Of a batch, before it is compressed.

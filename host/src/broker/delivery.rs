@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Error, Receipt, amqp, embedded};
-use crate::event::{Message, QueueName};
+use trunkline_event::{Message, QueueName};
 
 /// How often a subscription is looked at while no delivery is wanted. A wake for each arrival costs a busy route a sixth of its
 /// processor time.

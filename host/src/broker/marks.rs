@@ -10,7 +10,7 @@ use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, WriteTrans
 use sha2::{Digest, Sha256};
 
 use crate::config::DedupeWindow;
-use crate::event::{RouteName, millis};
+use trunkline_event::{RouteName, millis};
 
 const BY_ID: TableDefinition<'_, (&str, &str), (u64, u64)> = TableDefinition::new("marks");
 const BY_TIME: TableDefinition<'_, (&str, u64, &str), ()> = TableDefinition::new("marks by time");

@@ -34,7 +34,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config::{self, Topology};
-use crate::event::{HeaderKey, QueueName};
+use trunkline_event::{HeaderKey, QueueName};
 
 /// What a broker could not do, by what the caller does next.
 #[derive(Debug, thiserror::Error)]

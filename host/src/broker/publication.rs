@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{LimitError, Message, Reason};
+use trunkline_event::{LimitError, Message, Reason};
 
 /// A message to publish, always persistent and mandatory.
 #[derive(Debug, Clone)]
@@ -229,7 +229,7 @@ impl Unpublished {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{ExchangeName, Properties, RoutingKey};
+    use trunkline_event::{ExchangeName, Properties, RoutingKey};
 
     fn publication() -> Publication {
         let message = Message {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::event::QueueName;
+use trunkline_event::QueueName;
 
 /// What a broker tells of the queues of a topology.
 #[derive(Debug, Clone, PartialEq)]

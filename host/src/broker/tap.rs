@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Broker, Error, Subscription};
 use crate::config::{Binding, Codec, DeadLetter, Match, Overflow, Queue, QueueKind, QueuePurpose};
-use crate::event::{ExchangeName, QueueName, RoutingKey};
+use trunkline_event::{ExchangeName, QueueName, RoutingKey};
 
 /// What a reader listens to, and how long its queue outlives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

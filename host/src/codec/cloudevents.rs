@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Encoded, Error, Outgoing, check_json, foreign_text_headers, from_properties, header, is_json};
-use crate::event::{Event, Headers, Message};
+use trunkline_event::{Event, Headers, Message};
 
 const NAME: &str = "CloudEvents";
 const PREFIXES: [&str; 2] = ["cloudEvents_", "cloudEvents:"];

@@ -1,6 +1,6 @@
 //! Our headers, none with an `x-` prefix: brokers from 4.0 on ignore or rewrite those.
 
-use crate::event::Headers;
+use trunkline_event::Headers;
 
 /// The route that published or gave up.
 pub const ROUTE: &str = "trunkline-route";
@@ -58,7 +58,7 @@ pub const BODY_BYTES: &str = "trunkline-body-bytes";
 pub const LEFT_OUT: &str = "trunkline-left-out";
 /// In front of the name of a header that means something to the broker, or of a property that is no text: a copy keeps its
 /// value under this name.
-pub const KEPT: &str = crate::event::KEPT_PREFIX;
+pub const KEPT: &str = trunkline_event::KEPT_PREFIX;
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 

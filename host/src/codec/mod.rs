@@ -11,7 +11,7 @@ mod raw;
 use bytes::Bytes;
 
 use crate::config::Codec;
-use crate::event::{Event, HeaderValue, Headers, Message, limits};
+use trunkline_event::{Event, HeaderValue, Headers, Message, limits};
 
 /// AMQP 0-9-1 `shortstr`, which ids are, and what else becomes part of keys in the state.
 const SHORT_MAX_BYTES: usize = limits::SHORT_STRING_MAX_BYTES;

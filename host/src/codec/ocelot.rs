@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Encoded, Error, Outgoing, from_properties};
-use crate::event::{Event, Headers, Message};
+use trunkline_event::{Event, Headers, Message};
 
 const NAME: &str = "ocelot";
 

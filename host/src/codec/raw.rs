@@ -1,7 +1,7 @@
 //! `raw`: the body is the data; everything else stands in AMQP properties and headers.
 
 use super::{Encoded, Error, Outgoing, check_json, foreign_text_headers, from_properties, header, is_json};
-use crate::event::{Event, Headers, Message};
+use trunkline_event::{Event, Headers, Message};
 
 pub(super) fn decode(message: &Message) -> Result<Event, Error> {
     let mut event = from_properties(message);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::{ExchangeName, Properties, RoutingKey};
+use trunkline_event::{ExchangeName, Properties, RoutingKey};
 
 fn message(content_type: Option<&str>, body: impl Into<Bytes>) -> Message {
     Message {

@@ -8,7 +8,7 @@ use super::checked::{ExchangeKind, Match};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::{Context, Table, Text, text, wrong};
-use crate::event::{ExchangeName, HeaderValue, RoutingKey};
+use trunkline_event::{ExchangeName, HeaderValue, RoutingKey};
 
 type Bindings = Vec<(ExchangeName, Match)>;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::check_schema;
 use super::checked_routes::EventType;
 use super::walk::{Context, Table};
-use crate::event::RoutingKey;
+use trunkline_event::RoutingKey;
 
 /// Reads all of them.
 pub(super) fn read(cx: &mut Context<'_>, top: &Table<'_>, directory: &Path) -> BTreeMap<String, EventType> {

@@ -6,7 +6,7 @@ use super::checked::{Codec, Exchange, ExchangeKind};
 use super::codes::Code;
 use super::environment::Overlay;
 use super::walk::{At, Context, Table, Text};
-use crate::event::ExchangeName;
+use trunkline_event::ExchangeName;
 
 pub(super) const KINDS: &[(&str, ExchangeKind)] = &[
     ("topic", ExchangeKind::Topic),

@@ -17,7 +17,7 @@ use super::diagnostics::Place;
 use super::grants::{Allow, EmitGrant, Host, Origin, Secret};
 use super::quota::Quota;
 use super::walk::{Context, Table, Text, text, wrong};
-use crate::event::{ExchangeName, PluginName, RouteName, RoutingKey};
+use trunkline_event::{ExchangeName, PluginName, RouteName, RoutingKey};
 
 const QUOTA: RangeInclusive<u64> = 1024..=64 * 1024 * 1024 * 1024;
 const TOTAL_MAX: u64 = 1024 * 1024 * 1024 * 1024;

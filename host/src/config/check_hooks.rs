@@ -11,7 +11,7 @@ use super::checked_hooks::{Hook, Signature, Template};
 use super::checked_http::Http;
 use super::codes::Code;
 use super::walk::{Context, Table, Text};
-use crate::event::{ExchangeName, RouteName, RoutingKey};
+use trunkline_event::{ExchangeName, RouteName, RoutingKey};
 
 const KEYS: [&str; 10] = ["path", "exchange", "type", "key", "id", "codec", "schema", "token", "signature", "status"];
 /// Every hook is below it, so that none takes the place of a path of ours.

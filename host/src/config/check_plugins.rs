@@ -11,7 +11,7 @@ use super::checked::{Limits, Plugin};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::{Context, Table, text};
-use crate::event::PluginName;
+use trunkline_event::PluginName;
 
 /// A component needs a page of 64 KiB to begin with; 4 GiB is all that 32 bits address.
 const MEMORY: RangeInclusive<u64> = 64 * 1024..=4 * 1024 * 1024 * 1024;

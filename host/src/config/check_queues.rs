@@ -10,7 +10,7 @@ use super::checked::{Codec, Match, Overflow, QueueKind};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::{At, Context, Table, Text, text};
-use crate::event::{ExchangeName, QueueName};
+use trunkline_event::{ExchangeName, QueueName};
 
 /// AMQP's field is 16 bits wide; 0 would mean without bound.
 pub(super) const PREFETCH: RangeInclusive<u16> = 1..=u16::MAX;

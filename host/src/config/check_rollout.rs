@@ -6,7 +6,7 @@ use super::check_flow;
 use super::checked_routes::{Canary, Shadow};
 use super::codes::Code;
 use super::walk::{Context, Table};
-use crate::event::PluginName;
+use trunkline_event::PluginName;
 
 const PERCENT: RangeInclusive<f64> = 0.01..=100.0;
 const SAMPLE: RangeInclusive<f64> = 0.01..=100.0;

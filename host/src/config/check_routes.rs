@@ -12,7 +12,7 @@ use super::checked_routes::{Handler, SchemaRule, Unroutable};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::{At, Context, Table, Text};
-use crate::event::{PluginName, RouteName, RoutingKey};
+use trunkline_event::{PluginName, RouteName, RoutingKey};
 
 pub(super) const CONCURRENCY: RangeInclusive<u16> = 1..=1024;
 /// Bytes; RabbitMQ takes messages up to 128 MiB.

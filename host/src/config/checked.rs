@@ -9,7 +9,7 @@ use super::checked_http::Http;
 use super::checked_routes::{DeadLetter, EventType, Route};
 use super::grants::{Allow, Secret};
 use super::lock::Entry;
-use crate::event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, RoutingKey};
+use trunkline_event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, RoutingKey};
 
 /// Everything that `routes.toml`, the environment and the flags say, checked.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,8 +1,8 @@
 //! The checked form of hooks.
 
 use super::checked::{Codec, Token};
-use crate::event::ExchangeName;
 use crate::schema::Schema;
+use trunkline_event::ExchangeName;
 
 /// `[hooks.NAME]`: an HTTP POST that becomes a published event.
 #[derive(Debug, Clone, PartialEq)]

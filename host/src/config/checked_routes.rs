@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::grants::Secret;
 use super::values;
-use crate::event::{ExchangeName, PluginName, QueueName, RoutingKey};
 use crate::schema::Schema;
+use trunkline_event::{ExchangeName, PluginName, QueueName, RoutingKey};
 
 /// `[routes.NAME]`
 #[derive(Debug, Clone, PartialEq)]

@@ -7,7 +7,7 @@ use super::checked_routes::{Emit, Route};
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::Context;
-use crate::event::{ExchangeName, PatternSet, QueueName, RouteName};
+use trunkline_event::{ExchangeName, PatternSet, QueueName, RouteName};
 
 /// Reports each circle once, at the first of its routes.
 pub(super) fn warn(

@@ -11,7 +11,7 @@ use super::codes::Code;
 use super::topology::Derived;
 use super::values::show_duration;
 use super::walk::{Context, Text};
-use crate::event::{ExchangeName, QueueName, RouteName};
+use trunkline_event::{ExchangeName, QueueName, RouteName};
 
 const CONCURRENCY: u16 = 16;
 /// Events in work at a time are a batch at most.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::Network;
 use super::quota::{Quota, WrittenQuota};
-use crate::event::{ExchangeName, PatternSet, RoutingKey};
+use trunkline_event::{ExchangeName, PatternSet, RoutingKey};
 
 /// `plugins.NAME.allow`: denied is what is not here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checked::Plugin;
 use super::grants::WrittenAllow;
-use crate::event::PluginName;
+use trunkline_event::PluginName;
 
 const NAME: &str = "plugins.lock";
 const VERSION: u32 = 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::codes::Code;
 use super::*;
-use crate::event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, RoutingKey};
+use trunkline_event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, RoutingKey};
 
 mod corpus;
 mod good;

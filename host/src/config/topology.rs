@@ -14,7 +14,7 @@ use super::checked_routes::DeadLetter;
 use super::codes::Code;
 use super::diagnostics::Place;
 use super::walk::{Context, Text};
-use crate::event::{ExchangeName, QueueName, RouteName};
+use trunkline_event::{ExchangeName, QueueName, RouteName};
 
 const PREFETCH: u16 = 200;
 const DELIVERY_LIMIT: u32 = 20;

@@ -18,10 +18,10 @@ use crate::admin::{GenerationView, PluginView, QueuesView, Received, ReloadView,
 use crate::admin::{Items, StreamRequest};
 use crate::broker::{Broker, Status};
 use crate::config::{self, Config, Hook};
-use crate::event::{PluginName, RouteName};
 use crate::reload::{Generation, Installed};
 use crate::route::{Phase, Rollouts, Trial};
 use crate::telemetry::{self, Condition, Exposition, RaisedCondition, raised_conditions};
+use trunkline_event::{PluginName, RouteName};
 
 const STARTING: u8 = 0;
 const RUNNING: u8 = 1;

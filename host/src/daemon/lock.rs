@@ -6,8 +6,8 @@ use anyhow::Context;
 
 use super::engine_to_check;
 use crate::config::{Config, Entry, Lock, Locked, Plugin};
-use crate::event::PluginName;
 use crate::plugin::{Compiled, Engine, Expected};
+use trunkline_event::PluginName;
 
 /// The lock as it should be, and a line for each difference to the one beside routes.toml.
 ///

@@ -35,7 +35,6 @@ pub use threads::room_for_threads;
 
 use crate::broker::Broker;
 use crate::config::{self, Config, Sources};
-use crate::event::PluginName;
 use crate::plugin::{self, Compiler, Engine, Ready};
 pub use crate::plugin::{COMPILE_VERB, compile_for_parent};
 use crate::reload::{Inputs, Preparer, Watch};
@@ -46,6 +45,7 @@ use backend::State;
 use control::Control;
 use routes::Routes;
 use signals::Signals;
+use trunkline_event::PluginName;
 
 /// Requests for a reload that wait to be heard; they become one anyway.
 const REQUESTS_MAX: usize = 64;

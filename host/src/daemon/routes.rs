@@ -14,12 +14,12 @@ use super::restarts::{Due, Restarts};
 use crate::archive::Archive;
 use crate::broker::Broker;
 use crate::config::{self, Config, Handler};
-use crate::event::{PluginName, RouteName};
 use crate::plugin::Slot;
 use crate::reload::Generation;
 use crate::route::{Handlers, Plugins, Rollouts, Route, Stop};
 use crate::telemetry;
 use crate::wait;
+use trunkline_event::{PluginName, RouteName};
 
 /// What a route that is changed or removed gets to finish what is in work; then it is left to the broker.
 const FINISH_WITHIN: Duration = Duration::from_secs(30);

@@ -6,7 +6,7 @@ use minisign_verify::{Error as SignatureError, PublicKey, Signature};
 
 use super::Error;
 use crate::config::{self, Entry};
-use crate::event::PluginName;
+use trunkline_event::PluginName;
 
 /// Digest, lock and signers of one plugin.
 #[derive(Debug, Clone)]

@@ -10,9 +10,9 @@ use super::Error;
 use super::http::{self, Gate};
 use super::redact::Redactor;
 use crate::config::{self, EmitGrant, Quota};
-use crate::event::PluginName;
 use crate::state::State;
 use crate::telemetry::HostCalls;
+use trunkline_event::PluginName;
 
 /// Behind the imports of one plugin.
 pub(super) struct Grants {

@@ -16,8 +16,8 @@ use super::redact::Redactor;
 use super::stdio::Stdio;
 use super::tape::Outside;
 use crate::config::Limits;
-use crate::event::{Emission, PluginName};
 use crate::state::Space;
+use trunkline_event::{Emission, PluginName};
 
 /// Lines of the log that go into a dead letter, and how much of each.
 const LAST_LINES: usize = 10;

@@ -17,7 +17,7 @@ use super::host::{Denied, Host, OverBudget, TABLE_ELEMENTS_MAX, budget_bytes};
 use super::ready::Ready;
 use super::tape::Outside;
 use crate::config::Limits;
-use crate::event::{Emission, Event, Failure, Outcome};
+use trunkline_event::{Emission, Event, Failure, Outcome};
 
 /// What the disk gets for the state of a call.
 const KEEP_WITHIN: Duration = Duration::from_secs(10);

@@ -19,7 +19,7 @@ use super::expect::Expected;
 use super::grants::Grants;
 use super::ready::{Parts, Ready};
 use crate::config;
-use crate::event::PluginName;
+use trunkline_event::PluginName;
 
 /// The largest component that is read: C takes some 10 KiB, Rust 100, JavaScript with its interpreter 12 MiB, Python 18.
 const COMPONENT_MAX_BYTES: u64 = 32 * 1024 * 1024;

@@ -2,7 +2,7 @@
 //!
 //! Promises: a plugin runs in a fresh instance for every event, so nothing it keeps can reach another event or tenant;
 //! it gets only what the linker gives it; a call ends within its limits, and whatever the guest does comes out as an
-//! [`Outcome`](crate::event::Outcome), never as an error of the host. Does not know brokers, routes or messages.
+//! [`Outcome`](trunkline_event::Outcome), never as an error of the host. Does not know brokers, routes or messages.
 
 mod abi;
 mod background;

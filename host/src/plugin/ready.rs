@@ -12,7 +12,7 @@ use super::descriptor::Descriptor;
 use super::engine::Engine;
 use super::grants::Grants;
 use crate::config::{self, EmitGrant};
-use crate::event::PluginName;
+use trunkline_event::PluginName;
 
 /// A plugin that can be called. Cheap to clone: every call keeps one.
 #[derive(Clone)]

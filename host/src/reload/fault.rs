@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::{Diagnostic, Rejected, Severity};
-use crate::event::PluginName;
+use trunkline_event::PluginName;
 
 /// One reason. Serialised, it is the JSON form: `{code, message, file, line, column, help, plugin}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

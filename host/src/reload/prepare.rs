@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use super::facts::{self, Facts};
 use super::{Fault, Inputs, Refused};
 use crate::config::{self, Config};
-use crate::event::PluginName;
 use crate::plugin::{self, Engine, Ready};
 use crate::telemetry;
+use trunkline_event::PluginName;
 
 /// Plugins that ran lately: going back to one of them compiles and links nothing.
 const RECENT_MAX: usize = 8;

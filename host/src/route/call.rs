@@ -12,9 +12,9 @@ use super::{Route, emit, order, shadow};
 use crate::archive::{Archive, Kept};
 use crate::broker::{NothingPublished, Publication};
 use crate::config;
-use crate::event::{Emission, Event, Failure, Outcome, RouteName, now_ms};
 use crate::plugin::{Outside, Ready, Slot, Tape};
 use crate::telemetry::{self, Variant};
+use trunkline_event::{Emission, Event, Failure, Outcome, RouteName, now_ms};
 
 /// Calls of a shadow at a time; what comes beyond is left out.
 const SHADOWS_MAX: usize = 4;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::broker::Publication;
 use crate::codec::header;
 use crate::config::{DeadLetter, RetryStep};
-use crate::event::{ExchangeName, HeaderKey, Message, OWN_PREFIX, QueueName, Reason, millis};
+use trunkline_event::{ExchangeName, HeaderKey, Message, OWN_PREFIX, QueueName, Reason, millis};
 
 /// Of an error's text.
 const ERROR_MAX_BYTES: usize = 8 << 10;
@@ -254,7 +254,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::event::{HeaderValue, Properties, QueueName, RoutingKey, limits};
+    use trunkline_event::{HeaderValue, Properties, QueueName, RoutingKey, limits};
 
     fn message() -> Message {
         let mut properties = Properties { expiration: Some("500".into()), priority: Some(4), ..Properties::default() };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::broker::{Passing, Permanent};
 use crate::config::{Retry, RetryStep, SchemaRule, Unroutable};
-use crate::event::{Event, Failure, Reason};
+use trunkline_event::{Event, Failure, Reason};
 
 /// The attribute with the version of the data: `metadata.version` of the ocelot envelope.
 const VERSION: &str = "version";
@@ -121,7 +121,7 @@ fn again(attempt: u32, retry: &Retry, at_least: Duration, reason: Reason, error:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::QueueName;
+    use trunkline_event::QueueName;
 
     fn retry(delays_ms: &[u64]) -> Retry {
         let step = |ms: &u64| RetryStep {

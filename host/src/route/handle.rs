@@ -14,7 +14,7 @@ use crate::broker::{
     Batch, Confirmed, Deliveries, Delivery, Ended, Mark, NothingPublished, Publication, Receipt, Unpublished,
 };
 use crate::codec::{self, header};
-use crate::event::{Event, Message, Reason, now_ms};
+use trunkline_event::{Event, Message, Reason, now_ms};
 
 /// One delivery in work, with all that is known of it.
 pub(super) struct Item {

@@ -31,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Status};
 use crate::config::{self, Codec};
-use crate::event::{HeaderKey, RouteName};
 use crate::telemetry;
+use trunkline_event::{HeaderKey, RouteName};
 
 use call::Handler;
 pub use call::{Handlers, Plugins};

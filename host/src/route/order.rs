@@ -2,7 +2,7 @@
 
 use super::decide::Decision;
 use crate::config::OrderBy;
-use crate::event::{Event, Reason};
+use trunkline_event::{Event, Reason};
 
 /// It is a header of every emission, and part of every key in the state.
 const TENANT_MAX_BYTES: usize = 255;

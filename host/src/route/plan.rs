@@ -9,7 +9,7 @@ use super::waiting::{self, Place, Waiter};
 use crate::broker::Publication;
 use crate::codec::header;
 use crate::config::{DeadLetter, Retry, RetryStep};
-use crate::event::{Message, QueueName, millis};
+use trunkline_event::{Message, QueueName, millis};
 
 /// Where an event is parked on a route that has no retries, which never parks any.
 static PARK: RetryStep = RetryStep { delay: Duration::from_secs(1), spread: Duration::ZERO, queues: Vec::new() };

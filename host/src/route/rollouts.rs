@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::rollout::{Phase, Seen, Trial};
-use crate::event::RouteName;
 use crate::telemetry;
 use crate::wait::{Loop, Retry};
+use trunkline_event::RouteName;
 
 /// One a daemon. Verdicts and counts are written by [`Rollouts::save`], which is due when [`Rollouts::verdict`] returns
 /// and now and then.

@@ -2,7 +2,7 @@
 
 use std::mem::discriminant;
 
-use crate::event::{Emission, Outcome};
+use trunkline_event::{Emission, Outcome};
 
 /// The names of what differs, each once: `outcome`, `count`, or fields of emissions.
 pub(super) fn differences(stable: &Outcome, shadow: &Outcome) -> Vec<&'static str> {
@@ -46,7 +46,7 @@ fn is_same_data(one: &[u8], other: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Failure;
+    use trunkline_event::Failure;
 
     fn emitted(kind: &str, data: &'static str) -> Outcome {
         let emission = Emission { kind: kind.to_owned(), data: data.into(), ..Emission::default() };

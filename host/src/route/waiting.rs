@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::broker::Publication;
 use crate::codec::header;
-use crate::event::{ExchangeName, HeaderKey, Message, Properties, QueueName, millis};
+use trunkline_event::{ExchangeName, HeaderKey, Message, Properties, QueueName, millis};
 
 /// Entries that are written down: a consumer can hold no more than 65 535. Events beyond wait in order all the same, but the
 /// next daemon would not know of them.

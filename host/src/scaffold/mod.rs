@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::event::{NameError, PluginName};
+use trunkline_event::{NameError, PluginName};
 pub use wrap::{WrapError, wrap};
 
 /// Names of packages, crates and files at once: long enough.

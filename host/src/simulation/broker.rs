@@ -7,7 +7,7 @@ use super::faulty::Faulty;
 use super::plugin::{FORBIDDEN, NOBODY, NUMBER};
 use crate::broker::amqp::parts::Identity;
 use crate::broker::{Permanent, Publication};
-use crate::event::Message;
+use trunkline_event::Message;
 
 /// Names of the model's queues and exchanges.
 pub(super) const SOURCE: &str = "q";
@@ -246,7 +246,7 @@ impl Broker {
             return;
         }
         for name in ["CC", "BCC"] {
-            let Some(crate::event::HeaderValue::List(keys)) = message.properties.headers.get(name) else { continue };
+            let Some(trunkline_event::HeaderValue::List(keys)) = message.properties.headers.get(name) else { continue };
             for key in keys.iter().filter_map(|key| key.as_str()).map(str::to_owned).collect::<Vec<_>>() {
                 match key.as_str() {
                     DEAD => self.dead.push(message.clone()),
@@ -262,7 +262,7 @@ impl Broker {
         self.held.sort_by_key(|(due, sequence, _)| (*due, *sequence));
         let due = self.held.iter().take_while(|(due, ..)| *due <= now).count();
         for (.., mut message) in self.held.drain(..due).collect::<Vec<_>>() {
-            message.routing_key = crate::event::RoutingKey::new(SOURCE).expect("a key");
+            message.routing_key = trunkline_event::RoutingKey::new(SOURCE).expect("a key");
             self.put(message);
         }
     }

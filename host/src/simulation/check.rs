@@ -7,7 +7,7 @@ use super::plugin::Nature;
 use super::world::{Published, World};
 use crate::codec::header;
 use crate::config::Unroutable;
-use crate::event::{Message, RouteName, emission_id};
+use trunkline_event::{Message, RouteName, emission_id};
 
 /// The first promise that a schedule broke.
 pub(super) fn violation(world: &World) -> Option<String> {

@@ -13,9 +13,9 @@ use crate::broker::amqp::parts::{Answer, Done, Window};
 use crate::broker::{Batch, Ended, Known, Publication, Refusal};
 use crate::codec::{self, header};
 use crate::config::{Codec, Retry, RetryStep};
-use crate::event::{Event, Message, QueueName, RouteName};
 use crate::route::core::{Action, Core, Facts, Input, Plan, Settled, Ticket};
 use crate::route::waiting::{List, Place, Removal, Waiter};
+use trunkline_event::{Event, Message, QueueName, RouteName};
 
 /// The daemon hears of the end of a session or of a consumer within so long.
 pub(super) const TOLD_WITHIN_MS: u64 = 20;

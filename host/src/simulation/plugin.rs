@@ -7,9 +7,9 @@ use super::daemon::ROUTE;
 use super::faulty::Faulty;
 use super::world::World;
 use crate::config::{Codec, Emit};
-use crate::event::{Emission, ExchangeName, Failure};
 use crate::route::core::{Input, Ticket};
 use crate::route::emit;
+use trunkline_event::{Emission, ExchangeName, Failure};
 
 /// How an event behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use super::daemon::Daemon;
 use super::plugin::{NUMBER, Nature};
 use crate::broker::Ended;
 use crate::config::{CircuitBreaker, Rate, Unroutable};
-use crate::event::{ExchangeName, HeaderValue, Message, Properties, RoutingKey};
 use crate::route::core::Ticket;
+use trunkline_event::{ExchangeName, HeaderValue, Message, Properties, RoutingKey};
 
 /// What can happen to a schedule.
 pub(super) const FAULTS: [&str; 11] = [

@@ -18,8 +18,8 @@ use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Quota;
-use crate::event::PluginName;
 use crate::state_dir;
+use trunkline_event::PluginName;
 
 const FILE: &str = "state.redb";
 /// Changes that wait for the writer; more make their callers wait.

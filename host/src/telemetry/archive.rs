@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics::{counter, histogram};
 use tracing::{debug, error};
 
-use crate::event::RouteName;
+use trunkline_event::RouteName;
 
 /// A batch is where it stays.
 pub fn archived(route: &RouteName, events: usize, bytes: usize, took: Duration) {

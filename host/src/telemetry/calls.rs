@@ -6,7 +6,7 @@ use metrics::{Counter, Histogram, counter, histogram};
 use tracing::warn;
 
 use super::limit::Limit;
-use crate::event::{Failure, PluginName, RouteName};
+use trunkline_event::{Failure, PluginName, RouteName};
 
 /// What a plugin is to a route, the `variant` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use metrics::{Counter, counter};
 use tracing::{debug, warn};
 
 use super::limit::Limit;
-use crate::event::PluginName;
+use trunkline_event::PluginName;
 
 /// How a call of the host by a plugin ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

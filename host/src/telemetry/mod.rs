@@ -32,7 +32,7 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 use tracing::{error, info, warn};
 
-use crate::event::{PluginName, QueueName, RouteName};
+use trunkline_event::{PluginName, QueueName, RouteName};
 
 /// A daemon has opened its broker for the first time or again.
 pub fn broker_reconnected() {

@@ -3,7 +3,7 @@
 use metrics::{counter, gauge};
 use tracing::{info, warn};
 
-use crate::event::RouteName;
+use trunkline_event::RouteName;
 
 /// A message went to the canary. `result`: `good`, `slow`, `bad` or `both` (both plugins failed).
 pub fn canary_seen(route: &RouteName, result: &'static str) {

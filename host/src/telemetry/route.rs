@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::conditions::Condition;
 use super::limit::Limit;
-use crate::event::{Reason, RouteName};
+use trunkline_event::{Reason, RouteName};
 
 /// How long a refusal for good is shown in `/health` after the last one.
 const REFUSALS_SHOWN_FOR: Duration = Duration::from_secs(300);

@@ -2,7 +2,7 @@
 //! to the log only when somebody asks for it, as the demo does.
 
 use super::Settled;
-use crate::event::{Reason, RouteName};
+use trunkline_event::{Reason, RouteName};
 
 /// The target of these lines, for log filters: `trunkline::trace=debug`.
 const TARGET: &str = "trunkline::trace";

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use trunkline::broker::{Broker, Delivery, Next, NothingPublished, Settlement};
 use trunkline::config::{self, Config, Sources};
-use trunkline::event::QueueName;
+use trunkline_event::QueueName;
 
 use crate::amqp::Holds;
 use crate::hostile::Sighting;

@@ -2,7 +2,7 @@
 //! Does not know brokers or faults.
 
 use serde_json::{Value, json};
-use trunkline::event::{RouteName, emission_id};
+use trunkline_event::{RouteName, emission_id};
 
 use crate::schedule::BrokerKind;
 use crate::side;

@@ -1,7 +1,7 @@
 //! Hooks: an HTTP POST becomes an event.
 
 use serde_json::{Value, json};
-use trunkline::event::Message;
+use trunkline_event::Message;
 use trunkline_support::{Daemon, eventually};
 
 use super::send;

@@ -74,7 +74,7 @@ async fn the_nameless_exchange_and_our_names_are_refused(bench: Bench) {
     assert_eq!((status, &answer["routed"]), (202, &json!(true)), "{answer}");
     assert!(daemon.terminate().await.success());
     let broker = bench.open(&routes(false)).await;
-    let ids = |messages: Vec<trunkline::event::Message>| {
+    let ids = |messages: Vec<trunkline_event::Message>| {
         messages.into_iter().map(|message| message.properties.message_id.expect("an id")).collect::<Vec<_>>()
     };
     assert_eq!(ids(drain(&broker, &bench.queue("$P-all"), 2).await), ["good", "word"]);

@@ -1,7 +1,7 @@
 //! Types of events, and batches of them.
 
 use serde_json::{Value, json};
-use trunkline::event::Message;
+use trunkline_event::Message;
 use trunkline_support::{Daemon, eventually};
 
 use super::{event, get, publish, send};

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use serde_json::json;
-use trunkline::event::Message;
+use trunkline_event::Message;
 
 use super::{publish, refusal};
 use crate::bench::{Bench, binary, drain};

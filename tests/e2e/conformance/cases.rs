@@ -7,7 +7,7 @@ use trunkline::broker::{
     Broker, Confirmed, Delivery, Next, NothingPublished, Passing, Permanent, Publication, Receipt, Refusal, Settlement,
     Subscription, Unpublished,
 };
-use trunkline::event::{HeaderValue, Headers, Message};
+use trunkline_event::{HeaderValue, Headers, Message};
 
 use crate::bench::{Bench, drain, message, on_both_brokers};
 

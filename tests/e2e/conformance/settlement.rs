@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use trunkline::broker::{Confirmed, Ended, Known, Mark, Permanent, Refusal};
 use trunkline::config::DedupeWindow;
-use trunkline::event::RouteName;
+use trunkline_event::RouteName;
 
 use super::cases::{TOPOLOGY, ack, next, put, refusals};
 use crate::bench::{Bench, drain, message, on_both_brokers};

@@ -8,7 +8,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use serde_json::Value;
-use trunkline::event::Message;
+use trunkline_event::Message;
 use trunkline_support::eventually;
 
 use super::{Breaker, causes, handled, header, id, is_up, of_route, post, settled};

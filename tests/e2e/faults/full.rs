@@ -68,7 +68,7 @@ async fn a_full_target_queue_holds_its_route_until_there_is_room() {
     let daemon = bench.start(FULL_TARGET).await;
     daemon.logged(STUCK).await;
 
-    let cause = |message: &trunkline::event::Message| header(message, "trunkline-cause");
+    let cause = |message: &trunkline_event::Message| header(message, "trunkline-cause");
     let out = taken(&bench, &broker, "$P-out", EVENTS, cause).await;
     assert_eq!((out.len(), causes(&out).len()), (EVENTS, EVENTS), "each once");
     metric(&daemon, &acked, |count| count == 40.0).await;

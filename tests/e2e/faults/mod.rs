@@ -39,7 +39,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::Value;
 use trunkline::broker::{Broker, Next, NothingPublished, Settlement};
-use trunkline::event::Message;
+use trunkline_event::Message;
 use trunkline_support::Daemon;
 
 use crate::bench::{Bench, message, metric, settled};

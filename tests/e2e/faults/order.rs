@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lapin::options::QueuePurgeOptions;
-use trunkline::event::Message;
+use trunkline_event::Message;
 use trunkline_support::{Daemon, eventually};
 
 use super::{Breaker, header, taken};

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use trunkline::event::Message;
+use trunkline_event::Message;
 
 use super::{Producer, a_good_one_goes_on, is_well};
 use crate::bench::{Bench, drain, metric, on_both_brokers, settled};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use trunkline::broker::{Broker, Confirmed, Delivery, Error, Next, NothingPublished, Settlement, Subscription, Tap};
-use trunkline::event::{ExchangeName, RoutingKey};
+use trunkline_event::{ExchangeName, RoutingKey};
 use trunkline_support::eventually;
 
 use crate::bench::{Bench, message, on_both_brokers};

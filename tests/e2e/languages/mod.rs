@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use trunkline::broker::Publication;
-use trunkline::event::Message;
+use trunkline_event::Message;
 use trunkline_support::Daemon;
 use xtask::languages::LANGUAGES;
 

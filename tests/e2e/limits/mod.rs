@@ -9,7 +9,7 @@ mod neighbours;
 mod table;
 
 use serde_json::Value;
-use trunkline::event::Message;
+use trunkline_event::Message;
 use trunkline_support::Daemon;
 
 use crate::bench::{Bench, drain};

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use trunkline::event::{HeaderValue, Message};
+use trunkline_event::{HeaderValue, Message};
 use trunkline_support::certificates::Authority;
 use trunkline_support::frames::{HEADERS, MESSAGE_ID, Producer, entry, long, properties, short};
 use trunkline_support::rabbitmq::{Node, free_port};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use trunkline::broker::{Confirmed, Publication};
-use trunkline::event::{ExchangeName, Message, Properties, RoutingKey};
+use trunkline_event::{ExchangeName, Message, Properties, RoutingKey};
 
 use super::{Plugins, number, start};
 use crate::bench::{Bench, drain, metric, on_both_brokers, settled};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trunkline::broker::Broker;
 use trunkline::config::{self, Config, Sources};
-use trunkline::event::{Message, QueueName};
+use trunkline_event::{Message, QueueName};
 use trunkline_support::Daemon;
 use xtask::rabbitmq::Node;
 

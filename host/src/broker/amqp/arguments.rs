@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::broker::Server;
 use crate::config::{Overflow, Queue, QueueKind, QueuePurpose};
-use crate::event::{HeaderValue, millis};
+use trunkline_event::{HeaderValue, millis};
 
 /// Returns that a message survives in a queue where nothing may be given up: it takes somebody who looks at it every minute
 /// two years to use them up.

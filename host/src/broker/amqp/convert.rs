@@ -4,7 +4,7 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ByteArray, FieldArray, FieldTable, LongString, ShortString};
 
-use crate::event::{ExchangeName, HeaderValue, Headers, Message, Properties, RoutingKey};
+use trunkline_event::{ExchangeName, HeaderValue, Headers, Message, Properties, RoutingKey};
 
 /// Persistent.
 const DELIVERY_MODE: u8 = 2;

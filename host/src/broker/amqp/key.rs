@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::broker::Error;
 use crate::config::Token;
-use crate::event::{HeaderKey, KEY_MIN_BYTES};
 use crate::state_dir;
+use trunkline_event::{HeaderKey, KEY_MIN_BYTES};
 
 const FILE: &str = "header-key";
 

@@ -16,10 +16,10 @@ use tokio::sync::{oneshot, watch};
 
 use crate::broker::marks::{self, Counts};
 use crate::broker::{Error, Known, Mark};
-use crate::event::now_ms;
 use crate::state_dir;
 use crate::telemetry::Condition;
 use crate::wait::{Loop, Retry};
+use trunkline_event::now_ms;
 
 const BATCH_MAX: usize = 1024;
 /// redb's page cache.
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::broker::Ended;
     use crate::config::DedupeWindow;
-    use crate::event::RouteName;
+    use trunkline_event::RouteName;
 
     fn mark(id: &str) -> Mark {
         let window = DedupeWindow { window: Duration::from_secs(60), max: 100 };

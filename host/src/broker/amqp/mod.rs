@@ -48,12 +48,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Batch, Error, Known, Mark, Receipt, Status, Unpublished};
 use crate::config::{self, Binding, Topology};
-use crate::event::{HeaderKey, QueueName};
 use consume::Settings;
 use ledger::Ledger;
 use management::Management;
 use queues::Adopted;
 use session::Session;
+use trunkline_event::{HeaderKey, QueueName};
 
 /// How long a publish waits for a session before it says that there is none.
 const SESSION_WITHIN: Duration = Duration::from_secs(5);

@@ -13,7 +13,7 @@ use super::arguments::{Arguments, Difference, Wanted};
 use super::convert::{name, value};
 use super::session::{Session, let_go};
 use crate::broker::Server;
-use crate::event::QueueName;
+use trunkline_event::QueueName;
 
 /// Queues that are there with other arguments than ours, and what ours are. It outlives sessions, so that each is told once.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 
 use crate::broker::Permanent;
-use crate::event::{ExchangeName, Message, RoutingKey};
+use trunkline_event::{ExchangeName, Message, RoutingKey};
 
 /// Bodies up to this size are taken by every broker until one is seen that is not.
 const HARMLESS_BYTES: usize = 64 << 10;
@@ -150,7 +150,7 @@ mod tests {
     use lapin::protocol::AMQPError;
 
     use super::*;
-    use crate::event::Properties;
+    use trunkline_event::Properties;
 
     fn message(key: &str, bytes: usize) -> Message {
         Message {

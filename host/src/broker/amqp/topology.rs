@@ -12,7 +12,7 @@ use super::convert::{name, value};
 use super::queues::{Declarer, is_refusal, to_table};
 use super::session::Session;
 use crate::config::{Binding, Exchange, ExchangeKind, Match, Queue, Topology, TopologyMode};
-use crate::event::{ExchangeName, Headers, QueueName};
+use trunkline_event::{ExchangeName, Headers, QueueName};
 
 /// Declares or checks everything; gives what was refused, as sentences.
 ///

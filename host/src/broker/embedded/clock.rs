@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::event::now_ms;
+use trunkline_event::now_ms;
 
 /// The wall clock was set when it moved by more than this against the boot clock.
 const SET_MS: u64 = 2_000;

@@ -1,7 +1,7 @@
 //! What a queue gives up, as it goes to the dead-letter target.
 
 use super::queue::Queue;
-use crate::event::{ExchangeName, Message, RoutingKey};
+use trunkline_event::{ExchangeName, Message, RoutingKey};
 
 /// The copy, with RabbitMQ's headers that tell why and from where.
 pub(super) fn dead_letter(

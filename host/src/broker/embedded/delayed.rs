@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::plan::Plan;
 use super::shared::Core;
 use super::store::{Fault, RECORD_VERSION, Store, unseal};
-use crate::event::{ExchangeName, Message, QueueName, Reason, millis};
 use crate::telemetry::Condition;
 use crate::wait::Loop;
+use trunkline_event::{ExchangeName, Message, QueueName, Reason, millis};
 
 /// Messages that one transaction publishes, and bytes of their bodies; the rest follows in the next.
 const DUE_MAX: usize = 1024;
@@ -272,7 +272,7 @@ fn no_queue(message: &Message, tries: u32) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Properties, RoutingKey};
+    use trunkline_event::{Properties, RoutingKey};
 
     #[test]
     fn records_of_before_are_read() {

@@ -44,7 +44,6 @@ use super::{
     Receipt, Refusal, Status, Unpublished,
 };
 use crate::config::{self, Topology};
-use crate::event::{QueueName, millis};
 use crate::state_dir::{self, Lock};
 use clock::{Anchor, Clock};
 pub use damage::{Repaired, repair};
@@ -56,6 +55,7 @@ use session::Contents;
 use shared::{Command, Shared, Work};
 use store::{Fault, Store};
 use subscription::Sharing;
+use trunkline_event::{QueueName, millis};
 use writer::Begin;
 
 /// Where the store of a daemon is.

@@ -15,7 +15,7 @@ use super::meter::Meter;
 use super::store::{Found, ReadAhead, Record, SEQUENCE_BITS};
 use super::tap::Reader;
 use crate::config;
-use crate::event::{Message, QueueName, millis};
+use trunkline_event::{Message, QueueName, millis};
 
 /// Messages that are read ahead.
 const WINDOW_MAX: usize = 256;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::broker::Passing;
 use crate::config::{Binding, ExchangeKind, Match, Topology};
-use crate::event::{ExchangeName, HeaderValue, Headers, Message, PatternSet};
+use trunkline_event::{ExchangeName, HeaderValue, Headers, Message, PatternSet};
 
 /// Exchanges by name, and queues by number.
 #[derive(Debug)]

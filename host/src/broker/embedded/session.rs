@@ -23,9 +23,9 @@ use super::writer::Writer;
 use super::{kept_queue, tap};
 use crate::broker::Tap;
 use crate::config::Topology;
-use crate::event::QueueName;
 use crate::state_dir;
 use crate::telemetry::Condition;
+use trunkline_event::QueueName;
 
 /// More sessions than this within a minute are told.
 const SESSIONS_MAX: usize = 3;

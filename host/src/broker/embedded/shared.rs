@@ -15,7 +15,7 @@ use super::routing::Routing;
 use super::store::Store;
 use crate::broker::{Batch, Mark, Passing, Refusal, Status, Tap, Unpublished};
 use crate::config::Topology;
-use crate::event::{Message, QueueName};
+use trunkline_event::{Message, QueueName};
 
 /// Publishes that wait for the writer; the next one waits for a place.
 const PUBLISHES_WAITING_MAX: usize = 4096;

@@ -9,8 +9,8 @@ use tokio::time::Interval;
 use super::queue::{Entry, Head};
 use super::shared::{Change, Command, Core, Out, Shared};
 use crate::broker::{self, Delivery, Error, LOOK, Next};
-use crate::event::QueueName;
 use crate::wait;
+use trunkline_event::QueueName;
 
 /// A consumer of one queue.
 pub struct Subscription {
@@ -323,7 +323,7 @@ mod tests {
     use super::*;
     use crate::broker::Tap;
     use crate::config::Topology;
-    use crate::event::{ExchangeName, Message, Properties, RoutingKey};
+    use trunkline_event::{ExchangeName, Message, Properties, RoutingKey};
 
     #[derive(Default)]
     struct Wakes(AtomicUsize);

@@ -11,7 +11,7 @@ use super::subscription::Sharing;
 use super::{Embedded, Subscription};
 use crate::broker::{Error, Tap};
 use crate::config;
-use crate::event::{QueueName, millis};
+use trunkline_event::{QueueName, millis};
 
 /// Readers' queues at once, those included whose reader is away.
 const TAPS_MAX: usize = 1024;
@@ -170,7 +170,7 @@ mod tests {
     use super::super::shared::Work;
     use super::*;
     use crate::config::Topology;
-    use crate::event::{ExchangeName, Message, Properties, RoutingKey};
+    use trunkline_event::{ExchangeName, Message, Properties, RoutingKey};
 
     fn tap(name: &str) -> Tap {
         let queue = |end: &str| QueueName::new(format!("{name}{end}")).expect("valid");

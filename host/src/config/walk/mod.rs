@@ -15,7 +15,7 @@ use toml::de::DeValue;
 use super::codes::Code;
 use super::diagnostics::{Finding, Findings, Place, quoted};
 use super::variables;
-use crate::event::NameError;
+use trunkline_event::NameError;
 
 /// What every reader needs: where to report, and what `${NAME}` means.
 pub(super) struct Context<'e> {

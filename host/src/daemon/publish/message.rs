@@ -10,8 +10,8 @@ use crate::admin::{Problem, PublishRequest};
 use crate::broker::Mark;
 use crate::codec::{self, Outgoing, header};
 use crate::config::{Codec, Config, ExchangeKind};
-use crate::event::{ExchangeName, HeaderKey, Message, Properties, RoutingKey};
 use crate::schema::Schema;
+use trunkline_event::{ExchangeName, HeaderKey, Message, Properties, RoutingKey};
 
 /// An event that came in; what is empty is not given.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::admin::StreamEvent;
 use crate::codec;
 use crate::config::Codec;
-use crate::event::Message;
+use trunkline_event::Message;
 
 /// What tells a message from others, the same whenever it is delivered. Ids of events are texts of others and may hold
 /// anything; this is sixteen digits.
@@ -65,7 +65,7 @@ fn one_line(data: &[u8]) -> Option<Box<RawValue>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{ExchangeName, Properties, RoutingKey};
+    use trunkline_event::{ExchangeName, Properties, RoutingKey};
 
     fn message(content_type: &str, body: &'static str) -> Message {
         let properties = Properties {

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::event;
 use crate::admin::{Problem, StreamRequest};
 use crate::config::{Broker, Config, ExchangeKind};
-use crate::event::{ExchangeName, RoutingKey};
+use trunkline_event::{ExchangeName, RoutingKey};
 
 const PATTERNS_MAX: usize = 32;
 /// Words of all patterns of a stream: so many nodes it adds at most to those that every key of its exchange may reach.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::event;
 use crate::broker::{Delivery, NothingPublished, Settlement, Tap};
-use crate::event::{ExchangeName, Message, Properties};
+use trunkline_event::{ExchangeName, Message, Properties};
 
 /// Linux lets a socket grow to 4 MiB for what is sent and 32 MiB (since 6.16) for what is received.
 const LAG_BYTES: usize = 40 << 20;

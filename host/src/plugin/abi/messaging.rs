@@ -26,8 +26,8 @@ use bindings::wasi::messaging::types::{self, Error, MetadataError};
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, InstancePre, Linker, Resource};
 
-use crate::event::{Emission, Event, Failure};
 use crate::plugin::host::{Host, OverBudget};
+use trunkline_event::{Emission, Event, Failure};
 
 /// The export that makes a component one of these.
 pub(in crate::plugin) const HANDLER: &str = "wasi:messaging/incoming-handler@0.2.0-draft";

@@ -12,7 +12,7 @@ use super::descriptor::Descriptor;
 use super::host::Host;
 use super::http;
 use crate::config::Allow;
-use crate::event::{Emission, Event, Failure};
+use trunkline_event::{Emission, Event, Failure};
 
 /// The interface that a component is called through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

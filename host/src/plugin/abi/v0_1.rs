@@ -43,9 +43,9 @@ use bindings::wasi::logging::logging::{self, Level};
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, HasSelf, Instance, InstancePre, Linker, TypedFunc};
 
-use crate::event::{Emission, Event, Failure};
 use crate::plugin::Descriptor;
 use crate::plugin::host::Host;
+use trunkline_event::{Emission, Event, Failure};
 
 /// The export that makes a component a plugin of this version.
 pub(in crate::plugin) const HANDLER: &str = "trunkline:plugin/handler@0.1.0";

@@ -23,11 +23,11 @@ use std::time::Duration;
 
 use super::decide::{self, Decision};
 use crate::broker::{Ended, Known};
-use crate::event::Failure;
 use circuit::Circuit;
 use lanes::{Lanes, Turn};
 use rate::Bucket;
 use tenants::Tenants;
+use trunkline_event::Failure;
 use work::{Job, Phase};
 
 /// The state of one route.
@@ -255,7 +255,7 @@ impl Core {
             Known::Other(_) => {
                 job.conflicts = true;
                 let error = "another event with the same id and other content was settled before (id conflict)";
-                self.publish(ticket, Plan::Copy(Decision::dead_letter(crate::event::Reason::Invalid, error)));
+                self.publish(ticket, Plan::Copy(Decision::dead_letter(trunkline_event::Reason::Invalid, error)));
             }
         }
     }

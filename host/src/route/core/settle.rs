@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::work::Phase;
 use super::{Action, Core, Incomplete, Plan, Settled, Ticket};
 use crate::broker::Permanent;
-use crate::event::Reason;
 use crate::route::decide::{self, Decision};
 use crate::wait::Loop;
+use trunkline_event::Reason;
 
 impl Core {
     /// Begins to publish a plan; in one transaction with its acknowledgement where the broker can.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::broker::{Ended, Known, Passing, Permanent};
 use crate::config::{CircuitBreaker, Rate, Retry, Unroutable};
-use crate::event::{Failure, Reason};
 use crate::route::decide::Decision;
 use crate::route::waiting::Waiter;
+use trunkline_event::{Failure, Reason};
 
 /// Names a delivery for as long as it is in work; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::event::ExchangeName;
+use trunkline_event::ExchangeName;
 
 fn event() -> Event {
     Event {

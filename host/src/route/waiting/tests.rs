@@ -21,7 +21,7 @@ fn an_entry_says_what_it_was_made_of() {
     let queue = QueueName::new("q.waiting").expect("valid");
     let key = HeaderKey::new(b"0123456789abcdef");
     let mut message = Message::clone(&entry(&queue, &one("k", "e1"), at(7), Some(&key)).message);
-    assert_eq!(key.admit(&mut message), crate::event::Trust::Signed);
+    assert_eq!(key.admit(&mut message), trunkline_event::Trust::Signed);
     assert_eq!(note(&message), Note::Entry(one("k", "e1"), at(7)));
     assert_eq!(note(&mark(&queue, "t", None).message), Note::Mark("t".to_owned()));
     let mut forged = Message::clone(&entry(&queue, &one("k", "e1"), at(7), None).message);

@@ -11,7 +11,7 @@ pub(crate) use proxy::Proxy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use trunkline::event::Message;
+use trunkline_event::Message;
 use trunkline_support::eventually;
 
 use super::{causes, fill, header, id, settled, taken};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
-use trunkline::event::{ExchangeName, HeaderValue, Headers, Message, Properties, RoutingKey};
+use trunkline_event::{ExchangeName, HeaderValue, Headers, Message, Properties, RoutingKey};
 
 /// What texts are made of. Each is one character.
 const FILLS: [&str; 6] = ["x", "é", "\u{1F600}", "\0", "\"", "\u{2028}"];

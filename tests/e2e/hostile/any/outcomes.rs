@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use fastrand::Rng;
 use serde_json::{Value, json};
-use trunkline::event::{ExchangeName, Message, Properties, RoutingKey};
+use trunkline_event::{ExchangeName, Message, Properties, RoutingKey};
 
 /// Around the bounds of a name, of a short string, of all headers together, and far beyond.
 const LENGTHS: [usize; 14] = [0, 1, 63, 64, 65, 254, 255, 256, 1024, 1025, 65_535, 65_536, 65_537, 200_000];

@@ -87,7 +87,7 @@ async fn check_dead_letters(example: &Example, daemon: Daemon) {
         let letters = example.drained(queue, count).await;
         assert_eq!(letters.len(), count, "{queue}");
         let has_reason =
-            |letter: &trunkline::event::Message| letter.properties.headers.text("trunkline-reason").is_some();
+            |letter: &trunkline_event::Message| letter.properties.headers.text("trunkline-reason").is_some();
         assert!(letters.iter().all(has_reason), "{queue}");
         let name = if queue == "ag_dead" { "agent-task" } else { "agent-reply" };
         for letter in letters {

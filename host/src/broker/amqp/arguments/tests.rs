@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{Codec, DeadLetter};
-use crate::event::{ExchangeName, RoutingKey};
+use trunkline_event::{ExchangeName, RoutingKey};
 
 fn queue(purpose: QueuePurpose) -> Queue {
     Queue {

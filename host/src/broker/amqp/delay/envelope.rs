@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::way;
 use crate::broker::{Permanent, Publication};
-use crate::event::{ExchangeName, HeaderKey, Message, RoutingKey};
+use trunkline_event::{ExchangeName, HeaderKey, Message, RoutingKey};
 
 const EXCHANGE: &str = "trunkline-delay-exchange";
 const KEY: &str = "trunkline-delay-key";
@@ -56,7 +56,7 @@ pub(super) fn unwrap(message: &Message, signed_by: &HeaderKey) -> Option<(Public
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Properties;
+    use trunkline_event::Properties;
 
     #[test]
     fn what_comes_out_is_what_went_in() {
@@ -70,7 +70,7 @@ mod tests {
         };
         let key = HeaderKey::new(b"for the test");
         let mut wrapped = wrap(&message, true, Duration::from_secs(1), &key).expect("fits");
-        assert_eq!(key.admit(&mut wrapped), crate::event::Trust::Signed);
+        assert_eq!(key.admit(&mut wrapped), trunkline_event::Trust::Signed);
         assert_eq!(wrapped.exchange.as_str(), "trunkline.delay.05");
         let (back, tries) = unwrap(&wrapped, &key).expect("it is ours");
         assert_eq!((&*back.message, back.accept_unroutable, tries), (&message, true, 0));

@@ -19,7 +19,7 @@ use crate::broker::amqp::convert::name;
 use crate::broker::amqp::queues::Declarer;
 use crate::broker::amqp::session::{Session, let_go};
 use crate::config::{QueuePurpose, Topology, TopologyMode};
-use crate::event::{HeaderValue, QueueName};
+use trunkline_event::{HeaderValue, QueueName};
 
 /// A message waits so long for a daemon with its key, then it is given up.
 const OWN_DUE_TTL: Duration = Duration::from_secs(24 * 3600);

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use crate::event::QueueName;
+use trunkline_event::QueueName;
 
 mod envelope;
 mod levels;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::event::{HeaderValue, Headers, KEPT_PREFIX, Message};
+use trunkline_event::{HeaderValue, Headers, KEPT_PREFIX, Message};
 
 /// Of the text that says what is wrong. With it, every property and the marker's name fit the smallest frame of AMQP.
 pub(super) const TEXT_MAX: usize = 512;
@@ -130,7 +130,7 @@ impl Lost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{ExchangeName, Properties, RoutingKey};
+    use trunkline_event::{ExchangeName, Properties, RoutingKey};
 
     fn message(headers: Headers) -> Message {
         Message {

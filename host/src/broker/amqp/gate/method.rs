@@ -7,7 +7,7 @@ use super::fields::{Fields, escaped, hexadecimal, is_text};
 use super::marker::Lost;
 use super::table::{self, Entries};
 use crate::broker::{Server, ServerVersion};
-use crate::event::limits::SHORT_STRING_MAX_BYTES;
+use trunkline_event::limits::SHORT_STRING_MAX_BYTES;
 
 /// Class and method.
 pub(super) type Method = (u16, u16);

@@ -9,7 +9,7 @@ use super::guarded;
 use crate::broker::embedded::delayed::Delayed;
 use crate::broker::embedded::store::{Batch, DELAYED, MESSAGES, META, QUEUES, Record, Store, TAPS, unseal};
 use crate::broker::marks;
-use crate::event::now_ms;
+use trunkline_event::now_ms;
 
 /// Messages that are written together.
 const BATCH_MAX: usize = 1000;

@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use super::*;
 use crate::broker::embedded::store::{Batch, Record};
-use crate::event::{ExchangeName, Message, Properties, QueueName, RoutingKey};
+use trunkline_event::{ExchangeName, Message, Properties, QueueName, RoutingKey};
 
 const MESSAGES: u64 = 400;
 /// Files that are damaged in one place.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use super::*;
-use crate::event::{ExchangeName, Properties, RoutingKey};
+use trunkline_event::{ExchangeName, Properties, RoutingKey};
 
 /// As large as a window takes, in parts.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::clock::Anchor;
 use super::super::delayed::{Delayed, Due};
 use crate::broker::Mark;
-use crate::event::Message;
+use trunkline_event::Message;
 
 /// First byte of every record.
 pub(in super::super) const RECORD_VERSION: u8 = 1;

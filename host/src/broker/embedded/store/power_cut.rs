@@ -17,7 +17,7 @@ use super::super::delayed::{Delayed, Later};
 use super::*;
 use crate::broker::Ended;
 use crate::config::DedupeWindow;
-use crate::event::{ExchangeName, Message, Properties, RouteName, RoutingKey};
+use trunkline_event::{ExchangeName, Message, Properties, RouteName, RoutingKey};
 
 /// What a disk writes at once, or not.
 const SECTOR: usize = 512;

@@ -6,7 +6,7 @@ use redb::{ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::{Fault, MESSAGES, META, QUEUES, Store, TAPS};
 use crate::broker::Tap;
-use crate::event::QueueName;
+use trunkline_event::QueueName;
 
 /// The highest id that a removed queue had.
 const LAST_REMOVED: &str = "last-removed-queue";

@@ -206,7 +206,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{ExchangeName, Properties, RoutingKey};
+    use crate::{ExchangeName, Properties, RoutingKey};
 
     fn message() -> Message {
         let mut properties = Properties { message_id: Some("m".to_owned()), ..Properties::default() };
