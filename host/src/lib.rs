@@ -17,5 +17,3 @@ pub mod schema;
 mod simulation;
 pub mod state;
 pub mod state_dir;
-pub mod telemetry;
-pub mod wait;

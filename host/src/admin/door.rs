@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::listener::HEADERS_WITHIN;
 use super::{Problem, health};
-use crate::{telemetry, wait};
+use trunkline_telemetry as telemetry;
+use trunkline_telemetry::wait;
 
 /// What a client gets for its request line when most places are taken, and what it waits for a place then.
 const PRESSED_WITHIN: Duration = Duration::from_secs(1);

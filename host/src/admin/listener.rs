@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::door::{self, Door, Visit};
 use super::patience::Patient;
-use crate::wait::{Loop, Retry};
+use trunkline_telemetry::wait::{Loop, Retry};
 
 /// Connections that are served at once.
 const SERVED_MAX: usize = 512;
@@ -110,7 +110,7 @@ impl<'l> Accepting<'l> {
     /// Ends when the last failure is long enough ago. Also where nobody comes: nobody is kept waiting then.
     async fn works_again(&mut self) {
         let Some(failed_at) = self.failed_at else { return std::future::pending().await };
-        crate::wait::until(failed_at + SHOWN_FOR).await;
+        trunkline_telemetry::wait::until(failed_at + SHOWN_FOR).await;
         self.failed_at = None;
         self.retry.succeeded();
     }
@@ -148,7 +148,7 @@ impl<'l> Accepting<'l> {
             tracing::warn!(%error, "a connection could not be accepted");
             // The loop has no bound: it waits and never gives up.
             if let Ok(pause) = pause {
-                crate::wait::after(pause).await;
+                trunkline_telemetry::wait::after(pause).await;
             }
         }
     }
@@ -174,7 +174,7 @@ async fn attend(stream: TcpStream, mut visit: Visit, router: Router, stop: Cance
                 ended = connection => told(ended),
                 () = visit.asked_to_leave() => {}
                 () = stop.cancelled() => {}
-                () = crate::wait::until(Instant::now() + PROBE_WITHIN) => {}
+                () = trunkline_telemetry::wait::until(Instant::now() + PROBE_WITHIN) => {}
             }
         }
         door::Entry::Place(place) => {

@@ -47,8 +47,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config;
-use crate::telemetry;
 use site::Sites;
+use trunkline_telemetry as telemetry;
 
 /// A boxed future, since [`Backend`] is used as a trait object.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use crate::wait;
+use trunkline_telemetry::wait;
 
 /// Ends with an error when nothing could be written for so long.
 pub(super) struct Patient<S> {

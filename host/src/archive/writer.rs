@@ -15,9 +15,9 @@ use super::folder::Folder;
 use super::objects::Objects;
 use super::{Error, Kept};
 use crate::config::{self, ArchivePlace};
-use crate::telemetry;
-use crate::wait::{self, Loop, Retry};
 use trunkline_event::RouteName;
+use trunkline_telemetry as telemetry;
+use trunkline_telemetry::wait::{self, Loop, Retry};
 
 pub(super) const ENDING: &str = ".jsonl.gz";
 /// Of a batch, before it is compressed.

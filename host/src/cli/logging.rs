@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use trunkline::daemon;
-use trunkline::telemetry::LogWriter;
+use trunkline_telemetry::LogWriter;
 
 use super::LogFormat;
 

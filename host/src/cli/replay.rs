@@ -10,8 +10,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use trunkline::archive::{self, Entry};
 use trunkline::config::{self, Handler, Rate};
-use trunkline::wait::{self, Loop, Retry};
 use trunkline_event::{PatternSet, RouteName, RoutingKey};
+use trunkline_telemetry::wait::{self, Loop, Retry};
 use uuid::Uuid;
 
 use super::api::{Answered, Api, Format};

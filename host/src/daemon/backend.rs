@@ -20,8 +20,8 @@ use crate::broker::{Broker, Status};
 use crate::config::{self, Config, Hook};
 use crate::reload::{Generation, Installed};
 use crate::route::{Phase, Rollouts, Trial};
-use crate::telemetry::{self, Condition, Exposition, RaisedCondition, raised_conditions};
 use trunkline_event::{PluginName, RouteName};
+use trunkline_telemetry::{self as telemetry, Condition, Exposition, RaisedCondition, raised_conditions};
 
 const STARTING: u8 = 0;
 const RUNNING: u8 = 1;

@@ -19,8 +19,8 @@ use super::signals::Signal;
 use crate::broker::Broker;
 use crate::config::{self, Sources};
 use crate::reload::{Generation, Inputs, Preparer, Refused, Watch};
-use crate::telemetry::{self, Condition};
-use crate::wait;
+use trunkline_telemetry::wait;
+use trunkline_telemetry::{self as telemetry, Condition};
 
 /// What a broker gets to take bindings away; what is left is tried again in the next session.
 const ADOPT_WITHIN: Duration = Duration::from_secs(5);

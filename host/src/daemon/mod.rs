@@ -39,13 +39,13 @@ use crate::plugin::{self, Compiler, Engine, Ready};
 pub use crate::plugin::{COMPILE_VERB, compile_for_parent};
 use crate::reload::{Inputs, Preparer, Watch};
 use crate::state_dir::{self, StateDir};
-use crate::telemetry::Exposition;
-use crate::wait;
 use backend::State;
 use control::Control;
 use routes::Routes;
 use signals::Signals;
 use trunkline_event::PluginName;
+use trunkline_telemetry::Exposition;
+use trunkline_telemetry::wait;
 
 /// Requests for a reload that wait to be heard; they become one anyway.
 const REQUESTS_MAX: usize = 64;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::task::{Id, JoinSet};
 
-use crate::wait::{self, Loop, Retry};
 use trunkline_event::RouteName;
+use trunkline_telemetry::wait::{self, Loop, Retry};
 
 /// A route that ran for so long since it was started again is well.
 const WELL_AFTER: Duration = Duration::from_secs(60);

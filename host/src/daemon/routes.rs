@@ -17,9 +17,9 @@ use crate::config::{self, Config, Handler};
 use crate::plugin::Slot;
 use crate::reload::Generation;
 use crate::route::{Handlers, Plugins, Rollouts, Route, Stop};
-use crate::telemetry;
-use crate::wait;
 use trunkline_event::{PluginName, RouteName};
+use trunkline_telemetry as telemetry;
+use trunkline_telemetry::wait;
 
 /// What a route that is changed or removed gets to finish what is in work; then it is left to the broker.
 const FINISH_WITHIN: Duration = Duration::from_secs(30);
@@ -227,7 +227,7 @@ fn wanted<'g>(generation: &'g Generation, name: &RouteName) -> Option<&'g config
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Condition;
+    use trunkline_telemetry::Condition;
 
     /// One route, which writes an archive and so needs no plugin.
     fn generation(dir: &std::path::Path) -> Generation {

@@ -15,7 +15,7 @@ use super::cache::Cache;
 use super::compile::Compiler;
 use super::grants::Services;
 use super::host::Host;
-use crate::wait;
+use trunkline_telemetry::wait;
 
 /// How often a running guest gives its thread back, so that a loop delays others by no more than this.
 const TICK: Duration = Duration::from_millis(10);

@@ -11,8 +11,8 @@ use super::http::{self, Gate};
 use super::redact::Redactor;
 use crate::config::{self, EmitGrant, Quota};
 use crate::state::State;
-use crate::telemetry::HostCalls;
 use trunkline_event::PluginName;
+use trunkline_telemetry::HostCalls;
 
 /// Behind the imports of one plugin.
 pub(super) struct Grants {

@@ -10,8 +10,8 @@ use super::facts::{self, Facts};
 use super::{Fault, Inputs, Refused};
 use crate::config::{self, Config};
 use crate::plugin::{self, Engine, Ready};
-use crate::telemetry;
 use trunkline_event::PluginName;
+use trunkline_telemetry as telemetry;
 
 /// Plugins that ran lately: going back to one of them compiles and links nothing.
 const RECENT_MAX: usize = 8;

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::facts::{self, Facts};
 use crate::config::{Config, Lock};
-use crate::wait;
+use trunkline_telemetry::wait;
 
 /// How often the files are looked at without a notification.
 const POLL: Duration = Duration::from_secs(1);

@@ -13,8 +13,8 @@ use crate::archive::{Archive, Kept};
 use crate::broker::{NothingPublished, Publication};
 use crate::config;
 use crate::plugin::{Outside, Ready, Slot, Tape};
-use crate::telemetry::{self, Variant};
 use trunkline_event::{Emission, Event, Failure, Outcome, RouteName, now_ms};
+use trunkline_telemetry::{self as telemetry, Variant};
 
 /// Calls of a shadow at a time; what comes beyond is left out.
 const SHADOWS_MAX: usize = 4;

@@ -14,9 +14,9 @@ use super::handle::Item;
 use super::waiting::{self, List, Note, Place, Removal, Waiter};
 use crate::broker::{Delivery, Next, NothingPublished, Publication, Settlement, Subscription};
 use crate::codec;
-use crate::telemetry::{self, OrderLost};
-use crate::wait;
 use trunkline_event::QueueName;
+use trunkline_telemetry::wait;
+use trunkline_telemetry::{self as telemetry, OrderLost};
 
 /// How often a daemon that stands by looks whether it is the one that is served.
 const STAND_BY: Duration = Duration::from_secs(1);

@@ -31,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Status};
 use crate::config::{self, Codec};
-use crate::telemetry;
 use trunkline_event::{HeaderKey, RouteName};
+use trunkline_telemetry as telemetry;
 
 use call::Handler;
 pub use call::{Handlers, Plugins};

@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::rollout::{Phase, Seen, Trial};
-use crate::telemetry;
-use crate::wait::{Loop, Retry};
 use trunkline_event::RouteName;
+use trunkline_telemetry as telemetry;
+use trunkline_telemetry::wait::{Loop, Retry};
 
 /// One a daemon. Verdicts and counts are written by [`Rollouts::save`], which is due when [`Rollouts::verdict`] returns
 /// and now and then.

@@ -7,8 +7,8 @@ use super::listed::Listed;
 use super::work::Work;
 use super::{Route, Stop};
 use crate::broker::{Next, Subscription};
-use crate::telemetry;
-use crate::wait::{self, Loop, Retry};
+use trunkline_telemetry as telemetry;
+use trunkline_telemetry::wait::{self, Loop, Retry};
 
 /// A broker takes a delivery back that is not answered for half an hour, and everything else on its channel. So what
 /// cannot begin for so long is given back at once, and consumed again when its time comes.

@@ -5,8 +5,8 @@ use super::core::Settled;
 use super::decide::Decision;
 use super::handle::{Item, Proof};
 use crate::broker::{Confirmed, NothingPublished, Publication, Settlement};
-use crate::telemetry::{self, EmittedTrace, PublishResult, SettledTrace};
 use trunkline_event::Reason;
+use trunkline_telemetry::{self as telemetry, EmittedTrace, PublishResult, SettledTrace};
 
 impl Route {
     /// A delivery is done with; it is acknowledged here unless a transaction did so.

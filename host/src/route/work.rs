@@ -18,8 +18,8 @@ use crate::broker::{
     Confirmed, Deliveries, Delivery, Ended, Known, Mark, NothingPublished, Receipt, Settlement, Status, Subscription,
     Unpublished,
 };
-use crate::telemetry::Condition;
-use crate::wait;
+use trunkline_telemetry::Condition;
+use trunkline_telemetry::wait;
 
 mod publish;
 

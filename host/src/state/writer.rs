@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::totals::Totals;
 use super::{Answer, Command, Error, Mark, Shared, gone, table, unavailable};
-use crate::telemetry;
-use crate::wait::{self, Loop, Retry};
+use trunkline_telemetry as telemetry;
+use trunkline_telemetry::wait::{self, Loop, Retry};
 
 /// Commands of one transaction.
 const TRANSACTION_MAX: usize = 512;

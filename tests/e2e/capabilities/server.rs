@@ -64,7 +64,7 @@ fn serve(mut stream: TcpStream, heads: &Mutex<Vec<String>>) -> std::io::Result<(
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")?;
             loop {
                 stream.write_all(b".")?;
-                trunkline::wait::block(Duration::from_millis(20));
+                trunkline_telemetry::wait::block(Duration::from_millis(20));
             }
         }
         "/endless" => {

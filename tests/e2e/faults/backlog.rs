@@ -69,7 +69,7 @@ async fn worked_off(bench: &Bench, daemon: &Daemon, count: usize) {
             (last, since) = (now, Instant::now());
         }
         assert!(since.elapsed() < patience(), "stands at {last} of {count}");
-        trunkline::wait::after(std::time::Duration::from_millis(200)).await;
+        trunkline_telemetry::wait::after(std::time::Duration::from_millis(200)).await;
     }
 }
 

@@ -107,7 +107,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         let deadline = Instant::now() + EMPTY_WITHIN;
         while std::fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
-            trunkline::wait::block(Duration::from_millis(10));
+            trunkline_telemetry::wait::block(Duration::from_millis(10));
         }
     }
 }

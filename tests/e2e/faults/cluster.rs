@@ -39,7 +39,7 @@ async fn produce(bench: &Bench, broker: &Broker, stop: &AtomicBool) -> usize {
         let n = published.fetch_add(1, Ordering::Relaxed);
         let (broker, publication) = (broker.clone(), message(&exchange, "in", &format!("e{n}"), "x"));
         work.spawn(async move { insist(&broker, publication).await });
-        trunkline::wait::after(PACE).await;
+        trunkline_telemetry::wait::after(PACE).await;
     }
     work.join_all().await;
     published.into_inner()
@@ -167,7 +167,7 @@ async fn a_queue_without_a_majority_holds_its_own_messages_only() {
         told_again += (0..EACH as usize).map(|n| post_until_taken(&daemon, n)).sum::<u32>();
         metric(&daemon, &acked, |count| count >= before + EACH).await;
         assert!(round.elapsed() < Duration::from_secs(10), "others wait for it: {:?}", round.elapsed());
-        trunkline::wait::after(Duration::from_secs(1)).await;
+        trunkline_telemetry::wait::after(Duration::from_secs(1)).await;
     }
     assert!(told_again <= 4, "the channel of the stuck event is given up twice meanwhile: {told_again}");
     assert_eq!(daemon.metric("trunkline_broker_reconnects_total"), 0.0, "no session ends for it");

@@ -45,7 +45,7 @@ fn publish(
     let mut published = Vec::new();
     while more(published.len()) {
         let due = every * u32::try_from(published.len()).expect("few");
-        trunkline::wait::block(due.saturating_sub(begun.elapsed()));
+        trunkline_telemetry::wait::block(due.saturating_sub(begun.elapsed()));
         let now = Timestamp::now();
         published.push((post(daemon, kind, 1), now));
     }

@@ -101,7 +101,7 @@ async fn two_daemons_keep_the_order_over_every_switch() {
             let (key, id, attempts) = id(count);
             insist(&broker, message(&exchange, &key, &id, attempts)).await;
             count += 1;
-            trunkline::wait::after(Duration::from_millis(4)).await;
+            trunkline_telemetry::wait::after(Duration::from_millis(4)).await;
         }
         let place = switch % 2;
         let daemon = daemons[place].take().expect("it runs");

@@ -209,7 +209,7 @@ async fn without_descriptors_probes_are_answered_and_nothing_spins() {
     let condition = "trunkline_condition{condition=\"listener-failed\",subject=\"\"}";
     metric(&daemon, condition, |raised| raised == 1.0).await;
     let (before, began) = (processor_seconds(&daemon), Instant::now());
-    let (mut probed, mut every) = (0, trunkline::wait::every(Duration::from_millis(100)));
+    let (mut probed, mut every) = (0, trunkline_telemetry::wait::every(Duration::from_millis(100)));
     while began.elapsed() < QUIET {
         let asked = Instant::now();
         assert_eq!(daemon.get("/livez").0, 200);

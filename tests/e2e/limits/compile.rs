@@ -90,7 +90,7 @@ async fn ended(mut check: Child) -> (String, u64) {
         most = most.max(status(pid, "VmRSS").unwrap_or_default());
         done = check.try_wait().expect("the process can be asked");
         assert!(begun.elapsed() < Duration::from_secs(400), "the check does not end");
-        trunkline::wait::after(Duration::from_millis(20)).await;
+        trunkline_telemetry::wait::after(Duration::from_millis(20)).await;
     }
     let output = check.wait_with_output().expect("its words");
     assert_eq!(output.status.code(), Some(1), "a refusal, and no crash");

@@ -55,7 +55,7 @@ async fn measured(bench: &Bench, row: Row, spoiled: &mut usize) -> (Vec<Duration
                 while !stop.load(Ordering::Relaxed) {
                     let _id = publish(&daemon, name, data);
                     published += 1;
-                    trunkline::wait::block(HOSTILE_EVERY);
+                    trunkline_telemetry::wait::block(HOSTILE_EVERY);
                 }
                 published
             });

@@ -97,7 +97,7 @@ async fn a_file_that_is_still_written_is_not_read() {
     for part in whole.chunks(whole.len() / 12 + 1) {
         file.write_all(part).expect("written");
         // The writer pauses longer than the watcher waits for stillness.
-        trunkline::wait::after(Duration::from_millis(200)).await;
+        trunkline_telemetry::wait::after(Duration::from_millis(200)).await;
         assert_eq!(number(&daemon), 1, "half a file was taken");
     }
     assert_eq!(generation(&daemon)["last_refusal"], Value::Null, "half a file was looked at");

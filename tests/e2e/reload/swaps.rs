@@ -76,7 +76,7 @@ async fn a_hundred_swaps_a_second_fail_nothing_and_mix_nothing(bench: Bench) {
             swapped += u64::from(answer.body_mut().read_to_string().expect("a text").contains("swapped"));
             count += 1;
             // On time by the clock: what one swap took too long the next ones take less.
-            trunkline::wait::block(
+            trunkline_telemetry::wait::block(
                 (began + Duration::from_millis(count * 1000 / SWAPS_PER_SECOND))
                     .saturating_duration_since(Instant::now()),
             );
@@ -122,7 +122,7 @@ async fn send(bench: &Bench, daemon: &trunkline_support::Daemon, seconds: u64) -
         sent += batch.len() as u64;
         let receipt = broker.publish(batch).await.expect("published");
         assert!(receipt.confirmed().iter().all(|fate| *fate == Confirmed::Routed));
-        trunkline::wait::until(began + Duration::from_millis(sent * 1000 / EVENTS_PER_SECOND)).await;
+        trunkline_telemetry::wait::until(began + Duration::from_millis(sent * 1000 / EVENTS_PER_SECOND)).await;
     }
     broker.close(trunkline_support::patience()).await;
     sent
@@ -146,7 +146,7 @@ async fn send_by_http(daemon: &trunkline_support::Daemon, seconds: u64) -> u64 {
                 assert_eq!(answer.expect("taken").status(), 202);
                 sent += 1;
                 let due = began + Duration::from_millis(sent * 1000 * CLIENTS / EVENTS_PER_SECOND);
-                trunkline::wait::block(due.saturating_duration_since(Instant::now()));
+                trunkline_telemetry::wait::block(due.saturating_duration_since(Instant::now()));
             }
             sent
         })

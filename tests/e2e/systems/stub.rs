@@ -133,7 +133,7 @@ fn serve(mut stream: TcpStream, kept: &Mutex<Vec<Asked>>, answers: &Answers) -> 
         before
     };
     let answer = answers(&asked, before);
-    trunkline::wait::block(answer.after);
+    trunkline_telemetry::wait::block(answer.after);
     let Answer { status, headers, body, .. } = answer;
     let head = format!("HTTP/1.1 {status} Stub\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
     stream.write_all(head.as_bytes())?;

@@ -8,7 +8,7 @@ use lapin::options::BasicAckOptions;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::broker::Error;
-use crate::wait;
+use trunkline_telemetry::wait;
 
 /// Acknowledgements that make a batch full.
 const BATCH_MAX: usize = 64;

@@ -20,8 +20,8 @@ use super::convert::{name, to_properties};
 use super::session::{Session, let_go};
 use super::suspects::{Lane, is_of_channel, says_missing};
 use crate::broker::Passing;
-use crate::wait;
 use trunkline_event::{ExchangeName, Message};
+use trunkline_telemetry::wait;
 
 /// Messages without an answer on a shared channel; lapin walks all of them for each `multiple` confirm.
 const IN_FLIGHT_MAX: usize = 1000;

@@ -284,7 +284,7 @@ mod tests {
                         assert!(matches!(&error, Unconnected::Failed(why) if why.contains("no answer")), "{error:?}");
                     }
                     () = answering => {}
-                    () = crate::wait::after(Duration::from_millis(10)), if is_dropped => {}
+                    () = trunkline_telemetry::wait::after(Duration::from_millis(10)), if is_dropped => {}
                 }
             }
             // On a busy machine an attempt may be over before it came.
@@ -297,7 +297,7 @@ mod tests {
             }
             let deadline = std::time::Instant::now() + Duration::from_secs(60);
             while threads() > 0 && std::time::Instant::now() < deadline {
-                crate::wait::after(Duration::from_millis(5)).await;
+                trunkline_telemetry::wait::after(Duration::from_millis(5)).await;
             }
             assert_eq!(threads(), 0, "dropped: {is_dropped}, after {} bytes", words.len());
         }

@@ -20,9 +20,9 @@ use super::session::Session;
 use super::topology;
 use crate::broker::{self, Delivery, Error, LOOK, Next};
 use crate::config::Topology;
-use crate::telemetry;
-use crate::wait;
 use trunkline_event::{HeaderKey, Message, QueueName, Trust};
+use trunkline_telemetry as telemetry;
+use trunkline_telemetry::wait;
 
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How often a subscription mentions headers that are not believed.

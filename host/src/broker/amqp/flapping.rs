@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::telemetry::Condition;
+use trunkline_telemetry::Condition;
 
 /// So many sessions may end within [`WITHIN`].
 const ENDS_MAX: usize = 3;

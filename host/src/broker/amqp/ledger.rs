@@ -17,9 +17,9 @@ use tokio::sync::{oneshot, watch};
 use crate::broker::marks::{self, Counts};
 use crate::broker::{Error, Known, Mark};
 use crate::state_dir;
-use crate::telemetry::Condition;
-use crate::wait::{Loop, Retry};
 use trunkline_event::now_ms;
+use trunkline_telemetry::Condition;
+use trunkline_telemetry::wait::{Loop, Retry};
 
 const BATCH_MAX: usize = 1024;
 /// redb's page cache.
@@ -289,7 +289,7 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(30);
         while ledger.mark(mark("b")).await.is_err() {
             assert!(Instant::now() < deadline, "it is not opened again");
-            crate::wait::after(Duration::from_millis(20)).await;
+            trunkline_telemetry::wait::after(Duration::from_millis(20)).await;
         }
         assert_eq!(ledger.known(&mark("b")).await, Known::Same(Ended::Done));
     }

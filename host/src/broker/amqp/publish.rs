@@ -13,8 +13,8 @@ use super::session::Session;
 use super::suspects::Lane;
 use crate::broker::{Batch, Confirmed, DELAY_MAX, Passing, Permanent, Publication, Receipt, Refusal, Unpublished};
 use crate::config::Topology;
-use crate::wait::{Loop, Retry};
 use trunkline_event::Message;
+use trunkline_telemetry::wait::{Loop, Retry};
 
 /// A message as it is sent, with its place in the batch.
 struct Sending {

@@ -16,8 +16,8 @@ use super::link::Link;
 use super::queues::Adopted;
 use super::suspects::{Lane, Suspects};
 use crate::broker::{Server, Status};
-use crate::wait;
 use trunkline_event::{ExchangeName, HeaderKey, limits};
+use trunkline_telemetry::wait;
 
 /// For the end of a channel, and of what works on the session.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);

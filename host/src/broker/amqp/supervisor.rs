@@ -14,8 +14,8 @@ use super::flapping::Flapping;
 use super::session::Session;
 use super::{delay, topology};
 use crate::broker::Status;
-use crate::telemetry;
-use crate::wait::{self, Loop, Retry};
+use trunkline_telemetry as telemetry;
+use trunkline_telemetry::wait::{self, Loop, Retry};
 
 /// How often a connection's state is looked at, should its event be missed.
 const LOOK: Duration = Duration::from_secs(1);

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::plan::Plan;
 use super::shared::Core;
 use super::store::{Fault, RECORD_VERSION, Store, unseal};
-use crate::telemetry::Condition;
-use crate::wait::Loop;
 use trunkline_event::{ExchangeName, Message, QueueName, Reason, millis};
+use trunkline_telemetry::Condition;
+use trunkline_telemetry::wait::Loop;
 
 /// Messages that one transaction publishes, and bytes of their bodies; the rest follows in the next.
 const DUE_MAX: usize = 1024;

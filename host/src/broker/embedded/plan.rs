@@ -10,8 +10,8 @@ use super::routing::Routing;
 use super::shared::{Change, Core, NotStored, Out, Routed, Work, places_of};
 use super::store::{Batch, Record};
 use crate::config::Overflow;
-use crate::wait::Loop;
 use trunkline_event::{Message, millis};
+use trunkline_telemetry::wait::Loop;
 
 /// Messages that one transaction gives up of a queue; the rest follows in the next.
 const GIVE_UP_MAX: usize = 1024;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::store::Store;
 use crate::state_dir;
-use crate::wait::{Loop, Retry};
+use trunkline_telemetry::wait::{Loop, Retry};
 
 /// In the directory of the store.
 const RESERVE: &str = "reserve";

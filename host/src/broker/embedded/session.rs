@@ -24,8 +24,8 @@ use super::{kept_queue, tap};
 use crate::broker::Tap;
 use crate::config::Topology;
 use crate::state_dir;
-use crate::telemetry::Condition;
 use trunkline_event::QueueName;
+use trunkline_telemetry::Condition;
 
 /// More sessions than this within a minute are told.
 const SESSIONS_MAX: usize = 3;

@@ -9,8 +9,8 @@ use tokio::time::Interval;
 use super::queue::{Entry, Head};
 use super::shared::{Change, Command, Core, Out, Shared};
 use crate::broker::{self, Delivery, Error, LOOK, Next};
-use crate::wait;
 use trunkline_event::QueueName;
+use trunkline_telemetry::wait;
 
 /// A consumer of one queue.
 pub struct Subscription {

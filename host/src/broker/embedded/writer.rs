@@ -23,8 +23,8 @@ use super::room::Room;
 use super::shared::{Alteration, Change, Command, Core, NotStored, Shared};
 use super::store::{Fault, Store};
 use crate::config::Overflow;
-use crate::telemetry;
-use crate::wait::{Loop, Retry};
+use trunkline_telemetry as telemetry;
+use trunkline_telemetry::wait::{Loop, Retry};
 
 /// Queues that are read ahead between two transactions.
 const READ_MAX: usize = 16;

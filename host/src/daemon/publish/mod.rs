@@ -16,9 +16,9 @@ use std::time::Duration;
 use crate::admin::{Accepted, Problem, PublishRequest};
 use crate::broker::{Broker, Confirmed, Ended, Known, Mark, Passing, Permanent, Publication, Refusal, Unpublished};
 use crate::config::{Config, DedupeWindow};
-use crate::telemetry;
 use message::{Composed, Incoming};
 use trunkline_event::{Message, RouteName};
+use trunkline_telemetry as telemetry;
 
 /// A client waits for so long; a broker that has blocked us without saying so would keep it for ever.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(10);

@@ -24,11 +24,11 @@ use uuid::Uuid;
 use crate::admin::{Items, Problem, StreamRequest};
 use crate::broker::{Broker, Error, Tap};
 use crate::config::{Codec, Config};
-use crate::telemetry;
 use frames::{Frame, Frames};
 use pump::{Pump, Seen, Source};
 use source::{fingerprint, source};
 use trunkline_event::{ExchangeName, QueueName, RoutingKey};
+use trunkline_telemetry as telemetry;
 
 /// Streams at once.
 const STREAMS_MAX: usize = 64;

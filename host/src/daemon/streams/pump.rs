@@ -17,9 +17,9 @@ use super::window::{BEGIN, BEGIN_MARK, Marked, Step, Window, empty, is_begin};
 use crate::admin::{StreamGap, StreamItem, StreamReady};
 use crate::broker::{Broker, Delivery, Next, NothingPublished, Publication, Settlement, Subscription, Tap};
 use crate::config::Codec;
-use crate::telemetry;
-use crate::wait::{self, Loop, Retry};
 use trunkline_event::Properties;
+use trunkline_telemetry as telemetry;
+use trunkline_telemetry::wait::{self, Loop, Retry};
 
 /// RabbitMQ hands out so many deliveries ahead, at the least; all of them are in our memory.
 const AHEAD_MIN: u16 = 32;

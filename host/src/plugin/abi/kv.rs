@@ -28,7 +28,7 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 use crate::plugin::host::Host;
 use crate::plugin::tape::{Access, Outside, Told, Values};
 use crate::state::{self, Answer, Change, Space};
-use crate::telemetry::HostOutcome;
+use trunkline_telemetry::HostOutcome;
 
 /// The names under which the one store of a plugin is opened.
 const STORES: [&str; 2] = ["", "default"];

@@ -12,8 +12,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::Error as HttpError;
 
-use crate::telemetry::{HostCalls, HostOutcome};
-use crate::wait;
+use trunkline_telemetry::wait;
+use trunkline_telemetry::{HostCalls, HostOutcome};
 
 /// A body with its bounds.
 pub(super) struct Bounded<B> {

@@ -14,7 +14,7 @@ use wasmtime_wasi_http::Error as HttpError;
 
 use super::{Gate, Refusal};
 use crate::config::{Host, Origin, is_public};
-use crate::telemetry::HostOutcome;
+use trunkline_telemetry::HostOutcome;
 
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 8;

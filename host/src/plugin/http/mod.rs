@@ -33,7 +33,7 @@ use super::Error;
 use super::grants::Services;
 use super::tape::Outside;
 use crate::config::{Allow, Host, Network, Origin};
-use crate::telemetry::{HostCalls, HostOutcome};
+use trunkline_telemetry::{HostCalls, HostOutcome};
 
 /// Requests of one call at a time; one counts until its response's body is read or dropped.
 const AT_A_TIME_MAX: usize = 8;

@@ -6,8 +6,8 @@ use super::work::Phase;
 use super::{Action, Core, Incomplete, Plan, Settled, Ticket};
 use crate::broker::Permanent;
 use crate::route::decide::{self, Decision};
-use crate::wait::Loop;
 use trunkline_event::Reason;
+use trunkline_telemetry::wait::Loop;
 
 impl Core {
     /// Begins to publish a plan; in one transaction with its acknowledgement where the broker can.

@@ -6,7 +6,7 @@ use super::super::listed::Listed;
 use super::super::waiting::Waiter;
 use super::{Done, Work};
 use crate::broker::{Batch, Deliveries, Ended, Mark, Passing, Refusal, Unpublished};
-use crate::telemetry::PublishResult;
+use trunkline_telemetry::PublishResult;
 
 impl Work {
     /// The list and a delivery's name on it, if both are of this subscription.

@@ -12,9 +12,9 @@ use crate::broker::amqp::publish;
 use crate::broker::amqp::session::Session;
 use crate::broker::{Batch, Delivery, Next, Publication, Settlement, Unpublished};
 use crate::config::Topology;
-use crate::telemetry::Condition;
-use crate::wait::{Loop, Retry};
 use trunkline_event::{ExchangeName, Message, QueueName, Reason, Trust};
+use trunkline_telemetry::Condition;
+use trunkline_telemetry::wait::{Loop, Retry};
 
 const PREFETCH: u16 = 200;
 /// Of the text that goes into a header.

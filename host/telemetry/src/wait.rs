@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::telemetry::Condition;
+use crate::Condition;
 
 /// Everything that is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -253,7 +253,7 @@ pub fn block(duration: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::raised_conditions;
+    use crate::raised_conditions;
 
     /// Every loop that waits, driven through its one constructor: it ends or it is seen, its pauses grow to their bound and
     /// no further, and success takes back what it showed.

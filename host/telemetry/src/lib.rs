@@ -14,6 +14,7 @@ mod rollout;
 mod route;
 mod streams;
 mod trace;
+pub mod wait;
 
 pub use archive::{archive_failed, archived};
 pub use calls::{Calls, Variant};

@@ -216,7 +216,7 @@ mod tests {
     use std::io::{BufRead, BufReader, pipe};
 
     use super::*;
-    use crate::telemetry::raised_conditions;
+    use crate::raised_conditions;
 
     const LONG: Duration = Duration::from_secs(60);
 
