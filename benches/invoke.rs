@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use trunkline::config::Plugin;
 use trunkline::plugin::{Compiler, Engine, Outside, load};
+use trunkline_config::Plugin;
 use trunkline_event::{Event, Outcome, PluginName};
 
 const WARM_UP: usize = 2_000;

@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use trunkline::config::Sources;
 use trunkline::daemon;
 use trunkline::scaffold::Language;
+use trunkline_config::Sources;
 
 /// Exit codes, of the sysexits family.
 pub(crate) mod exit {

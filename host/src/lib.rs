@@ -6,14 +6,11 @@ pub mod admin;
 pub mod archive;
 pub mod broker;
 pub mod codec;
-pub mod config;
 pub mod daemon;
 pub mod plugin;
 pub mod reload;
 pub mod route;
 pub mod scaffold;
-pub mod schema;
 #[cfg(test)]
 mod simulation;
 pub mod state;
-pub mod state_dir;

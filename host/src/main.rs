@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use trunkline::{admin, config, daemon, scaffold};
+use trunkline::{admin, daemon, scaffold};
+use trunkline_config as config;
 use trunkline_telemetry as telemetry;
 
 use cli::{Cli, Command, Paths, exit};

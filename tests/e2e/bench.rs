@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use trunkline::broker::{Broker, Delivery, Next, NothingPublished, Publication, Settlement};
-use trunkline::config::{self, Config, Sources};
+use trunkline_config::{self as config, Config, Sources};
 use trunkline_event::{ExchangeName, Message, Properties, QueueName, RoutingKey};
 use trunkline_support::{Daemon, Ended, eventually};
 

@@ -164,13 +164,13 @@ impl<'a> Project<'a> {
 
     /// The broker in a state directory, while no daemon has it.
     async fn broker(&self, state: &Path) -> Broker {
-        let sources = trunkline::config::Sources {
+        let sources = trunkline_config::Sources {
             file: self.routes.clone(),
             broker_url: Some("embedded".to_owned()),
             state_dir: Some(state.to_owned()),
-            ..trunkline::config::Sources::default()
+            ..trunkline_config::Sources::default()
         };
-        let loaded = trunkline::config::load(&sources).unwrap_or_else(|rejected| panic!("{}", rejected.render(false)));
+        let loaded = trunkline_config::load(&sources).unwrap_or_else(|rejected| panic!("{}", rejected.render(false)));
         let topology = std::sync::Arc::new(loaded.config.topology);
         Broker::open(&loaded.config.broker, topology, state).await.expect("the broker opens")
     }

@@ -18,7 +18,7 @@ pub(super) async fn require_token(State(shared): State<Shared>, request: Request
 
 fn is_known(shared: &Shared, headers: &HeaderMap) -> bool {
     let Some(token) = bearer(headers) else { return false };
-    let matches = |known: &crate::config::Token| bool::from(known.expose().as_bytes().ct_eq(token.as_bytes()));
+    let matches = |known: &trunkline_config::Token| bool::from(known.expose().as_bytes().ct_eq(token.as_bytes()));
     shared.tokens.iter().any(matches)
 }
 

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::openapi::Answers;
 use super::{Accepted, Problem, Shared, auth, body};
-use crate::config::Hook;
+use trunkline_config::Hook;
 
 /// Headers that carry a CloudEvent, without their `ce-`; more than so many are not looked at.
 const CLOUDEVENT_HEADERS_MAX: usize = 32;
@@ -118,7 +118,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::config::{Config, Sources};
+    use trunkline_config::{Config, Sources};
 
     fn hook(keys: &str) -> Hook {
         let directory = tempfile::tempdir().expect("a directory");
@@ -126,7 +126,7 @@ mod tests {
         std::fs::write(&file, format!("[hooks.h]\n{keys}\n")).expect("a file");
         let environment = [("HOOK_SECRET", "It's a Secret to Everybody"), ("HOME", "/tmp")];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let loaded = crate::config::load(&Sources { file, environment, ..Sources::default() });
+        let loaded = trunkline_config::load(&Sources { file, environment, ..Sources::default() });
         let config: Config = loaded.unwrap_or_else(|rejected| panic!("{}", rejected.render(false))).config;
         config.hooks["h"].clone()
     }

@@ -46,8 +46,8 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config;
 use site::Sites;
+use trunkline_config as config;
 use trunkline_telemetry as telemetry;
 
 /// A boxed future, since [`Backend`] is used as a trait object.

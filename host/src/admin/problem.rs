@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::schema::Violation;
+use trunkline_config::schema::Violation;
 
 /// An error answer, as RFC 9457 has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, HeaderValue, Method, Version, header, request};
 
 use super::Problem;
-use crate::config::{self, Host};
+use trunkline_config::{self as config, Host};
 
 /// Longer texts of a client are cut in answers.
 const SHOWN_MAX: usize = 100;

@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use entry::Entry;
 pub use read::{Batches, ReadError, open};
 
-use crate::config;
+use trunkline_config as config;
 use trunkline_event::{Event, RouteName};
 use writer::{Line, Writer};
 

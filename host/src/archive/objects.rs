@@ -10,7 +10,7 @@ use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt, PutPayload, Retry
 
 use super::Error;
 use super::writer::file_name;
-use crate::config;
+use trunkline_config as config;
 
 /// What the client tries again by itself, before it tells us: we go on for as long as the route runs.
 fn retry() -> RetryConfig {

@@ -9,7 +9,7 @@ use flate2::read::MultiGzDecoder;
 use super::entry::Entry;
 use super::objects::Objects;
 use super::writer::ENDING;
-use crate::config::{self, ArchivePlace};
+use trunkline_config::{self as config, ArchivePlace};
 use trunkline_event::RouteName;
 
 /// Of one line; what an archive route takes is bounded by its `max-body`.

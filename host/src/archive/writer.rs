@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::folder::Folder;
 use super::objects::Objects;
 use super::{Error, Kept};
-use crate::config::{self, ArchivePlace};
+use trunkline_config::{self as config, ArchivePlace};
 use trunkline_event::RouteName;
 use trunkline_telemetry as telemetry;
 use trunkline_telemetry::wait::{self, Loop, Retry};

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use sha2::{Digest, Sha256};
 
-use crate::config::DedupeWindow;
+use trunkline_config::DedupeWindow;
 use trunkline_event::{RouteName, millis};
 
 const BY_ID: TableDefinition<'_, (&str, &str), (u64, u64)> = TableDefinition::new("marks");

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::config::{self, Topology};
+use trunkline_config::{self as config, Topology};
 use trunkline_event::{HeaderKey, QueueName};
 
 /// What a broker could not do, by what the caller does next.

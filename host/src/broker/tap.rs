@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Broker, Error, Subscription};
-use crate::config::{Binding, Codec, DeadLetter, Match, Overflow, Queue, QueueKind, QueuePurpose};
+use trunkline_config::{Binding, Codec, DeadLetter, Match, Overflow, Queue, QueueKind, QueuePurpose};
 use trunkline_event::{ExchangeName, QueueName, RoutingKey};
 
 /// What a reader listens to, and how long its queue outlives it.

@@ -10,7 +10,7 @@ mod raw;
 
 use bytes::Bytes;
 
-use crate::config::Codec;
+use trunkline_config::Codec;
 use trunkline_event::{Event, HeaderValue, Headers, Message, limits};
 
 /// AMQP 0-9-1 `shortstr`, which ids are, and what else becomes part of keys in the state.

@@ -17,9 +17,9 @@ use crate::admin::{
 use crate::admin::{GenerationView, PluginView, QueuesView, Received, ReloadView, Reloaded, RolloutOrder, RolloutView};
 use crate::admin::{Items, StreamRequest};
 use crate::broker::{Broker, Status};
-use crate::config::{self, Config, Hook};
 use crate::reload::{Generation, Installed};
 use crate::route::{Phase, Rollouts, Trial};
+use trunkline_config::{self as config, Config, Hook};
 use trunkline_event::{PluginName, RouteName};
 use trunkline_telemetry::{self as telemetry, Condition, Exposition, RaisedCondition, raised_conditions};
 

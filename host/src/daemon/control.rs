@@ -17,8 +17,8 @@ use super::request::{Answer, By, Request};
 use super::routes::Routes;
 use super::signals::Signal;
 use crate::broker::Broker;
-use crate::config::{self, Sources};
 use crate::reload::{Generation, Inputs, Preparer, Refused, Watch};
+use trunkline_config::{self as config, Sources};
 use trunkline_telemetry::wait;
 use trunkline_telemetry::{self as telemetry, Condition};
 

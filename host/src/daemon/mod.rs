@@ -34,15 +34,15 @@ pub use lock::lock_plugins;
 pub use threads::room_for_threads;
 
 use crate::broker::Broker;
-use crate::config::{self, Config, Sources};
 use crate::plugin::{self, Compiler, Engine, Ready};
 pub use crate::plugin::{COMPILE_VERB, compile_for_parent};
 use crate::reload::{Inputs, Preparer, Watch};
-use crate::state_dir::{self, StateDir};
 use backend::State;
 use control::Control;
 use routes::Routes;
 use signals::Signals;
+use trunkline_config::state_dir::{self, StateDir};
+use trunkline_config::{self as config, Config, Sources};
 use trunkline_event::PluginName;
 use trunkline_telemetry::Exposition;
 use trunkline_telemetry::wait;

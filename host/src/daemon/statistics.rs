@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::admin::{QueueView, QueuesView, RatesView, Role};
 use crate::broker::{QueueStatistics, Rates, Statistics};
-use crate::config::{Config, DeadLetter, Match, Topology};
+use trunkline_config::{Config, DeadLetter, Match, Topology};
 use trunkline_event::QueueName;
 
 pub(super) fn view(config: &Config, statistics: Statistics) -> QueuesView {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use minisign_verify::{Error as SignatureError, PublicKey, Signature};
 
 use super::Error;
-use crate::config::{self, Entry};
+use trunkline_config::{self as config, Entry};
 use trunkline_event::PluginName;
 
 /// Digest, lock and signers of one plugin.

@@ -9,8 +9,8 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use super::Error;
 use super::http::{self, Gate};
 use super::redact::Redactor;
-use crate::config::{self, EmitGrant, Quota};
 use crate::state::State;
+use trunkline_config::{self as config, EmitGrant, Quota};
 use trunkline_event::PluginName;
 use trunkline_telemetry::HostCalls;
 

@@ -15,8 +15,8 @@ use super::http;
 use super::redact::Redactor;
 use super::stdio::Stdio;
 use super::tape::Outside;
-use crate::config::Limits;
 use crate::state::Space;
+use trunkline_config::Limits;
 use trunkline_event::{Emission, PluginName};
 
 /// Lines of the log that go into a dead letter, and how much of each.

@@ -16,7 +16,7 @@ use super::grants::Grants;
 use super::host::{Denied, Host, OverBudget, TABLE_ELEMENTS_MAX, budget_bytes};
 use super::ready::Ready;
 use super::tape::Outside;
-use crate::config::Limits;
+use trunkline_config::Limits;
 use trunkline_event::{Emission, Event, Failure, Outcome};
 
 /// What the disk gets for the state of a call.

@@ -18,7 +18,7 @@ use super::engine::Engine;
 use super::expect::Expected;
 use super::grants::Grants;
 use super::ready::{Parts, Ready};
-use crate::config;
+use trunkline_config as config;
 use trunkline_event::PluginName;
 
 /// The largest component that is read: C takes some 10 KiB, Rust 100, JavaScript with its interpreter 12 MiB, Python 18.

@@ -11,7 +11,7 @@ use super::debug::Debug;
 use super::descriptor::Descriptor;
 use super::engine::Engine;
 use super::grants::Grants;
-use crate::config::{self, EmitGrant};
+use trunkline_config::{self as config, EmitGrant};
 use trunkline_event::PluginName;
 
 /// A plugin that can be called. Cheap to clone: every call keeps one.

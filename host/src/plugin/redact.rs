@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::config::Secret;
+use trunkline_config::Secret;
 
 /// Shorter ones would be found in ordinary words, and what is left would tell where they stood.
 pub(super) const SECRET_MIN_BYTES: usize = 8;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::config::{Diagnostic, Rejected, Severity};
+use trunkline_config::{Diagnostic, Rejected, Severity};
 use trunkline_event::PluginName;
 
 /// One reason. Serialised, it is the JSON form: `{code, message, file, line, column, help, plugin}`.

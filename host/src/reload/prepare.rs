@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 
 use super::facts::{self, Facts};
 use super::{Fault, Inputs, Refused};
-use crate::config::{self, Config};
 use crate::plugin::{self, Engine, Ready};
+use trunkline_config::{self as config, Config};
 use trunkline_event::PluginName;
 use trunkline_telemetry as telemetry;
 

@@ -15,7 +15,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use super::facts::{self, Facts};
-use crate::config::{Config, Lock};
+use trunkline_config::{Config, Lock};
 use trunkline_telemetry::wait;
 
 /// How often the files are looked at without a notification.

@@ -11,8 +11,8 @@ use super::rollouts::Rollouts;
 use super::{Route, emit, order, shadow};
 use crate::archive::{Archive, Kept};
 use crate::broker::{NothingPublished, Publication};
-use crate::config;
 use crate::plugin::{Outside, Ready, Slot, Tape};
+use trunkline_config as config;
 use trunkline_event::{Emission, Event, Failure, Outcome, RouteName, now_ms};
 use trunkline_telemetry::{self as telemetry, Variant};
 

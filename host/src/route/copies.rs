@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::broker::Publication;
 use crate::codec::header;
-use crate::config::{DeadLetter, RetryStep};
+use trunkline_config::{DeadLetter, RetryStep};
 use trunkline_event::{ExchangeName, HeaderKey, Message, OWN_PREFIX, QueueName, Reason, millis};
 
 /// Of an error's text.

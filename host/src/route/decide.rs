@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::broker::{Passing, Permanent};
-use crate::config::{Retry, RetryStep, SchemaRule, Unroutable};
+use trunkline_config::{Retry, RetryStep, SchemaRule, Unroutable};
 use trunkline_event::{Event, Failure, Reason};
 
 /// The attribute with the version of the data: `metadata.version` of the ocelot envelope.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::broker::{DELAY_MAX, Publication};
 use crate::codec::{self, Outgoing, header};
-use crate::config::{Codec, Emit, EmitGrant, Unroutable};
+use trunkline_config::{Codec, Emit, EmitGrant, Unroutable};
 use trunkline_event::{Emission, Event, Failure, HeaderKey, Message, Properties, RouteName, RoutingKey, emission_id};
 
 /// What is the same for all emissions of an event.

@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Status};
-use crate::config::{self, Codec};
+use trunkline_config::{self as config, Codec};
 use trunkline_event::{HeaderKey, RouteName};
 use trunkline_telemetry as telemetry;
 

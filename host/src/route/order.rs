@@ -1,7 +1,7 @@
 //! The key within which a route keeps order, and the tenant that an event belongs to.
 
 use super::decide::Decision;
-use crate::config::OrderBy;
+use trunkline_config::OrderBy;
 use trunkline_event::{Event, Reason};
 
 /// It is a header of every emission, and part of every key in the state.

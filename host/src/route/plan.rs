@@ -8,7 +8,7 @@ use super::decide::Decision;
 use super::waiting::{self, Place, Waiter};
 use crate::broker::Publication;
 use crate::codec::header;
-use crate::config::{DeadLetter, Retry, RetryStep};
+use trunkline_config::{DeadLetter, Retry, RetryStep};
 use trunkline_event::{Message, QueueName, millis};
 
 /// Where an event is parked on a route that has no retries, which never parks any.

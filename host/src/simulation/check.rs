@@ -6,7 +6,7 @@ use super::broker::number;
 use super::plugin::Nature;
 use super::world::{Published, World};
 use crate::codec::header;
-use crate::config::Unroutable;
+use trunkline_config::Unroutable;
 use trunkline_event::{Message, RouteName, emission_id};
 
 /// The first promise that a schedule broke.

@@ -12,9 +12,9 @@ use super::world::{Due, World};
 use crate::broker::amqp::parts::{Answer, Done, Window};
 use crate::broker::{Batch, Ended, Known, Publication, Refusal};
 use crate::codec::{self, header};
-use crate::config::{Codec, Retry, RetryStep};
 use crate::route::core::{Action, Core, Facts, Input, Plan, Settled, Ticket};
 use crate::route::waiting::{List, Place, Removal, Waiter};
+use trunkline_config::{Codec, Retry, RetryStep};
 use trunkline_event::{Event, Message, QueueName, RouteName};
 
 /// The daemon hears of the end of a session or of a consumer within so long.

@@ -6,9 +6,9 @@ use super::broker::{OUT, number};
 use super::daemon::ROUTE;
 use super::faulty::Faulty;
 use super::world::World;
-use crate::config::{Codec, Emit};
 use crate::route::core::{Input, Ticket};
 use crate::route::emit;
+use trunkline_config::{Codec, Emit};
 use trunkline_event::{Emission, ExchangeName, Failure};
 
 /// How an event behaves.

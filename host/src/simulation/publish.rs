@@ -8,10 +8,10 @@ use super::faulty::Faulty;
 use super::world::{Due, World};
 use crate::broker::amqp::parts::{Answer, CONFIRM_WITHIN, Window};
 use crate::broker::{Batch, Confirmed, Passing, Publication, Refusal};
-use crate::config::DeadLetter;
 use crate::route::copies::Seen;
 use crate::route::core::{Incomplete, Input, Plan, Ticket};
 use crate::route::plan::{Moment, Places, Source, messages};
+use trunkline_config::DeadLetter;
 use trunkline_event::{ExchangeName, RoutingKey, millis};
 
 impl World {

@@ -10,8 +10,8 @@ use super::broker::{Broker, DEAD, SOURCE, number};
 use super::daemon::Daemon;
 use super::plugin::{NUMBER, Nature};
 use crate::broker::Ended;
-use crate::config::{CircuitBreaker, Rate, Unroutable};
 use crate::route::core::Ticket;
+use trunkline_config::{CircuitBreaker, Rate, Unroutable};
 use trunkline_event::{ExchangeName, HeaderValue, Message, Properties, RoutingKey};
 
 /// What can happen to a schedule.

@@ -17,8 +17,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::Quota;
-use crate::state_dir;
+use trunkline_config::Quota;
+use trunkline_config::state_dir;
 use trunkline_event::PluginName;
 
 const FILE: &str = "state.redb";

@@ -10,8 +10,8 @@ use redb::{
 
 use super::totals::{Total, Totals, Usage};
 use super::{Answer, Change, Error, Name, Page, unavailable};
-use crate::config::Quota;
-use crate::state_dir;
+use trunkline_config::Quota;
+use trunkline_config::state_dir;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// (plugin, tenant, key) to value.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use trunkline::broker::{Broker, Delivery, Next, NothingPublished, Settlement};
-use trunkline::config::{self, Config, Sources};
+use trunkline_config::{self as config, Config, Sources};
 use trunkline_event::QueueName;
 
 use crate::amqp::Holds;

@@ -149,7 +149,7 @@ impl World {
     ///
     /// # Errors
     /// When routes.toml is wrong.
-    pub fn config(&self) -> Result<trunkline::config::Config> {
+    pub fn config(&self) -> Result<trunkline_config::Config> {
         embedded::config(&self.routes, &self.state, &self.url)
     }
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
-use trunkline::config::pem;
+use trunkline_config::pem;
 use trunkline_support::certificates::Authority;
 
 use super::answer;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use trunkline::broker::{Confirmed, Ended, Known, Mark, Permanent, Refusal};
-use trunkline::config::DedupeWindow;
+use trunkline_config::DedupeWindow;
 use trunkline_event::RouteName;
 
 use super::cases::{TOPOLOGY, ack, next, put, refusals};

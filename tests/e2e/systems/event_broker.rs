@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use trunkline::broker::Publication;
-use trunkline::config::{self, Sources};
+use trunkline_config::{self as config, Sources};
 use trunkline_event::Message;
 use trunkline_support::Daemon;
 use trunkline_support::rabbitmq::Node;

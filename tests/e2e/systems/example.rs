@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trunkline::broker::Broker;
-use trunkline::config::{self, Config, Sources};
+use trunkline_config::{self as config, Config, Sources};
 use trunkline_event::{Message, QueueName};
 use trunkline_support::Daemon;
 use xtask::rabbitmq::Node;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::broker::Server;
-use crate::config::{Overflow, Queue, QueueKind, QueuePurpose};
+use trunkline_config::{Overflow, Queue, QueueKind, QueuePurpose};
 use trunkline_event::{HeaderValue, millis};
 
 /// Returns that a message survives in a queue where nothing may be given up: it takes somebody who looks at it every minute

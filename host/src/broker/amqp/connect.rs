@@ -17,7 +17,7 @@ use super::dial::Resolver;
 use super::gate::{Kit, Line, Marker, Socket, Stream, Transport};
 use super::link::{Guard, Link};
 use crate::broker::Error;
-use crate::config::{Tls, pem};
+use trunkline_config::{Tls, pem};
 
 /// Set unless the URL says otherwise. Without an explicit `frame_max` lapin's buffers take 7.6 MB a connection, and
 /// with its 60 s heartbeat a dead peer is seen after two minutes.

@@ -19,7 +19,7 @@ use super::queues::is_refusal;
 use super::session::Session;
 use super::topology;
 use crate::broker::{self, Delivery, Error, LOOK, Next};
-use crate::config::Topology;
+use trunkline_config::Topology;
 use trunkline_event::{HeaderKey, Message, QueueName, Trust};
 use trunkline_telemetry as telemetry;
 use trunkline_telemetry::wait;

@@ -6,8 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::broker::Error;
-use crate::config::Token;
-use crate::state_dir;
+use trunkline_config::Token;
+use trunkline_config::state_dir;
 use trunkline_event::{HeaderKey, KEY_MIN_BYTES};
 
 const FILE: &str = "header-key";

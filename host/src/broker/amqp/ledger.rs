@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::broker::marks::{self, Counts};
 use crate::broker::{Error, Known, Mark};
-use crate::state_dir;
+use trunkline_config::state_dir;
 use trunkline_event::now_ms;
 use trunkline_telemetry::Condition;
 use trunkline_telemetry::wait::{Loop, Retry};
@@ -253,7 +253,7 @@ fn open(file: &Path) -> Result<(Database, Counts), redb::Error> {
 mod tests {
     use super::*;
     use crate::broker::Ended;
-    use crate::config::DedupeWindow;
+    use trunkline_config::DedupeWindow;
     use trunkline_event::RouteName;
 
     fn mark(id: &str) -> Mark {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use crate::broker::Rates;
-use crate::config;
+use trunkline_config as config;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// All queues of a virtual host, of which there may be thousands of others.

@@ -47,12 +47,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Batch, Error, Known, Mark, Receipt, Status, Unpublished};
-use crate::config::{self, Binding, Topology};
 use consume::Settings;
 use ledger::Ledger;
 use management::Management;
 use queues::Adopted;
 use session::Session;
+use trunkline_config::{self as config, Binding, Topology};
 use trunkline_event::{HeaderKey, QueueName};
 
 /// How long a publish waits for a session before it says that there is none.

@@ -12,7 +12,7 @@ use super::delay;
 use super::session::Session;
 use super::suspects::Lane;
 use crate::broker::{Batch, Confirmed, DELAY_MAX, Passing, Permanent, Publication, Receipt, Refusal, Unpublished};
-use crate::config::Topology;
+use trunkline_config::Topology;
 use trunkline_event::Message;
 use trunkline_telemetry::wait::{Loop, Retry};
 

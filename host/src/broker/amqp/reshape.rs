@@ -9,7 +9,7 @@ use super::queues::is_refusal;
 use super::session::{Session, let_go};
 use super::{Amqp, topology};
 use crate::broker::Error;
-use crate::config::{Topology, TopologyMode};
+use trunkline_config::{Topology, TopologyMode};
 
 impl Amqp {
     /// Declares a topology beside the present one; see [`Broker::prepare`](crate::broker::Broker::prepare). What the

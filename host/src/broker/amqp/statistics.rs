@@ -11,7 +11,7 @@ use super::convert::name;
 use super::queues::is_refusal;
 use super::session::{Session, let_go};
 use crate::broker::{Error, QueueStatistics, Source, Statistics};
-use crate::config::Topology;
+use trunkline_config::Topology;
 
 /// For all queues together.
 const ASK_WITHIN: Duration = Duration::from_secs(5);

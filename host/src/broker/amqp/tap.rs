@@ -12,7 +12,7 @@ use super::queues::is_refusal;
 use super::session::let_go;
 use super::{Amqp, topology};
 use crate::broker::{Error, Tap};
-use crate::config::TopologyMode;
+use trunkline_config::TopologyMode;
 
 impl Amqp {
     /// Makes a reader's queues and bindings; see [`Broker::open_tap`](crate::broker::Broker::open_tap).

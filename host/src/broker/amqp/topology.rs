@@ -11,7 +11,7 @@ use super::arguments::{EXPIRES, Wanted, milliseconds};
 use super::convert::{name, value};
 use super::queues::{Declarer, is_refusal, to_table};
 use super::session::Session;
-use crate::config::{Binding, Exchange, ExchangeKind, Match, Queue, Topology, TopologyMode};
+use trunkline_config::{Binding, Exchange, ExchangeKind, Match, Queue, Topology, TopologyMode};
 use trunkline_event::{ExchangeName, Headers, QueueName};
 
 /// Declares or checks everything; gives what was refused, as sentences.

@@ -20,7 +20,7 @@ use self::salvage::Salvage;
 use super::FILE;
 use super::store::{CACHE_BYTES, Fault, Store};
 use crate::broker::Error;
-use crate::state_dir::Lock;
+use trunkline_config::state_dir::Lock;
 
 /// What the layer keeps at once.
 const PAGE: usize = 4096;

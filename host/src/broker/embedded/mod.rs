@@ -43,8 +43,6 @@ use super::{
     Batch, Confirmed, DELAY_MAX, Deliveries, Delivery, Error, Known, Mark, Passing, Permanent, Publication, QueueDepth,
     Receipt, Refusal, Status, Unpublished,
 };
-use crate::config::{self, Topology};
-use crate::state_dir::{self, Lock};
 use clock::{Anchor, Clock};
 pub use damage::{Repaired, repair};
 use delayed::{Delayed, Later};
@@ -55,6 +53,8 @@ use session::Contents;
 use shared::{Command, Shared, Work};
 use store::{Fault, Store};
 use subscription::Sharing;
+use trunkline_config::state_dir::{self, Lock};
+use trunkline_config::{self as config, Topology};
 use trunkline_event::{QueueName, millis};
 use writer::Begin;
 

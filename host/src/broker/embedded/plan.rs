@@ -9,7 +9,7 @@ use super::queue::{Entry, Head};
 use super::routing::Routing;
 use super::shared::{Change, Core, NotStored, Out, Routed, Work, places_of};
 use super::store::{Batch, Record};
-use crate::config::Overflow;
+use trunkline_config::Overflow;
 use trunkline_event::{Message, millis};
 use trunkline_telemetry::wait::Loop;
 

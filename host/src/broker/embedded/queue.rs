@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::meter::Meter;
 use super::store::{Found, ReadAhead, Record, SEQUENCE_BITS};
 use super::tap::Reader;
-use crate::config;
+use trunkline_config as config;
 use trunkline_event::{Message, QueueName, millis};
 
 /// Messages that are read ahead.

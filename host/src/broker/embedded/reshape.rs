@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::shared::Alteration;
 use super::{Embedded, kept_queue};
 use crate::broker::Error;
-use crate::config::Topology;
+use trunkline_config::Topology;
 
 impl Embedded {
     /// Makes the queues that are new; see [`Broker::prepare`](crate::broker::Broker::prepare). Refused is only another
@@ -43,7 +43,7 @@ impl Embedded {
         for queue in core.queues.values_mut().filter(|queue| queue.reader.is_none()) {
             match topology.queues.get(&queue.name) {
                 Some(settings) => queue.resettle(settings.clone()),
-                None => queue.resettle(crate::config::Queue { codec: queue.settings.codec, ..kept_queue() }),
+                None => queue.resettle(trunkline_config::Queue { codec: queue.settings.codec, ..kept_queue() }),
             }
         }
         core.topology = topology.clone();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::store::Store;
-use crate::state_dir;
+use trunkline_config::state_dir;
 use trunkline_telemetry::wait::{Loop, Retry};
 
 /// In the directory of the store.

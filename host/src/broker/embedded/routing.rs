@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::broker::Passing;
-use crate::config::{Binding, ExchangeKind, Match, Topology};
+use trunkline_config::{Binding, ExchangeKind, Match, Topology};
 use trunkline_event::{ExchangeName, HeaderValue, Headers, Message, PatternSet};
 
 /// Exchanges by name, and queues by number.

@@ -22,8 +22,8 @@ use super::store::{Batch, Fault, Found, Store};
 use super::writer::Writer;
 use super::{kept_queue, tap};
 use crate::broker::Tap;
-use crate::config::Topology;
-use crate::state_dir;
+use trunkline_config::Topology;
+use trunkline_config::state_dir;
 use trunkline_event::QueueName;
 use trunkline_telemetry::Condition;
 

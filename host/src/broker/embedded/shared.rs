@@ -14,7 +14,7 @@ use super::queue::{Entry, Queue};
 use super::routing::Routing;
 use super::store::Store;
 use crate::broker::{Batch, Mark, Passing, Refusal, Status, Tap, Unpublished};
-use crate::config::Topology;
+use trunkline_config::Topology;
 use trunkline_event::{Message, QueueName};
 
 /// Publishes that wait for the writer; the next one waits for a place.

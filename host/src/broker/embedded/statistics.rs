@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Embedded;
 use super::queue::Queue;
 use crate::broker::{QueueStatistics, Rates, Source, Statistics};
-use crate::config::Topology;
+use trunkline_config::Topology;
 
 impl Embedded {
     /// See [`Broker::statistics`](crate::broker::Broker::statistics).

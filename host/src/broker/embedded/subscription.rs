@@ -322,7 +322,7 @@ mod tests {
     use super::super::shared::Work;
     use super::*;
     use crate::broker::Tap;
-    use crate::config::Topology;
+    use trunkline_config::Topology;
     use trunkline_event::{ExchangeName, Message, Properties, RoutingKey};
 
     #[derive(Default)]

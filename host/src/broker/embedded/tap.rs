@@ -10,7 +10,7 @@ use super::store::Found;
 use super::subscription::Sharing;
 use super::{Embedded, Subscription};
 use crate::broker::{Error, Tap};
-use crate::config;
+use trunkline_config as config;
 use trunkline_event::{QueueName, millis};
 
 /// Readers' queues at once, those included whose reader is away.
@@ -169,7 +169,7 @@ mod tests {
 
     use super::super::shared::Work;
     use super::*;
-    use crate::config::Topology;
+    use trunkline_config::Topology;
     use trunkline_event::{ExchangeName, Message, Properties, RoutingKey};
 
     fn tap(name: &str) -> Tap {

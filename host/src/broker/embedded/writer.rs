@@ -22,7 +22,7 @@ use super::queue::{Head, Queue};
 use super::room::Room;
 use super::shared::{Alteration, Change, Command, Core, NotStored, Shared};
 use super::store::{Fault, Store};
-use crate::config::Overflow;
+use trunkline_config::Overflow;
 use trunkline_telemetry as telemetry;
 use trunkline_telemetry::wait::{Loop, Retry};
 

@@ -6,7 +6,7 @@ use super::Publisher;
 use super::message::{self, Incoming};
 use crate::admin::{Accepted, Problem, Received};
 use crate::codec;
-use crate::config::{Codec, Hook, Template};
+use trunkline_config::{Codec, Hook, Template};
 use trunkline_event::{Event, ExchangeName, HeaderValue, Headers, Message, Properties, RoutingKey};
 
 /// What a codec gives for a message that came through no exchange and no queue.

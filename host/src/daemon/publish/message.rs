@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::admin::{Problem, PublishRequest};
 use crate::broker::Mark;
 use crate::codec::{self, Outgoing, header};
-use crate::config::{Codec, Config, ExchangeKind};
-use crate::schema::Schema;
+use trunkline_config::schema::Schema;
+use trunkline_config::{Codec, Config, ExchangeKind};
 use trunkline_event::{ExchangeName, HeaderKey, Message, Properties, RoutingKey};
 
 /// An event that came in; what is empty is not given.

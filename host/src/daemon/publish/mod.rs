@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use crate::admin::{Accepted, Problem, PublishRequest};
 use crate::broker::{Broker, Confirmed, Ended, Known, Mark, Passing, Permanent, Publication, Refusal, Unpublished};
-use crate::config::{Config, DedupeWindow};
 use message::{Composed, Incoming};
+use trunkline_config::{Config, DedupeWindow};
 use trunkline_event::{Message, RouteName};
 use trunkline_telemetry as telemetry;
 

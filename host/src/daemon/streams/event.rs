@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::admin::StreamEvent;
 use crate::codec;
-use crate::config::Codec;
+use trunkline_config::Codec;
 use trunkline_event::Message;
 
 /// What tells a message from others, the same whenever it is delivered. Ids of events are texts of others and may hold

@@ -23,10 +23,10 @@ use uuid::Uuid;
 
 use crate::admin::{Items, Problem, StreamRequest};
 use crate::broker::{Broker, Error, Tap};
-use crate::config::{Codec, Config};
 use frames::{Frame, Frames};
 use pump::{Pump, Seen, Source};
 use source::{fingerprint, source};
+use trunkline_config::{Codec, Config};
 use trunkline_event::{ExchangeName, QueueName, RoutingKey};
 use trunkline_telemetry as telemetry;
 

@@ -16,7 +16,7 @@ use super::frames::{Frames, Handed};
 use super::window::{BEGIN, BEGIN_MARK, Marked, Step, Window, empty, is_begin};
 use crate::admin::{StreamGap, StreamItem, StreamReady};
 use crate::broker::{Broker, Delivery, Next, NothingPublished, Publication, Settlement, Subscription, Tap};
-use crate::config::Codec;
+use trunkline_config::Codec;
 use trunkline_event::Properties;
 use trunkline_telemetry as telemetry;
 use trunkline_telemetry::wait::{self, Loop, Retry};

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::event;
 use crate::admin::{Problem, StreamRequest};
-use crate::config::{Broker, Config, ExchangeKind};
+use trunkline_config::{Broker, Config, ExchangeKind};
 use trunkline_event::{ExchangeName, RoutingKey};
 
 const PATTERNS_MAX: usize = 32;

@@ -11,7 +11,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use super::descriptor::Descriptor;
 use super::host::Host;
 use super::http;
-use crate::config::Allow;
+use trunkline_config::Allow;
 use trunkline_event::{Emission, Event, Failure};
 
 /// The interface that a component is called through.
@@ -204,7 +204,7 @@ pub(super) fn interface(component: &Component, engine: &wasmtime::Engine) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Origin;
+    use trunkline_config::Origin;
 
     #[test]
     fn a_plugin_gets_no_network_and_no_state_unasked() {

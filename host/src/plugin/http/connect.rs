@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use wasmtime_wasi_http::Error as HttpError;
 
 use super::{Gate, Refusal};
-use crate::config::{Host, Origin, is_public};
+use trunkline_config::{Host, Origin, is_public};
 use trunkline_telemetry::HostOutcome;
 
 /// Addresses of a name that are tried.

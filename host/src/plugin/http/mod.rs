@@ -32,7 +32,7 @@ use self::taped::Recording;
 use super::Error;
 use super::grants::Services;
 use super::tape::Outside;
-use crate::config::{Allow, Host, Network, Origin};
+use trunkline_config::{Allow, Host, Network, Origin};
 use trunkline_telemetry::{HostCalls, HostOutcome};
 
 /// Requests of one call at a time; one counts until its response's body is read or dropped.

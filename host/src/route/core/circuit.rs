@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::config::CircuitBreaker;
+use trunkline_config::CircuitBreaker;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::Rate;
+use trunkline_config::Rate;
 
 #[derive(Debug)]
 pub(super) struct Bucket {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::rate::Bucket;
 use crate::broker::DELAY_MAX;
-use crate::config::Rate;
+use trunkline_config::Rate;
 
 /// Tenants that are remembered; one that has been quiet for a while is forgotten first. What comes beyond shares a bucket.
 const TENANTS_MAX: usize = 10_000;

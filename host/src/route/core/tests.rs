@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Action, Core, Facts, Input, Rules, Ticket};
-use crate::config::{Rate, Retry, Unroutable};
+use trunkline_config::{Rate, Retry, Unroutable};
 
 fn rules(rate: Rate) -> Rules {
     Rules {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::broker::{Ended, Known, Passing, Permanent};
-use crate::config::{CircuitBreaker, Rate, Retry, Unroutable};
 use crate::route::decide::Decision;
 use crate::route::waiting::Waiter;
+use trunkline_config::{CircuitBreaker, Rate, Retry, Unroutable};
 use trunkline_event::{Failure, Reason};
 
 /// Names a delivery for as long as it is in work; never used again.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Codec, DeadLetter};
+use trunkline_config::{Codec, DeadLetter};
 use trunkline_event::{ExchangeName, RoutingKey};
 
 fn queue(purpose: QueuePurpose) -> Queue {

@@ -18,7 +18,7 @@ use crate::broker::amqp::arguments::{
 use crate::broker::amqp::convert::name;
 use crate::broker::amqp::queues::Declarer;
 use crate::broker::amqp::session::{Session, let_go};
-use crate::config::{QueuePurpose, Topology, TopologyMode};
+use trunkline_config::{QueuePurpose, Topology, TopologyMode};
 use trunkline_event::{HeaderValue, QueueName};
 
 /// A message waits so long for a daemon with its key, then it is given up.

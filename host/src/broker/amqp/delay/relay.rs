@@ -11,7 +11,7 @@ use crate::broker::amqp::consume::{Settings, Subscription};
 use crate::broker::amqp::publish;
 use crate::broker::amqp::session::Session;
 use crate::broker::{Batch, Delivery, Next, Publication, Settlement, Unpublished};
-use crate::config::Topology;
+use trunkline_config::Topology;
 use trunkline_event::{ExchangeName, Message, QueueName, Reason, Trust};
 use trunkline_telemetry::Condition;
 use trunkline_telemetry::wait::{Loop, Retry};

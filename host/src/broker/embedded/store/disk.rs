@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::StorageBackend;
 
-use crate::state_dir;
+use trunkline_config::state_dir;
 
 /// Why the store cannot go on as it is open, by what has to happen before it is used again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

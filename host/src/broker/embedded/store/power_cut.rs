@@ -16,7 +16,7 @@ use redb::StorageBackend;
 use super::super::delayed::{Delayed, Later};
 use super::*;
 use crate::broker::Ended;
-use crate::config::DedupeWindow;
+use trunkline_config::DedupeWindow;
 use trunkline_event::{ExchangeName, Message, Properties, RouteName, RoutingKey};
 
 /// What a disk writes at once, or not.

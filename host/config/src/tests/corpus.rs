@@ -30,7 +30,7 @@ fn printed(name: &str, source: &str) -> (String, Vec<Diagnostic>) {
 }
 
 fn corpus() -> Vec<(PathBuf, String, String)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/testdata");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/testdata");
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).expect("testdata is there") {
         let path = entry.expect("readable").path();

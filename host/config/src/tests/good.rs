@@ -51,7 +51,7 @@ fn the_smallest_file_derives_a_queue_with_a_safety_net() {
 
 #[test]
 fn the_sample_at_the_root_loads() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../routes.toml");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../routes.toml");
     let loaded = load(&Sources { file, ..sources("") }).unwrap_or_else(|rejected| panic!("{}", rejected.render(false)));
     assert!(loaded.warnings.is_empty(), "{}", render(&loaded.warnings, false));
     let config = loaded.config;

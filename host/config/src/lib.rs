@@ -37,7 +37,9 @@ mod include;
 mod lock;
 pub mod pem;
 mod quota;
+pub mod schema;
 mod state;
+pub mod state_dir;
 #[cfg(test)]
 mod tests;
 mod topology;

@@ -7,9 +7,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{At, Context, Text, Value, dotted, place, quantity, text, texts, word, wrong};
-use crate::config::codes::Code;
-use crate::config::diagnostics::Place;
-use crate::config::values;
+use crate::codes::Code;
+use crate::diagnostics::Place;
+use crate::values;
 
 /// Keys that are looked for in the wrong table, and where they belong.
 const HOMES: &[(&[&str], &str)] = &[
@@ -48,22 +48,22 @@ const HOMES: &[(&[&str], &str)] = &[
 
 /// A table of the file.
 #[derive(Debug, Clone)]
-pub(in crate::config) struct Table<'t> {
+pub(crate) struct Table<'t> {
     entries: &'t DeTable<'t>,
     /// Its name, or all of an inline table that has none.
-    pub(in crate::config) place: Place,
+    pub(crate) place: Place,
     /// `[routes.x]`, for messages.
-    pub(in crate::config) title: String,
+    pub(crate) title: String,
 }
 
 impl<'t> Table<'t> {
     /// The whole file.
-    pub(in crate::config) fn top(entries: &'t DeTable<'t>) -> Self {
+    pub(crate) fn top(entries: &'t DeTable<'t>) -> Self {
         Self { entries, place: Place::File(0..0), title: "the file".to_owned() }
     }
 
     /// A value that is an inline table, or none.
-    pub(in crate::config) fn inline(value: &'t Value<'t>, title: impl Into<String>) -> Option<Self> {
+    pub(crate) fn inline(value: &'t Value<'t>, title: impl Into<String>) -> Option<Self> {
         match value.get_ref() {
             DeValue::Table(entries) => Some(Self { entries, place: place(value), title: title.into() }),
             DeValue::String(_)
@@ -76,7 +76,7 @@ impl<'t> Table<'t> {
     }
 
     /// Reports keys that are not in `known`; those in `later` are part of the format but not carried out.
-    pub(in crate::config) fn check_keys(&self, cx: &mut Context<'_>, known: &[&str], later: &[&str]) {
+    pub(crate) fn check_keys(&self, cx: &mut Context<'_>, known: &[&str], later: &[&str]) {
         for (key, value) in self.entries.iter() {
             let (name, place) = (key.get_ref().as_ref(), place(key));
             if later.contains(&name) {
@@ -107,29 +107,29 @@ impl<'t> Table<'t> {
     }
 
     /// Reports a key that must be there and is not.
-    pub(in crate::config) fn require(&self, cx: &mut Context<'_>, key: &str, example: &str) {
+    pub(crate) fn require(&self, cx: &mut Context<'_>, key: &str, example: &str) {
         if !self.has(key) {
             let message = format!("{} has no `{key}`", self.title);
             cx.error(Code::MissingKey, &self.place, message).help(format!("write `{example}`"));
         }
     }
 
-    pub(in crate::config) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }
 
     /// Where the key stands; the table's own place when it is absent.
-    pub(in crate::config) fn key_place(&self, key: &str) -> Place {
+    pub(crate) fn key_place(&self, key: &str) -> Place {
         self.entries.get_key_value(key).map_or_else(|| self.place.clone(), |(key, _)| place(key))
     }
 
     /// The value, unread.
-    pub(in crate::config) fn value(&self, key: &str) -> Option<&'t Value<'t>> {
+    pub(crate) fn value(&self, key: &str) -> Option<&'t Value<'t>> {
         self.entries.get(key)
     }
 
     /// All values with their keys, in the order of the file.
-    pub(in crate::config) fn values(&self) -> Vec<(At<&'t str>, &'t Value<'t>)> {
+    pub(crate) fn values(&self) -> Vec<(At<&'t str>, &'t Value<'t>)> {
         let with_place = |(key, value): (&'t Spanned<_>, _)| {
             let name: &'t std::borrow::Cow<'t, str> = key.get_ref();
             (At::new(name.as_ref(), place(key)), value)
@@ -142,16 +142,16 @@ impl<'t> Table<'t> {
         values
     }
 
-    pub(in crate::config) fn text(&self, cx: &mut Context<'_>, key: &str) -> Option<Text> {
+    pub(crate) fn text(&self, cx: &mut Context<'_>, key: &str) -> Option<Text> {
         text(cx, key, self.value(key)?, "a string")
     }
 
     /// A string or a list of strings.
-    pub(in crate::config) fn texts(&self, cx: &mut Context<'_>, key: &str) -> Option<Vec<Text>> {
+    pub(crate) fn texts(&self, cx: &mut Context<'_>, key: &str) -> Option<Vec<Text>> {
         texts(cx, key, self.value(key)?)
     }
 
-    pub(in crate::config) fn boolean(&self, cx: &mut Context<'_>, key: &str) -> Option<bool> {
+    pub(crate) fn boolean(&self, cx: &mut Context<'_>, key: &str) -> Option<bool> {
         let value = self.value(key)?;
         let read = value.get_ref().as_bool();
         if read.is_none() {
@@ -160,12 +160,7 @@ impl<'t> Table<'t> {
         read
     }
 
-    pub(in crate::config) fn integer<N>(
-        &self,
-        cx: &mut Context<'_>,
-        key: &str,
-        bounds: RangeInclusive<N>,
-    ) -> Option<At<N>>
+    pub(crate) fn integer<N>(&self, cx: &mut Context<'_>, key: &str, bounds: RangeInclusive<N>) -> Option<At<N>>
     where
         N: TryFrom<i64> + Copy + PartialOrd + std::fmt::Display,
     {
@@ -191,12 +186,7 @@ impl<'t> Table<'t> {
     }
 
     /// An integer or a number with a point.
-    pub(in crate::config) fn number(
-        &self,
-        cx: &mut Context<'_>,
-        key: &str,
-        bounds: RangeInclusive<f64>,
-    ) -> Option<f64> {
+    pub(crate) fn number(&self, cx: &mut Context<'_>, key: &str, bounds: RangeInclusive<f64>) -> Option<f64> {
         let value = self.value(key)?;
         let written = match value.get_ref() {
             DeValue::Integer(number) => number.to_string(),
@@ -214,7 +204,7 @@ impl<'t> Table<'t> {
         read
     }
 
-    pub(in crate::config) fn duration(
+    pub(crate) fn duration(
         &self,
         cx: &mut Context<'_>,
         key: &str,
@@ -232,12 +222,7 @@ impl<'t> Table<'t> {
     }
 
     /// Bytes.
-    pub(in crate::config) fn size(
-        &self,
-        cx: &mut Context<'_>,
-        key: &str,
-        bounds: &RangeInclusive<u64>,
-    ) -> Option<At<u64>> {
+    pub(crate) fn size(&self, cx: &mut Context<'_>, key: &str, bounds: &RangeInclusive<u64>) -> Option<At<u64>> {
         let value = self.value(key)?;
         if let DeValue::Integer(number) = value.get_ref() {
             wrong(cx, key, value, "a size in quotes").help(format!("write \"{number}B\" for bytes"));
@@ -249,18 +234,13 @@ impl<'t> Table<'t> {
     }
 
     /// One of a fixed list of words.
-    pub(in crate::config) fn word<T: Copy>(
-        &self,
-        cx: &mut Context<'_>,
-        key: &str,
-        words: &[(&str, T)],
-    ) -> Option<At<T>> {
+    pub(crate) fn word<T: Copy>(&self, cx: &mut Context<'_>, key: &str, words: &[(&str, T)]) -> Option<At<T>> {
         let text = self.text(cx, key)?;
         word(cx, &format!("`{key}`"), &text, words).map(|value| At::new(value, text.place))
     }
 
     /// A table under that key.
-    pub(in crate::config) fn table(&self, cx: &mut Context<'_>, key: &str) -> Option<Table<'t>> {
+    pub(crate) fn table(&self, cx: &mut Context<'_>, key: &str) -> Option<Table<'t>> {
         let value = self.value(key)?;
         let title = if self.title.starts_with('[') { format!("`{key}`") } else { format!("[{key}]") };
         let Some(table) = Self::inline(value, title) else {
@@ -271,7 +251,7 @@ impl<'t> Table<'t> {
     }
 
     /// `[KEY.NAME]` for every NAME, in the order of the file.
-    pub(in crate::config) fn tables(&self, cx: &mut Context<'_>, key: &str) -> Vec<(Text, Table<'t>)> {
+    pub(crate) fn tables(&self, cx: &mut Context<'_>, key: &str) -> Vec<(Text, Table<'t>)> {
         let Some(table) = self.table(cx, key) else { return Vec::new() };
         let named = table.values().into_iter().filter_map(|(name, value)| {
             let title = format!("[{key}.{}]", dotted(name.value));
