@@ -13,4 +13,3 @@ pub mod route;
 pub mod scaffold;
 #[cfg(test)]
 mod simulation;
-pub mod state;

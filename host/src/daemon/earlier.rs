@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::broker::embedded;
-use crate::state;
 use trunkline_config::Config;
 use trunkline_config::state_dir::Lock;
+use trunkline_state as state;
 
 /// Queues that a line names.
 const QUEUES_MAX: usize = 10;

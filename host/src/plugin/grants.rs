@@ -9,9 +9,9 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use super::Error;
 use super::http::{self, Gate};
 use super::redact::Redactor;
-use crate::state::State;
 use trunkline_config::{self as config, EmitGrant, Quota};
 use trunkline_event::PluginName;
+use trunkline_state::State;
 use trunkline_telemetry::HostCalls;
 
 /// Behind the imports of one plugin.

@@ -15,9 +15,9 @@ use super::http;
 use super::redact::Redactor;
 use super::stdio::Stdio;
 use super::tape::Outside;
-use crate::state::Space;
 use trunkline_config::Limits;
 use trunkline_event::{Emission, PluginName};
+use trunkline_state::Space;
 
 /// Lines of the log that go into a dead letter, and how much of each.
 const LAST_LINES: usize = 10;

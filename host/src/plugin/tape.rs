@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use wasmtime_wasi::{HostWallClock, WasiCtxBuilder};
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
-use crate::state::{self, Answer, Change, Page};
+use trunkline_state::{self as state, Answer, Change, Page};
 
 /// What a tape holds of keys, values and bodies; a call that needs more is not played.
 const TAPE_MAX_BYTES: usize = 8 << 20;

@@ -27,7 +27,7 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 
 use crate::plugin::host::Host;
 use crate::plugin::tape::{Access, Outside, Told, Values};
-use crate::state::{self, Answer, Change, Space};
+use trunkline_state::{self as state, Answer, Change, Space};
 use trunkline_telemetry::HostOutcome;
 
 /// The names under which the one store of a plugin is opened.
