@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use trunkline::plugin::{Compiler, Engine, Outside, load};
 use trunkline_config::Plugin;
 use trunkline_event::{Event, Outcome, PluginName};
+use trunkline_plugin_host::{Compiler, Engine, Outside, load};
 
 const WARM_UP: usize = 2_000;
 const CALLS: usize = 50_000;

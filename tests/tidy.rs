@@ -7,16 +7,15 @@ use trunkline_event::Reason;
 use trunkline_telemetry::wait::Loop;
 
 /// The total order of the modules: each may import those before it that it names, so there are no circles.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("codec", &[]),
     ("archive", &[]),
-    ("plugin", &[]),
     ("broker", &[]),
-    ("route", &["codec", "archive", "plugin", "broker"]),
-    ("reload", &["plugin"]),
+    ("route", &["codec", "archive", "broker"]),
+    ("reload", &[]),
     ("simulation", &["codec", "broker", "route"]),
     ("admin", &[]),
-    ("daemon", &["codec", "archive", "plugin", "broker", "route", "reload", "admin"]),
+    ("daemon", &["codec", "archive", "broker", "route", "reload", "admin"]),
     ("scaffold", &[]),
     ("main", &["archive", "daemon", "admin", "scaffold"]),
 ];

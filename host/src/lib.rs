@@ -7,7 +7,6 @@ pub mod archive;
 pub mod broker;
 pub mod codec;
 pub mod daemon;
-pub mod plugin;
 pub mod reload;
 pub mod route;
 pub mod scaffold;

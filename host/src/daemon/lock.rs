@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::engine_to_check;
-use crate::plugin::{Compiled, Engine, Expected};
 use trunkline_config::{Config, Entry, Lock, Locked, Plugin};
 use trunkline_event::PluginName;
+use trunkline_plugin_host::{Compiled, Engine, Expected};
 
 /// The lock as it should be, and a line for each difference to the one beside routes.toml.
 ///

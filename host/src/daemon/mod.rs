@@ -34,8 +34,6 @@ pub use lock::lock_plugins;
 pub use threads::room_for_threads;
 
 use crate::broker::Broker;
-use crate::plugin::{self, Compiler, Engine, Ready};
-pub use crate::plugin::{COMPILE_VERB, compile_for_parent};
 use crate::reload::{Inputs, Preparer, Watch};
 use backend::State;
 use control::Control;
@@ -44,6 +42,8 @@ use signals::Signals;
 use trunkline_config::state_dir::{self, StateDir};
 use trunkline_config::{self as config, Config, Sources};
 use trunkline_event::PluginName;
+use trunkline_plugin_host::{self as plugin, Compiler, Engine, Ready};
+pub use trunkline_plugin_host::{COMPILE_VERB, compile_for_parent};
 use trunkline_telemetry::Exposition;
 use trunkline_telemetry::wait;
 

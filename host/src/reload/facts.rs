@@ -3,8 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::plugin;
 use trunkline_config as config;
+use trunkline_plugin_host as plugin;
 
 /// Two equal ones are the same content, as far as a file system tells. Symbolic links are followed, so a link that is
 /// pointed elsewhere is another file.

@@ -8,9 +8,9 @@ use tokio::task::JoinSet;
 
 use super::facts::{self, Facts};
 use super::{Fault, Inputs, Refused};
-use crate::plugin::{self, Engine, Ready};
 use trunkline_config::{self as config, Config};
 use trunkline_event::PluginName;
+use trunkline_plugin_host::{self as plugin, Engine, Ready};
 use trunkline_telemetry as telemetry;
 
 /// Plugins that ran lately: going back to one of them compiles and links nothing.

@@ -11,9 +11,9 @@ use super::rollouts::Rollouts;
 use super::{Route, emit, order, shadow};
 use crate::archive::{Archive, Kept};
 use crate::broker::{NothingPublished, Publication};
-use crate::plugin::{Outside, Ready, Slot, Tape};
 use trunkline_config as config;
 use trunkline_event::{Emission, Event, Failure, Outcome, RouteName, now_ms};
+use trunkline_plugin_host::{Outside, Ready, Slot, Tape};
 use trunkline_telemetry::{self as telemetry, Variant};
 
 /// Calls of a shadow at a time; what comes beyond is left out.

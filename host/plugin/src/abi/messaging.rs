@@ -10,7 +10,7 @@
 
 mod bindings {
     wasmtime::component::bindgen!({
-        path: "../wit/wasi-messaging-0.2.0-draft",
+        path: "../../wit/wasi-messaging-0.2.0-draft",
         world: "messaging-core",
         imports: { default: trappable },
         exports: { default: async },
@@ -26,11 +26,11 @@ use bindings::wasi::messaging::types::{self, Error, MetadataError};
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, InstancePre, Linker, Resource};
 
-use crate::plugin::host::{Host, OverBudget};
+use crate::host::{Host, OverBudget};
 use trunkline_event::{Emission, Event, Failure};
 
 /// The export that makes a component one of these.
-pub(in crate::plugin) const HANDLER: &str = "wasi:messaging/incoming-handler@0.2.0-draft";
+pub(crate) const HANDLER: &str = "wasi:messaging/incoming-handler@0.2.0-draft";
 /// What such a component may import beside what every plugin may.
 pub(super) const GRANTED: [&str; 2] = ["wasi:messaging/types@0.2.0-draft", "wasi:messaging/producer@0.2.0-draft"];
 
@@ -46,15 +46,15 @@ pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 
 /// A component of this interface, linked, with its export looked up.
 #[derive(Clone)]
-pub(in crate::plugin) struct Pre(bindings::MessagingCorePre<Host>);
+pub(crate) struct Pre(bindings::MessagingCorePre<Host>);
 
 impl Pre {
-    pub(in crate::plugin) fn new(pre: InstancePre<Host>) -> wasmtime::Result<Self> {
+    pub(crate) fn new(pre: InstancePre<Host>) -> wasmtime::Result<Self> {
         Ok(Self(bindings::MessagingCorePre::new(pre)?))
     }
 
     /// One call in a fresh instance. The outer error is a trap or a broken rule, the inner one the component's word.
-    pub(in crate::plugin) async fn handle(
+    pub(crate) async fn handle(
         &self,
         store: &mut Store<Host>,
         event: &Event,

@@ -26,11 +26,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Settings of TLS. Cheap to clone.
 #[derive(Clone)]
-pub(in crate::plugin) struct Tls(Arc<ClientConfig>);
+pub(crate) struct Tls(Arc<ClientConfig>);
 
 impl Tls {
     /// With the roots that the system trusts, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-    pub(in crate::plugin) fn load() -> Result<Self, String> {
+    pub(crate) fn load() -> Result<Self, String> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
         let (taken, _unfit) = roots.add_parsable_certificates(found.certs);

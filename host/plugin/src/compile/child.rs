@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 
 use super::{ANSWER, REFUSED};
-use crate::plugin::engine;
+use crate::engine;
 
 /// Threads of the compiler. Few, because each has an arena and a stack that count as memory.
 pub(super) const THREADS: &str = "2";

@@ -2,7 +2,7 @@
 
 mod bindings {
     wasmtime::component::bindgen!({
-        path: "../wit/plugin-v0.1",
+        path: "../../wit/plugin-v0.1",
         inline: "
             package trunkline:host;
             // Only what the host itself implements: config and WASI have implementations of their own.
@@ -21,7 +21,7 @@ mod bindings {
 
 mod described {
     wasmtime::component::bindgen!({
-        path: "../wit/plugin-v0.1",
+        path: "../../wit/plugin-v0.1",
         inline: "
             package trunkline:host;
             world describes {
@@ -43,12 +43,12 @@ use bindings::wasi::logging::logging::{self, Level};
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, HasSelf, Instance, InstancePre, Linker, TypedFunc};
 
-use crate::plugin::Descriptor;
-use crate::plugin::host::Host;
+use crate::Descriptor;
+use crate::host::Host;
 use trunkline_event::{Emission, Event, Failure};
 
 /// The export that makes a component a plugin of this version.
-pub(in crate::plugin) const HANDLER: &str = "trunkline:plugin/handler@0.1.0";
+pub(crate) const HANDLER: &str = "trunkline:plugin/handler@0.1.0";
 const METADATA: &str = "trunkline:plugin/metadata@0.1.0";
 
 pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -87,7 +87,7 @@ type Handle<'event> = TypedFunc<(wit::Event<'event>,), (Result<Vec<wit::Emission
 
 /// A component of this version, linked, with its exports looked up.
 #[derive(Clone)]
-pub(in crate::plugin) struct Pre {
+pub(crate) struct Pre {
     pre: InstancePre<Host>,
     handle: ComponentExportIndex,
     /// Set once an instance had a `handle` of that type.
@@ -96,7 +96,7 @@ pub(in crate::plugin) struct Pre {
 }
 
 impl Pre {
-    pub(in crate::plugin) fn new(pre: InstancePre<Host>) -> wasmtime::Result<Self> {
+    pub(crate) fn new(pre: InstancePre<Host>) -> wasmtime::Result<Self> {
         let component = pre.component();
         let has_metadata = component.component_type().exports(pre.engine()).any(|(name, _)| name == METADATA);
         let describes = has_metadata.then(|| described::DescribesPre::new(pre.clone())).transpose()?;
@@ -108,7 +108,7 @@ impl Pre {
     }
 
     /// One call in a fresh instance. The outer error is a trap or a broken rule, the inner one the plugin's word.
-    pub(in crate::plugin) async fn handle(
+    pub(crate) async fn handle(
         &self,
         store: &mut Store<Host>,
         event: &Event,
@@ -136,7 +136,7 @@ impl Pre {
     }
 
     /// What the plugin says of itself, if it does.
-    pub(in crate::plugin) async fn describe(&self, store: &mut Store<Host>) -> wasmtime::Result<Option<Descriptor>> {
+    pub(crate) async fn describe(&self, store: &mut Store<Host>) -> wasmtime::Result<Option<Descriptor>> {
         let Some(describes) = &self.describes else {
             return Ok(None);
         };

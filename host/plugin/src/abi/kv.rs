@@ -2,7 +2,7 @@
 
 mod bindings {
     wasmtime::component::bindgen!({
-        path: "../wit/plugin-v0.1",
+        path: "../../wit/plugin-v0.1",
         inline: "
             package trunkline:host;
             world keeps {
@@ -25,8 +25,8 @@ use bindings::wasi::keyvalue::batch;
 use bindings::wasi::keyvalue::store::{self, Error, KeyResponse};
 use wasmtime::component::{HasSelf, Linker, Resource};
 
-use crate::plugin::host::Host;
-use crate::plugin::tape::{Access, Outside, Told, Values};
+use crate::host::Host;
+use crate::tape::{Access, Outside, Told, Values};
 use trunkline_state::{self as state, Answer, Change, Space};
 use trunkline_telemetry::HostOutcome;
 

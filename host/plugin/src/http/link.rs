@@ -5,14 +5,14 @@ use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi_http::Error as HttpError;
 use wasmtime_wasi_http::p2::bindings::http::types::{DnsErrorPayload, ErrorCode, IoError};
 
-use crate::plugin::host::Host;
+use crate::host::Host;
 
 /// As wasmtime-wasi-http 48 defines it; a test that reads a body which stops notices when that changes.
 const TYPES: &str = "wasi:http/types@0.2.12";
 
 /// Links `outgoing-handler` and `types`. One function of theirs is our own: when a body breaks off, theirs looks for an
 /// error of the interface where there is one of the library, and the plugin would never hear why.
-pub(in crate::plugin) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     linker.allow_shadowing(true);
     let error_code = |store: StoreContextMut<'_, Host>, (error,): (Resource<IoError>,)| {

@@ -16,7 +16,7 @@ use wasmtime_wasi_http::{Error as HttpError, WasiBody};
 
 use super::body::Bounded;
 use super::{Answer, link};
-use crate::plugin::tape::{End, Exchange, Reply, Tape};
+use crate::tape::{End, Exchange, Reply, Tape};
 
 /// A request that goes out and is written down.
 pub(super) struct Recording {
