@@ -7,23 +7,22 @@ use trunkline_event::Reason;
 use trunkline_telemetry::wait::Loop;
 
 /// The total order of the modules: each may import those before it that it names, so there are no circles.
-const MAY_IMPORT: [(&str, &[&str]); 10] = [
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("codec", &[]),
     ("archive", &[]),
     ("broker", &[]),
     ("route", &["codec", "archive", "broker"]),
     ("reload", &[]),
     ("simulation", &["codec", "broker", "route"]),
-    ("admin", &[]),
-    ("daemon", &["codec", "archive", "broker", "route", "reload", "admin"]),
+    ("daemon", &["codec", "archive", "broker", "route", "reload"]),
     ("scaffold", &[]),
-    ("main", &["archive", "daemon", "admin", "scaffold"]),
+    ("main", &["archive", "daemon", "scaffold"]),
 ];
 
 /// Outside crates that only these modules may name.
 const OWNERS: [(&str, &[&str]); 29] = [
-    ("hmac", &["admin", "event"]),
-    ("utoipa", &["admin"]),
+    ("hmac", &["http", "event"]),
+    ("utoipa", &["http"]),
     ("jsonschema", &["config"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
@@ -31,8 +30,8 @@ const OWNERS: [(&str, &[&str]); 29] = [
     ("wasmtime", &["plugin"]),
     ("wasmtime_wasi", &["plugin"]),
     ("wasmtime_wasi_http", &["plugin"]),
-    ("hyper", &["plugin", "admin"]),
-    ("hyper_util", &["admin"]),
+    ("hyper", &["plugin", "http"]),
+    ("hyper_util", &["http"]),
     ("tokio_rustls", &["plugin", "archive"]),
     ("rustls_native_certs", &["plugin"]),
     ("minisign_verify", &["plugin"]),
@@ -40,11 +39,11 @@ const OWNERS: [(&str, &[&str]); 29] = [
     ("async_rs", &["broker"]),
     ("futures_io", &["broker"]),
     ("redb", &["broker", "state"]),
-    ("axum", &["admin"]),
+    ("axum", &["http"]),
     ("object_store", &["archive"]),
     ("flate2", &["archive"]),
-    ("utoipa_axum", &["admin"]),
-    ("utoipa_swagger_ui", &["admin"]),
+    ("utoipa_axum", &["http"]),
+    ("utoipa_swagger_ui", &["http"]),
     ("notify", &["reload"]),
     ("wasi_preview1_component_adapter_provider", &["scaffold"]),
     ("wasmparser", &["scaffold", "plugin"]),

@@ -2,7 +2,6 @@
 
 #![deny(unsafe_code)]
 
-pub mod admin;
 pub mod archive;
 pub mod broker;
 pub mod codec;

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use trunkline::{admin, daemon, scaffold};
+use trunkline::{daemon, scaffold};
 use trunkline_config as config;
+use trunkline_http as admin;
 use trunkline_telemetry as telemetry;
 
 use cli::{Cli, Command, Paths, exit};

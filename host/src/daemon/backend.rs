@@ -11,16 +11,18 @@ use super::publish::{self, Claims, Publisher};
 use super::request::{Answer, By, Request};
 use super::statistics;
 use super::streams::Streams;
-use crate::admin::{
-    Accepted, Backend, Boxed, BrokerHealth, ConditionView, EventTypeView, Health, Problem, PublishRequest, RouteHealth,
-};
-use crate::admin::{GenerationView, PluginView, QueuesView, Received, ReloadView, Reloaded, RolloutOrder, RolloutView};
-use crate::admin::{Items, StreamRequest};
 use crate::broker::{Broker, Status};
 use crate::reload::{Generation, Installed};
 use crate::route::{Phase, Rollouts, Trial};
 use trunkline_config::{self as config, Config, Hook};
 use trunkline_event::{PluginName, RouteName};
+use trunkline_http::{
+    Accepted, Backend, Boxed, BrokerHealth, ConditionView, EventTypeView, Health, Problem, PublishRequest, RouteHealth,
+};
+use trunkline_http::{
+    GenerationView, PluginView, QueuesView, Received, ReloadView, Reloaded, RolloutOrder, RolloutView,
+};
+use trunkline_http::{Items, StreamRequest};
 use trunkline_telemetry::{self as telemetry, Condition, Exposition, RaisedCondition, raised_conditions};
 
 const STARTING: u8 = 0;

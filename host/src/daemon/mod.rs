@@ -27,11 +27,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::admin;
 pub use crate::broker::amqp::is_fit_to_log;
 pub use crate::broker::embedded::{Repaired, repair};
 pub use lock::lock_plugins;
 pub use threads::room_for_threads;
+use trunkline_http as admin;
 
 use crate::broker::Broker;
 use crate::reload::{Inputs, Preparer, Watch};

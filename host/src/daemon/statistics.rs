@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::admin::{QueueView, QueuesView, RatesView, Role};
 use crate::broker::{QueueStatistics, Rates, Statistics};
 use trunkline_config::{Config, DeadLetter, Match, Topology};
 use trunkline_event::QueueName;
+use trunkline_http::{QueueView, QueuesView, RatesView, Role};
 
 pub(super) fn view(config: &Config, statistics: Statistics) -> QueuesView {
     let retries: BTreeSet<&QueueName> =

@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::Publisher;
 use super::message::{self, Incoming};
-use crate::admin::{Accepted, Problem, Received};
 use crate::codec;
 use trunkline_config::{Codec, Hook, Template};
 use trunkline_event::{Event, ExchangeName, HeaderValue, Headers, Message, Properties, RoutingKey};
+use trunkline_http::{Accepted, Problem, Received};
 
 /// What a codec gives for a message that came through no exchange and no queue.
 const NO_SOURCE: &str = "/queue/";

@@ -13,11 +13,11 @@ pub(super) use hook::receive;
 
 use std::time::Duration;
 
-use crate::admin::{Accepted, Problem, PublishRequest};
 use crate::broker::{Broker, Confirmed, Ended, Known, Mark, Passing, Permanent, Publication, Refusal, Unpublished};
 use message::{Composed, Incoming};
 use trunkline_config::{Config, DedupeWindow};
 use trunkline_event::{Message, RouteName};
+use trunkline_http::{Accepted, Problem, PublishRequest};
 use trunkline_telemetry as telemetry;
 
 /// A client waits for so long; a broker that has blocked us without saying so would keep it for ever.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::admin::StreamItem;
+use trunkline_http::StreamItem;
 
 /// What is on its way, with its share of the room.
 pub(super) struct Frame {

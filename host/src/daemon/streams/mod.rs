@@ -21,13 +21,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::admin::{Items, Problem, StreamRequest};
 use crate::broker::{Broker, Error, Tap};
 use frames::{Frame, Frames};
 use pump::{Pump, Seen, Source};
 use source::{fingerprint, source};
 use trunkline_config::{Codec, Config};
 use trunkline_event::{ExchangeName, QueueName, RoutingKey};
+use trunkline_http::{Items, Problem, StreamRequest};
 use trunkline_telemetry as telemetry;
 
 /// Streams at once.

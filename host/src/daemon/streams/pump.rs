@@ -14,10 +14,10 @@ use uuid::Uuid;
 use super::event;
 use super::frames::{Frames, Handed};
 use super::window::{BEGIN, BEGIN_MARK, Marked, Step, Window, empty, is_begin};
-use crate::admin::{StreamGap, StreamItem, StreamReady};
 use crate::broker::{Broker, Delivery, Next, NothingPublished, Publication, Settlement, Subscription, Tap};
 use trunkline_config::Codec;
 use trunkline_event::Properties;
+use trunkline_http::{StreamGap, StreamItem, StreamReady};
 use trunkline_telemetry as telemetry;
 use trunkline_telemetry::wait::{self, Loop, Retry};
 

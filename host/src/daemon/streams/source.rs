@@ -3,9 +3,9 @@
 use sha2::{Digest, Sha256};
 
 use super::event;
-use crate::admin::{Problem, StreamRequest};
 use trunkline_config::{Broker, Config, ExchangeKind};
 use trunkline_event::{ExchangeName, RoutingKey};
+use trunkline_http::{Problem, StreamRequest};
 
 const PATTERNS_MAX: usize = 32;
 /// Words of all patterns of a stream: so many nodes it adds at most to those that every key of its exchange may reach.

@@ -5,8 +5,8 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::admin::Shared;
-use crate::admin::openapi::Answers;
+use crate::Shared;
+use crate::openapi::Answers;
 
 /// A type of event that routes.toml describes. Others may be published too.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -25,7 +25,7 @@ pub struct EventTypeView {
 
 /// Types of events.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct TypesView {
+pub(crate) struct TypesView {
     /// In the order of their names.
     types: Vec<EventTypeView>,
 }
@@ -44,6 +44,6 @@ pub(in crate::admin) struct TypesView {
         Answers<401>,
     )
 )]
-pub(in crate::admin) async fn show_types(State(shared): State<Shared>) -> Json<TypesView> {
+pub(crate) async fn show_types(State(shared): State<Shared>) -> Json<TypesView> {
     Json(TypesView { types: shared.backend.event_types() })
 }

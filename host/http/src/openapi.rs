@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn the_document_is_the_one_that_was_read() {
         let printed = super::super::document().to_pretty_json().expect("JSON") + "\n";
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin/assets/openapi.expected.json");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/assets/openapi.expected.json");
         if std::env::var_os("UPDATE_EXPECTED").is_some_and(|value| value == "1") {
             std::fs::write(&file, &printed).expect("writable");
         }

@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{Accepted, PublishRequest, json, object};
-use crate::admin::openapi::Answers;
-use crate::admin::{Problem, Shared, body};
+use crate::openapi::Answers;
+use crate::{Problem, Shared, body};
 
 /// Events of one request.
 const EVENTS_MAX: usize = 1000;
@@ -21,7 +21,7 @@ const EVENTS_MAX: usize = 1000;
 /// The body: events to publish.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::admin) struct BatchRequest {
+pub(crate) struct BatchRequest {
     /// One to a thousand. Each is read by itself, so that a bad one does not keep the others from being published.
     #[schema(value_type = Vec<PublishRequest>, min_items = 1, max_items = 1000)]
     events: Vec<Box<RawValue>>,
@@ -29,7 +29,7 @@ pub(in crate::admin) struct BatchRequest {
 
 /// What became of each event.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct BatchAnswer {
+pub(crate) struct BatchAnswer {
     /// How many the broker has confirmed, repeated ones among them.
     accepted: usize,
     /// How many were not taken.
@@ -40,7 +40,7 @@ pub(in crate::admin) struct BatchAnswer {
 
 /// What became of one event; `event` or `problem` is there.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::admin) struct BatchResult {
+pub(crate) struct BatchResult {
     /// The status that `POST /api/v1/events` would have answered.
     status: u16,
     /// When it is confirmed.
@@ -69,7 +69,7 @@ pub(in crate::admin) struct BatchResult {
         Answers<400>, Answers<401>, Answers<408>, Answers<413>, Answers<415>,
     )
 )]
-pub(in crate::admin) async fn publish_batch(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
+pub(crate) async fn publish_batch(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
     match accept(&shared, &headers, body).await {
         Ok(answer) => {
             let status = if answer.refused == 0 { StatusCode::ACCEPTED } else { StatusCode::MULTI_STATUS };

@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::admin::Shared;
-use crate::admin::openapi::Answers;
+use crate::Shared;
+use crate::openapi::Answers;
 
 /// What the broker tells of the queues of routes.toml.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -75,7 +75,7 @@ pub struct RatesView {
 
 /// Sums over the queues of routes.toml.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub(in crate::admin) struct StatsView {
+pub(crate) struct StatsView {
     /// As in `GET /api/v1/events/queues`.
     #[schema(value_type = String)]
     source: &'static str,
@@ -113,7 +113,7 @@ pub(in crate::admin) struct StatsView {
         Answers<401>, Answers<503>,
     )
 )]
-pub(in crate::admin) async fn show_queues(State(shared): State<Shared>) -> Response {
+pub(crate) async fn show_queues(State(shared): State<Shared>) -> Response {
     match shared.backend.queues().await {
         Ok(view) => Json(view).into_response(),
         Err(problem) => problem.into_response(),
@@ -134,7 +134,7 @@ pub(in crate::admin) async fn show_queues(State(shared): State<Shared>) -> Respo
         Answers<401>, Answers<503>,
     )
 )]
-pub(in crate::admin) async fn show_stats(State(shared): State<Shared>) -> Response {
+pub(crate) async fn show_stats(State(shared): State<Shared>) -> Response {
     match shared.backend.queues().await {
         Ok(view) => Json(StatsView::of(view)).into_response(),
         Err(problem) => problem.into_response(),
