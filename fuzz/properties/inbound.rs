@@ -3,7 +3,7 @@
 use amq_protocol::frame::{AMQPFrame, parse_frame};
 use amq_protocol::types::{AMQPValue, FieldTable};
 use arbitrary::Unstructured;
-use trunkline::broker::amqp::gate::{Inbound, Marker, Violation};
+use trunkline_broker::amqp::gate::{Inbound, Marker, Violation};
 
 use super::wire;
 

@@ -1,7 +1,7 @@
 //! What the gate lets lapin send.
 
 use arbitrary::{Result, Unstructured};
-use trunkline::broker::amqp::gate::{Outbound, Verdict};
+use trunkline_broker::amqp::gate::{Outbound, Verdict};
 
 use super::wire::{BODY, CONTENT, HEARTBEAT, METHOD, frame, method};
 

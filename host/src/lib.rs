@@ -3,7 +3,6 @@
 #![deny(unsafe_code)]
 
 pub mod archive;
-pub mod broker;
 pub mod codec;
 pub mod daemon;
 pub mod reload;

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::Value;
-use trunkline::broker::Publication;
+use trunkline_broker::Publication;
 
 use crate::bench::{Bench, binary, drain, message, on_both_brokers};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use trunkline::broker::{Broker, Delivery, Next, NothingPublished, Publication, Settlement};
+use trunkline_broker::{Broker, Delivery, Next, NothingPublished, Publication, Settlement};
 use trunkline_config::{self as config, Config, Sources};
 use trunkline_event::{ExchangeName, Message, Properties, QueueName, RoutingKey};
 use trunkline_support::{Daemon, Ended, eventually};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use trunkline::broker::{Broker, Publication};
+use trunkline_broker::{Broker, Publication};
 use trunkline_support::eventually;
 use trunkline_support::rabbitmq::Node;
 

@@ -2,7 +2,7 @@
 //! reaches of the network that its runtime imports.
 
 use serde_json::{Value, json};
-use trunkline::broker::Publication;
+use trunkline_broker::Publication;
 use trunkline_event::Message;
 
 use crate::bench::{Bench, drain, message, on_both_brokers, settled};

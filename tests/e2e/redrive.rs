@@ -3,7 +3,7 @@
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::json;
-use trunkline::broker::Publication;
+use trunkline_broker::Publication;
 use trunkline_event::{ExchangeName, Message};
 use trunkline_support::Daemon;
 use xtask::rabbitmq::Node;

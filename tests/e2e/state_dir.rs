@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
-use trunkline::broker::Broker;
+use trunkline_broker::Broker;
 use trunkline_support::{Daemon, eventually};
 
 use crate::bench::{Bench, binary, drain, message, on_both_brokers};

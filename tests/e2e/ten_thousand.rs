@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trunkline::broker::Broker;
+use trunkline_broker::Broker;
 use trunkline_event::Message;
 
 use crate::bench::{Bench, drain, message, metric, on_both_brokers};

@@ -11,9 +11,9 @@ use super::publish::{self, Claims, Publisher};
 use super::request::{Answer, By, Request};
 use super::statistics;
 use super::streams::Streams;
-use crate::broker::{Broker, Status};
 use crate::reload::{Generation, Installed};
 use crate::route::{Phase, Rollouts, Trial};
+use trunkline_broker::{Broker, Status};
 use trunkline_config::{self as config, Config, Hook};
 use trunkline_event::{PluginName, RouteName};
 use trunkline_http::{

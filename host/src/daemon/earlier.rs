@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::broker::embedded;
+use trunkline_broker::embedded;
 use trunkline_config::Config;
 use trunkline_config::state_dir::Lock;
 use trunkline_state as state;

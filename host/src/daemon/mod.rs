@@ -27,18 +27,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub use crate::broker::amqp::is_fit_to_log;
-pub use crate::broker::embedded::{Repaired, repair};
 pub use lock::lock_plugins;
 pub use threads::room_for_threads;
+pub use trunkline_broker::amqp::is_fit_to_log;
+pub use trunkline_broker::embedded::{Repaired, repair};
 use trunkline_http as admin;
 
-use crate::broker::Broker;
 use crate::reload::{Inputs, Preparer, Watch};
 use backend::State;
 use control::Control;
 use routes::Routes;
 use signals::Signals;
+use trunkline_broker::Broker;
 use trunkline_config::state_dir::{self, StateDir};
 use trunkline_config::{self as config, Config, Sources};
 use trunkline_event::PluginName;

@@ -12,9 +12,9 @@ use tracing::{info, warn};
 
 use super::restarts::{Due, Restarts};
 use crate::archive::Archive;
-use crate::broker::Broker;
 use crate::reload::Generation;
 use crate::route::{Handlers, Plugins, Rollouts, Route, Stop};
+use trunkline_broker::Broker;
 use trunkline_config::{self as config, Config, Handler};
 use trunkline_event::{PluginName, RouteName};
 use trunkline_plugin_host::Slot;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::broker::{QueueStatistics, Rates, Statistics};
+use trunkline_broker::{QueueStatistics, Rates, Statistics};
 use trunkline_config::{Config, DeadLetter, Match, Topology};
 use trunkline_event::QueueName;
 use trunkline_http::{QueueView, QueuesView, RatesView, Role};

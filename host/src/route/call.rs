@@ -10,7 +10,7 @@ use super::rollout::{self, Phase, Seen};
 use super::rollouts::Rollouts;
 use super::{Route, emit, order, shadow};
 use crate::archive::{Archive, Kept};
-use crate::broker::{NothingPublished, Publication};
+use trunkline_broker::{NothingPublished, Publication};
 use trunkline_config as config;
 use trunkline_event::{Emission, Event, Failure, Outcome, RouteName, now_ms};
 use trunkline_plugin_host::{Outside, Ready, Slot, Tape};

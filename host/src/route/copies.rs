@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use crate::broker::Publication;
 use crate::codec::header;
+use trunkline_broker::Publication;
 use trunkline_config::{DeadLetter, RetryStep};
 use trunkline_event::{ExchangeName, HeaderKey, Message, OWN_PREFIX, QueueName, Reason, millis};
 

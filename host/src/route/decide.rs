@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::broker::{Passing, Permanent};
+use trunkline_broker::{Passing, Permanent};
 use trunkline_config::{Retry, RetryStep, SchemaRule, Unroutable};
 use trunkline_event::{Event, Failure, Reason};
 

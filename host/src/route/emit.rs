@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::broker::{DELAY_MAX, Publication};
 use crate::codec::{self, Outgoing, header};
+use trunkline_broker::{DELAY_MAX, Publication};
 use trunkline_config::{Codec, Emit, EmitGrant, Unroutable};
 use trunkline_event::{Emission, Event, Failure, HeaderKey, Message, Properties, RouteName, RoutingKey, emission_id};
 

@@ -10,10 +10,10 @@ use super::core::{Facts, Plan};
 use super::decide::{self, Decision};
 use super::waiting::{self, Place, Waiter};
 use super::{Route, order, plan};
-use crate::broker::{
+use crate::codec::{self, header};
+use trunkline_broker::{
     Batch, Confirmed, Deliveries, Delivery, Ended, Mark, NothingPublished, Publication, Receipt, Unpublished,
 };
-use crate::codec::{self, header};
 use trunkline_event::{Event, Message, Reason, now_ms};
 
 /// One delivery in work, with all that is known of it.

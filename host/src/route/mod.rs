@@ -1,6 +1,6 @@
 //! The core loop: one queue, one plugin, and what is done with each outcome.
 //!
-//! The delivery guarantee is kept here. A delivery is acknowledged only with a [`Receipt`](crate::broker::Receipt): when
+//! The delivery guarantee is kept here. A delivery is acknowledged only with a [`Receipt`](trunkline_broker::Receipt): when
 //! every emission of its event, or its copy in a retry or dead-letter queue, is confirmed by the broker. In every other
 //! case, shutdown and lost sessions included, it is left unanswered, and the broker delivers it again: at least once,
 //! with the same emission ids.
@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Broker, Status};
+use trunkline_broker::{Broker, Status};
 use trunkline_config::{self as config, Codec};
 use trunkline_event::{HeaderKey, RouteName};
 use trunkline_telemetry as telemetry;

@@ -6,8 +6,8 @@ use super::copies::{self, Seen, Wait};
 use super::core::Plan;
 use super::decide::Decision;
 use super::waiting::{self, Place, Waiter};
-use crate::broker::Publication;
 use crate::codec::header;
+use trunkline_broker::Publication;
 use trunkline_config::{DeadLetter, Retry, RetryStep};
 use trunkline_event::{Message, QueueName, millis};
 

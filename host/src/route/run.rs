@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::listed::Listed;
 use super::work::Work;
 use super::{Route, Stop};
-use crate::broker::{Next, Subscription};
+use trunkline_broker::{Next, Subscription};
 use trunkline_telemetry as telemetry;
 use trunkline_telemetry::wait::{self, Loop, Retry};
 

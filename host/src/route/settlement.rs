@@ -4,7 +4,7 @@ use super::Route;
 use super::core::Settled;
 use super::decide::Decision;
 use super::handle::{Item, Proof};
-use crate::broker::{Confirmed, NothingPublished, Publication, Settlement};
+use trunkline_broker::{Confirmed, NothingPublished, Publication, Settlement};
 use trunkline_event::Reason;
 use trunkline_telemetry::{self as telemetry, EmittedTrace, PublishResult, SettledTrace};
 

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::broker::Publication;
 use crate::codec::header;
+use trunkline_broker::Publication;
 use trunkline_event::{ExchangeName, HeaderKey, Message, Properties, QueueName, millis};
 
 /// Entries that are written down: a consumer can hold no more than 65 535. Events beyond wait in order all the same, but the

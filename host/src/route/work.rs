@@ -14,7 +14,7 @@ use super::core::{Action, Core, Input, Settled, Ticket};
 use super::handle::{Item, Proof};
 use super::listed::Listed;
 use super::waiting;
-use crate::broker::{
+use trunkline_broker::{
     Confirmed, Deliveries, Delivery, Ended, Known, Mark, NothingPublished, Receipt, Settlement, Status, Subscription,
     Unpublished,
 };

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::faulty::Faulty;
 use super::plugin::{FORBIDDEN, NOBODY, NUMBER};
-use crate::broker::amqp::parts::Identity;
-use crate::broker::{Permanent, Publication};
+use trunkline_broker::amqp::parts::Identity;
+use trunkline_broker::{Permanent, Publication};
 use trunkline_event::Message;
 
 /// Names of the model's queues and exchanges.

@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 use super::broker::{LIST, RETRY, SOURCE, Stored, number};
 use super::faulty::Faulty;
 use super::world::{Due, World};
-use crate::broker::amqp::parts::{Answer, Done, Window};
-use crate::broker::{Batch, Ended, Known, Publication, Refusal};
 use crate::codec::{self, header};
 use crate::route::core::{Action, Core, Facts, Input, Plan, Settled, Ticket};
 use crate::route::waiting::{List, Place, Removal, Waiter};
+use trunkline_broker::amqp::parts::{Answer, Done, Window};
+use trunkline_broker::{Batch, Ended, Known, Publication, Refusal};
 use trunkline_config::{Codec, Retry, RetryStep};
 use trunkline_event::{Event, Message, QueueName, RouteName};
 

@@ -6,11 +6,11 @@ use super::broker::{DEAD, OUT, Taken, identity, refused_for_good};
 use super::daemon::{Item, LISTED, QUEUE, ROUND, Waiting, retry};
 use super::faulty::Faulty;
 use super::world::{Due, World};
-use crate::broker::amqp::parts::{Answer, CONFIRM_WITHIN, Window};
-use crate::broker::{Batch, Confirmed, Passing, Publication, Refusal};
 use crate::route::copies::Seen;
 use crate::route::core::{Incomplete, Input, Plan, Ticket};
 use crate::route::plan::{Moment, Places, Source, messages};
+use trunkline_broker::amqp::parts::{self, Answer, CONFIRM_WITHIN, Window};
+use trunkline_broker::{Batch, Confirmed, Passing, Publication, Refusal};
 use trunkline_config::DeadLetter;
 use trunkline_event::{ExchangeName, RoutingKey, millis};
 
@@ -169,7 +169,7 @@ impl World {
 
     /// A confirm that did not come in time: its channel is given up.
     pub(super) fn overdue(&mut self, incarnation: u64) {
-        let is_late = self.daemon.as_ref().is_some_and(|daemon| daemon.window.len() > 0);
+        let is_late = self.daemon.as_ref().is_some_and(|daemon| !daemon.window.is_empty());
         if incarnation == self.incarnation && is_late && !self.broker.blocked {
             self.lose_channel();
         }
@@ -200,7 +200,7 @@ impl World {
             let mut open = Vec::new();
             for (index, mut answer) in waiting.answers {
                 match answer.try_recv() {
-                    Ok(Answer::Confirmed(confirmed)) => waiting.batch.confirm(index, confirmed),
+                    Ok(Answer::Confirmed(confirmed)) => parts::confirm(&mut waiting.batch, index, confirmed),
                     Ok(Answer::Refused(refusal)) => waiting.refused.push(refusal),
                     Ok(Answer::Suspect) => {
                         let publication = waiting.batch.rest().find(|(place, _)| *place == index);

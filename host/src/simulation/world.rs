@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::broker::{Broker, DEAD, SOURCE, number};
 use super::daemon::Daemon;
 use super::plugin::{NUMBER, Nature};
-use crate::broker::Ended;
 use crate::route::core::Ticket;
+use trunkline_broker::Ended;
 use trunkline_config::{CircuitBreaker, Rate, Unroutable};
 use trunkline_event::{ExchangeName, HeaderValue, Message, Properties, RoutingKey};
 

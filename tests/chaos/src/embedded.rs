@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use trunkline::broker::{Broker, Delivery, Next, NothingPublished, Settlement};
+use trunkline_broker::{Broker, Delivery, Next, NothingPublished, Settlement};
 use trunkline_config::{self as config, Config, Sources};
 use trunkline_event::QueueName;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use trunkline::broker::{
+use trunkline_broker::{
     Broker, Confirmed, Delivery, Next, NothingPublished, Passing, Permanent, Publication, Receipt, Refusal, Settlement,
     Subscription, Unpublished,
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use trunkline::broker::{Confirmed, Ended, Known, Mark, Permanent, Refusal};
+use trunkline_broker::{Confirmed, Ended, Known, Mark, Permanent, Refusal};
 use trunkline_config::DedupeWindow;
 use trunkline_event::RouteName;
 

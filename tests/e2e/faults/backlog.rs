@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use trunkline::broker::Broker;
+use trunkline_broker::Broker;
 use trunkline_support::rabbitmq::Node;
 use trunkline_support::{Daemon, patience};
 

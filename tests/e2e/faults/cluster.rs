@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use trunkline::broker::Broker;
+use trunkline_broker::Broker;
 use trunkline_support::Daemon;
 use trunkline_support::rabbitmq::Node;
 

@@ -22,13 +22,13 @@ dedupe = { window = "10m", max = 1000000 }
 "#;
 const OFF: &str = "trunkline_condition{condition=\"dedupe-off\",subject=\"\"}";
 
-async fn publish(bench: &Bench, broker: &trunkline::broker::Broker, id: &str) {
+async fn publish(bench: &Bench, broker: &trunkline_broker::Broker, id: &str) {
     let exchange = format!("{}-events", bench.prefix);
     drop(broker.publish(vec![crate::bench::message(&exchange, "once", id, "x")]).await.expect("confirmed"));
 }
 
 /// Publishes an event again and again until a repeat of it is dropped.
-async fn is_recognised_again(bench: &Bench, daemon: &Daemon, broker: &trunkline::broker::Broker, id: &str) {
+async fn is_recognised_again(bench: &Bench, daemon: &Daemon, broker: &trunkline_broker::Broker, id: &str) {
     let dropped = settled(bench, "once", "dropped");
     let before = daemon.metric(&dropped);
     eventually("a repeat is dropped", || async {

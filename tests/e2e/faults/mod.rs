@@ -38,7 +38,7 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::Value;
-use trunkline::broker::{Broker, Next, NothingPublished, Settlement};
+use trunkline_broker::{Broker, Next, NothingPublished, Settlement};
 use trunkline_event::Message;
 use trunkline_support::Daemon;
 

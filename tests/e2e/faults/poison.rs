@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use trunkline::broker::Broker;
+use trunkline_broker::Broker;
 use trunkline_support::{Daemon, eventually};
 
 use super::{Breaker, causes, header, id, of_route, settled, taken};

@@ -84,7 +84,7 @@ async fn every_message_has_one_end(bench: Bench) {
     let broker = bench.open(ROUTES).await;
     if bench.is_embedded() {
         for case in &cases {
-            let publication = trunkline::broker::Publication::now(case.message.clone(), false);
+            let publication = trunkline_broker::Publication::now(case.message.clone(), false);
             let published = broker.publish(vec![publication]).await;
             drop(published.unwrap_or_else(|error| panic!("{error}: {:?}", case.message.properties)));
         }

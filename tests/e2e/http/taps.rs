@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline::broker::{Broker, Confirmed, Delivery, Error, Next, NothingPublished, Settlement, Subscription, Tap};
+use trunkline_broker::{Broker, Confirmed, Delivery, Error, Next, NothingPublished, Settlement, Subscription, Tap};
 use trunkline_event::{ExchangeName, RoutingKey};
 use trunkline_support::eventually;
 

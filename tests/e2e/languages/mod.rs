@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use trunkline::broker::Publication;
+use trunkline_broker::Publication;
 use trunkline_event::Message;
 use trunkline_support::Daemon;
 use xtask::languages::LANGUAGES;

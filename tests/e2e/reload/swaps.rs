@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use trunkline::broker::{Confirmed, Publication};
+use trunkline_broker::{Confirmed, Publication};
 use trunkline_event::{ExchangeName, Message, Properties, RoutingKey};
 
 use super::{Plugins, number, start};

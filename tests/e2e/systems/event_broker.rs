@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use trunkline::broker::Publication;
+use trunkline_broker::Publication;
 use trunkline_config::{self as config, Sources};
 use trunkline_event::Message;
 use trunkline_support::Daemon;
@@ -43,7 +43,7 @@ async fn start(bench: &Bench) -> Daemon {
 }
 
 /// The broker with the example's queues; the embedded one only while no daemon has it.
-async fn open(bench: &Bench) -> trunkline::broker::Broker {
+async fn open(bench: &Bench) -> trunkline_broker::Broker {
     let sources = Sources {
         file: example().join("routes.toml"),
         environment: environment(bench).into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
@@ -57,7 +57,7 @@ async fn open(bench: &Bench) -> trunkline::broker::Broker {
     assert_eq!((queue.ttl.map(|ttl| ttl.as_secs()), queue.max_length), (Some(86_400), Some(10_000)));
     assert_eq!((queue.prefetch, queue.max_priority), (10, Some(10)));
     let topology = std::sync::Arc::new(config.topology);
-    let broker = trunkline::broker::Broker::open(&config.broker, topology, &config.state_dir).await.expect("it opens");
+    let broker = trunkline_broker::Broker::open(&config.broker, topology, &config.state_dir).await.expect("it opens");
     crate::bench::connected(&broker).await;
     broker
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use trunkline::broker::Broker;
+use trunkline_broker::Broker;
 use trunkline_config::{self as config, Config, Sources};
 use trunkline_event::{Message, QueueName};
 use trunkline_support::Daemon;

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::broker::Mark;
 use crate::codec::{self, Outgoing, header};
+use trunkline_broker::Mark;
 use trunkline_config::schema::Schema;
 use trunkline_config::{Codec, Config, ExchangeKind};
 use trunkline_event::{ExchangeName, HeaderKey, Message, Properties, RoutingKey};

@@ -13,8 +13,8 @@ pub(super) use hook::receive;
 
 use std::time::Duration;
 
-use crate::broker::{Broker, Confirmed, Ended, Known, Mark, Passing, Permanent, Publication, Refusal, Unpublished};
 use message::{Composed, Incoming};
+use trunkline_broker::{Broker, Confirmed, Ended, Known, Mark, Passing, Permanent, Publication, Refusal, Unpublished};
 use trunkline_config::{Config, DedupeWindow};
 use trunkline_event::{Message, RouteName};
 use trunkline_http::{Accepted, Problem, PublishRequest};

@@ -21,10 +21,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::broker::{Broker, Error, Tap};
 use frames::{Frame, Frames};
 use pump::{Pump, Seen, Source};
 use source::{fingerprint, source};
+use trunkline_broker::{Broker, Error, Tap};
 use trunkline_config::{Codec, Config};
 use trunkline_event::{ExchangeName, QueueName, RoutingKey};
 use trunkline_http::{Items, Problem, StreamRequest};

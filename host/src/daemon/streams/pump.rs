@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::event;
 use super::frames::{Frames, Handed};
 use super::window::{BEGIN, BEGIN_MARK, Marked, Step, Window, empty, is_begin};
-use crate::broker::{Broker, Delivery, Next, NothingPublished, Publication, Settlement, Subscription, Tap};
+use trunkline_broker::{Broker, Delivery, Next, NothingPublished, Publication, Settlement, Subscription, Tap};
 use trunkline_config::Codec;
 use trunkline_event::Properties;
 use trunkline_http::{StreamGap, StreamItem, StreamReady};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::event;
-use crate::broker::{Delivery, NothingPublished, Settlement, Tap};
+use trunkline_broker::{Delivery, NothingPublished, Settlement, Tap};
 use trunkline_event::{ExchangeName, Message, Properties};
 
 /// Linux lets a socket grow to 4 MiB for what is sent and 32 MiB (since 6.16) for what is received.

@@ -22,11 +22,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::decide::{self, Decision};
-use crate::broker::{Ended, Known};
 use circuit::Circuit;
 use lanes::{Lanes, Turn};
 use rate::Bucket;
 use tenants::Tenants;
+use trunkline_broker::{Ended, Known};
 use trunkline_event::Failure;
 use work::{Job, Phase};
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::rate::Bucket;
-use crate::broker::DELAY_MAX;
+use trunkline_broker::DELAY_MAX;
 use trunkline_config::Rate;
 
 /// Tenants that are remembered; one that has been quiet for a while is forgotten first. What comes beyond shares a bucket.

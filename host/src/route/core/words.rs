@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::broker::{Ended, Known, Passing, Permanent};
 use crate::route::decide::Decision;
 use crate::route::waiting::Waiter;
+use trunkline_broker::{Ended, Known, Passing, Permanent};
 use trunkline_config::{CircuitBreaker, Rate, Retry, Unroutable};
 use trunkline_event::{Failure, Reason};
 

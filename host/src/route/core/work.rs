@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Decision, Facts, Plan, Settled};
-use crate::broker::Ended;
+use trunkline_broker::Ended;
 
 /// How far a delivery has come.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use super::super::handle::Proof;
 use super::super::listed::Listed;
 use super::super::waiting::Waiter;
 use super::{Done, Work};
-use crate::broker::{Batch, Deliveries, Ended, Mark, Passing, Refusal, Unpublished};
+use trunkline_broker::{Batch, Deliveries, Ended, Mark, Passing, Refusal, Unpublished};
 use trunkline_telemetry::PublishResult;
 
 impl Work {

@@ -114,7 +114,7 @@ const BAD: usize = 400;
 const AGAIN: usize = 200;
 
 /// All of them, in turn and not in a row.
-async fn fill_mixed(bench: &Bench, broker: &trunkline::broker::Broker) {
+async fn fill_mixed(bench: &Bench, broker: &trunkline_broker::Broker) {
     let exchange = format!("{}-events", bench.prefix);
     for chunk in (0..GOOD).collect::<Vec<_>>().chunks(200) {
         let kinds = chunk.iter().flat_map(|n| [("good", GOOD, n), ("bad", BAD, n), ("again", AGAIN, n)]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use trunkline::broker::Publication;
+use trunkline_broker::Publication;
 use trunkline_support::{Daemon, eventually};
 
 use super::{FIRST, SECOND};
