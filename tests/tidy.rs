@@ -7,16 +7,8 @@ use trunkline_event::Reason;
 use trunkline_telemetry::wait::Loop;
 
 /// The total order of the modules: each may import those before it that it names, so there are no circles.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
-    ("codec", &[]),
-    ("archive", &[]),
-    ("route", &["codec", "archive"]),
-    ("reload", &[]),
-    ("simulation", &["codec", "route"]),
-    ("daemon", &["codec", "archive", "route", "reload"]),
-    ("scaffold", &[]),
-    ("main", &["archive", "daemon", "scaffold"]),
-];
+const MAY_IMPORT: [(&str, &[&str]); 4] =
+    [("reload", &[]), ("daemon", &["reload"]), ("scaffold", &[]), ("main", &["daemon", "scaffold"])];
 
 /// Outside crates that only these modules may name.
 const OWNERS: [(&str, &[&str]); 29] = [
@@ -31,7 +23,7 @@ const OWNERS: [(&str, &[&str]); 29] = [
     ("wasmtime_wasi_http", &["plugin"]),
     ("hyper", &["plugin", "http"]),
     ("hyper_util", &["http"]),
-    ("tokio_rustls", &["plugin", "archive"]),
+    ("tokio_rustls", &["plugin", "route"]),
     ("rustls_native_certs", &["plugin"]),
     ("minisign_verify", &["plugin"]),
     ("lapin", &["broker"]),
@@ -39,8 +31,8 @@ const OWNERS: [(&str, &[&str]); 29] = [
     ("futures_io", &["broker"]),
     ("redb", &["broker", "state"]),
     ("axum", &["http"]),
-    ("object_store", &["archive"]),
-    ("flate2", &["archive"]),
+    ("object_store", &["route"]),
+    ("flate2", &["route"]),
     ("utoipa_axum", &["http"]),
     ("utoipa_swagger_ui", &["http"]),
     ("notify", &["reload"]),

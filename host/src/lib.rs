@@ -2,11 +2,6 @@
 
 #![deny(unsafe_code)]
 
-pub mod archive;
-pub mod codec;
 pub mod daemon;
 pub mod reload;
-pub mod route;
 pub mod scaffold;
-#[cfg(test)]
-mod simulation;

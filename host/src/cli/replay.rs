@@ -8,9 +8,9 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use trunkline::archive::{self, Entry};
 use trunkline_config::{self as config, Handler, Rate};
 use trunkline_event::{PatternSet, RouteName, RoutingKey};
+use trunkline_route::archive::{self, Entry};
 use trunkline_telemetry::wait::{self, Loop, Retry};
 use uuid::Uuid;
 

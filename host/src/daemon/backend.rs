@@ -12,7 +12,6 @@ use super::request::{Answer, By, Request};
 use super::statistics;
 use super::streams::Streams;
 use crate::reload::{Generation, Installed};
-use crate::route::{Phase, Rollouts, Trial};
 use trunkline_broker::{Broker, Status};
 use trunkline_config::{self as config, Config, Hook};
 use trunkline_event::{PluginName, RouteName};
@@ -23,6 +22,7 @@ use trunkline_http::{
     GenerationView, PluginView, QueuesView, Received, ReloadView, Reloaded, RolloutOrder, RolloutView,
 };
 use trunkline_http::{Items, StreamRequest};
+use trunkline_route::{Phase, Rollouts, Trial};
 use trunkline_telemetry::{self as telemetry, Condition, Exposition, RaisedCondition, raised_conditions};
 
 const STARTING: u8 = 0;

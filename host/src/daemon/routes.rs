@@ -11,13 +11,13 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{info, warn};
 
 use super::restarts::{Due, Restarts};
-use crate::archive::Archive;
 use crate::reload::Generation;
-use crate::route::{Handlers, Plugins, Rollouts, Route, Stop};
 use trunkline_broker::Broker;
 use trunkline_config::{self as config, Config, Handler};
 use trunkline_event::{PluginName, RouteName};
 use trunkline_plugin_host::Slot;
+use trunkline_route::archive::Archive;
+use trunkline_route::{Handlers, Plugins, Rollouts, Route, Stop};
 use trunkline_telemetry as telemetry;
 use trunkline_telemetry::wait;
 

@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::Publisher;
 use super::message::{self, Incoming};
-use crate::codec;
 use trunkline_config::{Codec, Hook, Template};
 use trunkline_event::{Event, ExchangeName, HeaderValue, Headers, Message, Properties, RoutingKey};
 use trunkline_http::{Accepted, Problem, Received};
+use trunkline_route::codec;
 
 /// What a codec gives for a message that came through no exchange and no queue.
 const NO_SOURCE: &str = "/queue/";

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::codec::{self, Outgoing, header};
 use trunkline_broker::Mark;
 use trunkline_config::schema::Schema;
 use trunkline_config::{Codec, Config, ExchangeKind};
 use trunkline_event::{ExchangeName, HeaderKey, Message, Properties, RoutingKey};
 use trunkline_http::{Problem, PublishRequest};
+use trunkline_route::codec::{self, Outgoing, header};
 
 /// An event that came in; what is empty is not given.
 #[derive(Debug, Default)]

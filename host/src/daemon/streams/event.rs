@@ -5,10 +5,10 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::codec;
 use trunkline_config::Codec;
 use trunkline_event::Message;
 use trunkline_http::StreamEvent;
+use trunkline_route::codec;
 
 /// What tells a message from others, the same whenever it is delivered. Ids of events are texts of others and may hold
 /// anything; this is sixteen digits.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::route::decide::Decision;
-use crate::route::waiting::Waiter;
+use crate::decide::Decision;
+use crate::waiting::Waiter;
 use trunkline_broker::{Ended, Known, Passing, Permanent};
 use trunkline_config::{CircuitBreaker, Rate, Retry, Unroutable};
 use trunkline_event::{Failure, Reason};

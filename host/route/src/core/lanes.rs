@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::Ticket;
-use crate::route::waiting::Waiter;
+use crate::waiting::Waiter;
 
 /// The first of a lane that does not come back for so long was settled by others or is lost to us: order is given up
 /// rather than progress.

@@ -7,8 +7,8 @@ use super::broker::number;
 use super::daemon::{Daemon, TOLD_WITHIN_MS, retry};
 use super::faulty::Faulty;
 use super::world::{Due, World};
-use crate::route::core::{Core, Input, Rules};
-use crate::route::waiting::{self, List, Note};
+use crate::core::{Core, Input, Rules};
+use crate::waiting::{self, List, Note};
 use trunkline_broker::amqp::parts::{Answer, Done, Window};
 
 /// The daemon hears of the end of its consumer after so long, when it does not look.

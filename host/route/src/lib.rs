@@ -5,7 +5,9 @@
 //! case, shutdown and lost sessions included, it is left unanswered, and the broker delivers it again: at least once,
 //! with the same emission ids.
 
+pub mod archive;
 mod call;
+pub mod codec;
 pub(crate) mod copies;
 pub(crate) mod core;
 pub(crate) mod decide;
@@ -19,6 +21,8 @@ mod rollouts;
 mod run;
 mod settlement;
 mod shadow;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod waiting;
 mod work;
 

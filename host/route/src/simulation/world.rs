@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::broker::{Broker, DEAD, SOURCE, number};
 use super::daemon::Daemon;
 use super::plugin::{NUMBER, Nature};
-use crate::route::core::Ticket;
+use crate::core::Ticket;
 use trunkline_broker::Ended;
 use trunkline_config::{CircuitBreaker, Rate, Unroutable};
 use trunkline_event::{ExchangeName, HeaderValue, Message, Properties, RoutingKey};

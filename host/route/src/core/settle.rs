@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::work::Phase;
 use super::{Action, Core, Incomplete, Plan, Settled, Ticket};
-use crate::route::decide::{self, Decision};
+use crate::decide::{self, Decision};
 use trunkline_broker::Permanent;
 use trunkline_event::Reason;
 use trunkline_telemetry::wait::Loop;

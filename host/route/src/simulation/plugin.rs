@@ -6,8 +6,8 @@ use super::broker::{OUT, number};
 use super::daemon::ROUTE;
 use super::faulty::Faulty;
 use super::world::World;
-use crate::route::core::{Input, Ticket};
-use crate::route::emit;
+use crate::core::{Input, Ticket};
+use crate::emit;
 use trunkline_config::{Codec, Emit};
 use trunkline_event::{Emission, ExchangeName, Failure};
 
