@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use trunkline_event::Reason;
 use trunkline_telemetry::wait::Loop;
 
-/// The total order of the modules: each may import those before it that it names, so there are no circles.
+/// The order of the modules of the crate `daemon`: each may import those that it names, so there are no circles. The order of
+/// the crates is Cargo's.
 const MAY_IMPORT: [(&str, &[&str]); 4] =
     [("reload", &[]), ("daemon", &["reload"]), ("scaffold", &[]), ("main", &["daemon", "scaffold"])];
 
-/// Outside crates that only these modules may name.
+/// Outside crates that only these crates may name, and modules of the crate `daemon`.
 const OWNERS: [(&str, &[&str]); 29] = [
     ("hmac", &["http", "event"]),
     ("utoipa", &["http"]),
@@ -47,7 +48,7 @@ const OWNERS: [(&str, &[&str]); 29] = [
 const LINES_MAX: usize = 400;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the workspace").to_owned()
 }
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
@@ -68,15 +69,14 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 fn sources() -> Vec<PathBuf> {
     let crates = std::fs::read_dir(root().join("host")).expect("host").map(|entry| entry.expect("an entry").path());
     let mut sources: Vec<PathBuf> = crates.map(|path| path.join("src")).filter(|path| path.is_dir()).collect();
-    sources.push(root().join("host/src"));
     sources.sort();
     sources
 }
 
-/// The crate of a file below `host`, or its module where it is in `host/src`: the first part of its path.
+/// The crate of a file below `host`, or its module where it is in the crate `daemon`.
 fn module(file: &Path) -> String {
     let relative = file.strip_prefix(root().join("host")).expect("below host");
-    let relative = relative.strip_prefix("src").unwrap_or(relative);
+    let relative = relative.strip_prefix("daemon/src").unwrap_or(relative);
     let first = relative.components().next().expect("a part").as_os_str().to_string_lossy().into_owned();
     match first.trim_end_matches(".rs") {
         "cli" => "main".to_owned(),
@@ -109,7 +109,7 @@ fn modules_import_downwards_only() {
     let may: BTreeMap<&str, &[&str]> = MAY_IMPORT.into_iter().collect();
     let mut bad = Vec::new();
     let mut seen = 0;
-    for file in rust_files(&root().join("host/src")) {
+    for file in rust_files(&root().join("host/daemon/src")) {
         let module = module(&file);
         if module == "lib" {
             continue;
@@ -126,7 +126,7 @@ fn modules_import_downwards_only() {
             }
         }
     }
-    assert!(seen > 50, "hardly any import was found ({seen}): the check itself is broken");
+    assert!(seen > 10, "hardly any import was found ({seen}): the check itself is broken");
     assert!(bad.is_empty(), "{}", bad.join("\n"));
 }
 

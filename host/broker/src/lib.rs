@@ -10,6 +10,8 @@
 //!
 //! Does not know routes, plugins or what is in a message.
 
+#![deny(unsafe_code)]
+
 pub mod amqp;
 mod delivery;
 pub mod embedded;

@@ -4,6 +4,8 @@
 //! wrong, and that all mistakes of a file are told at once, each with a stable code, a place and what to write
 //! instead. Knows no broker and no engine: whether a plugin's file is there and good is the loader's to say.
 
+#![deny(unsafe_code)]
+
 mod address;
 mod check_archive;
 mod check_bindings;

@@ -3,6 +3,8 @@
 //! A *delivery* comes in, an [`Event`] is what a plugin sees of it, an [`Emission`] is what the plugin gives back, a
 //! [`Message`] is either of them on the wire. Knows no broker, no engine and no file.
 
+#![deny(unsafe_code)]
+
 mod clock;
 mod header_key;
 mod message;

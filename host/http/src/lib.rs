@@ -4,6 +4,8 @@
 //! health and metrics answer whatever the broker does, and never show a secret. Knows no broker: what it needs of the
 //! daemon stands in [`Backend`].
 
+#![deny(unsafe_code)]
+
 mod auth;
 mod body;
 mod door;

@@ -4,6 +4,8 @@
 //! it gets only what the linker gives it; a call ends within its limits, and whatever the guest does comes out as an
 //! [`Outcome`](trunkline_event::Outcome), never as an error of the host. Does not know brokers, routes or messages.
 
+#![deny(unsafe_code)]
+
 mod abi;
 mod background;
 mod backtrace;

@@ -5,6 +5,8 @@
 //! case, shutdown and lost sessions included, it is left unanswered, and the broker delivers it again: at least once,
 //! with the same emission ids.
 
+#![deny(unsafe_code)]
+
 pub mod archive;
 mod call;
 pub mod codec;

@@ -6,6 +6,8 @@
 //! After a failed write the store is opened anew from what is on disk; calls that stood on lost changes are told so.
 //! Knows nothing of WebAssembly.
 
+#![deny(unsafe_code)]
+
 mod table;
 mod totals;
 mod writer;

@@ -2,6 +2,8 @@
 //! two cannot drift apart. Labels are closed sets or names from routes.toml, never content. Names and buckets follow
 //! the Prometheus conventions: base units last, `_total` on counters, and counters start at 0 when a route is loaded.
 
+#![deny(unsafe_code)]
+
 mod archive;
 mod calls;
 mod conditions;

@@ -23,7 +23,7 @@ const ENVIRONMENT: [(&str, &str); 6] = [
 ];
 
 fn example() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/event-broker")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/event-broker")
 }
 
 fn environment(bench: &Bench) -> Vec<(&'static str, String)> {

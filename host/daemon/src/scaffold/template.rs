@@ -9,7 +9,7 @@ type File = (&'static str, &'static str);
 macro_rules! files {
     ($(#[$doc:meta])* $name:ident: $($to:literal <- $from:literal,)*) => {
         $(#[$doc])*
-        const $name: &[File] = &[$(($to, include_str!(concat!("../../../", $from))),)*];
+        const $name: &[File] = &[$(($to, include_str!(concat!("../../../../", $from))),)*];
     };
 }
 
