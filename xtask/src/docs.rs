@@ -2,7 +2,6 @@
 //! the clone, with the daemon of the tests on the path.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use xtask::root;
@@ -72,8 +71,8 @@ fn shell(blocks: &[String]) -> Result<std::process::ExitStatus> {
     let debug = root().join("target/debug");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let paths = std::iter::once(debug).chain(std::env::split_paths(&path));
-    let mut shell = Command::new("bash");
-    shell.current_dir(root()).env("PATH", std::env::join_paths(paths)?).args(["-euo", "pipefail", "-c"]);
+    let mut shell = xtask::command("bash");
+    shell.env("PATH", std::env::join_paths(paths)?).args(["-euo", "pipefail", "-c"]);
     // Whatever a page leaves running ends with it.
     shell.arg(format!("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{}", blocks.concat()));
     Ok(shell.status()?)
