@@ -22,9 +22,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     wasm::ensure_target()?;
     rabbitmq::ensure()?;
     let given = std::env::var("RABBITMQ_URL").ok();
-    let node = if given.is_none() { Some(Node::start()?) } else { None };
-    let url = given.or_else(|| node.as_ref().map(Node::url)).unwrap_or_default();
     let cargo = |arguments: &[&str]| -> Result<bool> {
+        // A node for each run: those who measure would measure the queues that all others have left, too.
+        let node = if given.is_none() { Some(Node::start()?) } else { None };
+        let url = given.clone().or_else(|| node.as_ref().map(Node::url)).unwrap_or_default();
         let mut cargo = xtask::cargo();
         cargo.arg("test").args(arguments);
         Ok(cargo.env("TRUNKLINE_TEST_RABBITMQ_URL", &url).env_remove("RABBITMQ_URL").status()?.success())
@@ -42,6 +43,5 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     } else {
         cargo(&[&["--workspace"], arguments].concat())?
     };
-    drop(node);
     if passed { Ok(()) } else { bail!("tests failed") }
 }

@@ -26,7 +26,11 @@ from = "bad"
 plugin = "trapper"
 "#;
 
+/// What the host of a virtual machine may take of its processors in a round that counts.
+pub(crate) const TAKEN_MAX: f64 = 0.05;
 const ROUNDS: usize = 3;
+/// Rounds that may not count.
+const SPOILED_MAX: usize = 6;
 const PROBES: usize = 400;
 const PROBE_EVERY: Duration = Duration::from_millis(10);
 /// Each is called three times, put into two retry queues, and dead-lettered.
@@ -115,12 +119,13 @@ pub(crate) async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
 async fn a_failing_route_leaves_its_neighbours_latency_alone(bench: Bench) {
     let _alone = alone().await;
     let (mut calm, mut loaded) = (Vec::new(), Vec::new());
-    let mut failed = 0;
-    for _ in 0..ROUNDS {
+    let (mut failed, mut spoiled) = (0, 0);
+    while calm.len() < ROUNDS {
+        let processors = Processors::now();
         // A daemon of its own for each round: its log, which is searched, stays short.
         let daemon = bench.start(ROUTES).await;
         let _warm = p99(&daemon, PROBES).await;
-        calm.push(p99(&daemon, PROBES).await);
+        let undisturbed = p99(&daemon, PROBES).await;
         let stop = AtomicBool::new(false);
         let measured = std::thread::scope(|scope| {
             let load = scope.spawn(|| publish(&daemon, "bad", FAIL_EVERY, |_| !stop.load(Ordering::Relaxed)).len());
@@ -130,12 +135,17 @@ async fn a_failing_route_leaves_its_neighbours_latency_alone(bench: Bench) {
             failed += load.join().expect("it publishes");
             measured
         });
-        loaded.push(measured);
         metric(&daemon, &settled(&bench, "bad", "dead_letter"), |count| count > 0.0).await;
         for outcome in ["retry", "dead_letter"] {
             assert_eq!(daemon.metric(&settled(&bench, "good", outcome)), 0.0, "{outcome}");
         }
         assert!(daemon.terminate().await.success());
+        if processors.taken_since() > TAKEN_MAX && spoiled < SPOILED_MAX {
+            spoiled += 1;
+            continue;
+        }
+        calm.push(undisturbed);
+        loaded.push(measured);
     }
     println!("{}: p99 calm {calm:?}, beside {failed} failing events {loaded:?}", bench.broker);
     let (calm, loaded) = (median(calm), median(loaded));

@@ -6,15 +6,13 @@ use std::time::Duration;
 use super::publish;
 use super::table::{Row, routes, rows};
 use crate::bench::{Bench, metric, settled};
-use crate::faults::isolation::{FLOOR, Processors, alone, median, p99};
+use crate::faults::isolation::{FLOOR, Processors, TAKEN_MAX, alone, median, p99};
 
 const GOOD: &str = "[routes.$P-good]\nfrom = \"good\"\nplugin = \"echo\"\n";
 /// Rounds of a row that is clear, and of one that is not after them: three rounds are few on a machine of others.
 const ROUNDS: [usize; 2] = [3, 7];
 const PROBES: usize = 200;
-/// What the host of a virtual machine may take of its processors in a round that counts, and rounds that may not count,
-/// of all rows together.
-const TAKEN_MAX: f64 = 0.05;
+/// Rounds that may not count, of all rows together.
 const SPOILED_MAX: usize = 40;
 /// More than any of them is done with, so that its route is always full.
 const HOSTILE_EVERY: Duration = Duration::from_millis(20);
