@@ -1,4 +1,5 @@
-//! What a fresh instance and a call cost: `callback-task` with an event of 200 bytes. Run by `cargo xtask bench invoke`.
+//! The cost of a fresh instance and a call: `callback-task` with an event of 200 bytes. Run by `cargo xtask bench
+//! invoke`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trunkline_config::Plugin;
-use trunkline_event::{Event, Outcome, PluginName};
-use trunkline_plugin_host::{Compiler, Engine, Outside, load};
+use trunkline_event::{CallOutcome, Event, PluginName};
+use trunkline_plugin_host::{Compiler, Engine, HostAnswers, load};
 
 const WARM_UP: usize = 2_000;
 const CALLS: usize = 50_000;
@@ -27,18 +28,18 @@ async fn measure(file: &std::path::Path) {
     let plugin = Plugin::of(file.to_owned());
     let mut loaded = load(&engine, &BTreeMap::from([(name.clone(), plugin)])).await;
     let ready = loaded.remove(&name).expect("loaded").expect("a plugin");
-    println!("loaded in {:?}", ready.took);
+    println!("loaded in {:?}", ready.load_time);
     for (case, outcome) in [("a task", "callback_requested"), ("no task", "completed")] {
         let event = Arc::new(event(outcome));
         for _ in 0..WARM_UP {
-            check(&ready.invoke(&event, Outside::Real).await.outcome);
+            check(&ready.invoke(&event, HostAnswers::Live).await.outcome);
         }
         let mut medians = Vec::new();
         for _ in 0..ROUNDS {
             let mut times = Vec::with_capacity(CALLS);
             for _ in 0..CALLS {
                 let started = Instant::now();
-                let invocation = ready.invoke(&event, Outside::Real).await;
+                let invocation = ready.invoke(&event, HostAnswers::Live).await;
                 times.push(started.elapsed());
                 check(&invocation.outcome);
             }
@@ -56,8 +57,8 @@ async fn measure(file: &std::path::Path) {
     }
 }
 
-fn check(outcome: &Outcome) {
-    assert!(matches!(outcome, Outcome::Emitted(_)), "{outcome:?}");
+fn check(outcome: &CallOutcome) {
+    assert!(matches!(outcome, CallOutcome::Emitted(_)), "{outcome:?}");
 }
 
 fn micros(time: Duration) -> String {
@@ -87,7 +88,10 @@ fn event(outcome: &str) -> Event {
         user: Some("user-7".into()),
         attempt: 1,
         attributes: vec![("version".into(), "1.0.0".into())],
-        correlation_id: "0190a5d2-0f6e-7b0e-9a55-6f6f1f0c9a01".into(),
+        correlation_id: Some("0190a5d2-0f6e-7b0e-9a55-6f6f1f0c9a01".into()),
+        reply_to: None,
+        content_encoding: None,
+        redelivered: false,
         hops: 0,
         traceparent: None,
     }

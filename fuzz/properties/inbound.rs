@@ -1,23 +1,23 @@
-//! What the gate makes of a broker's bytes.
+//! Properties of the gate for bytes from the broker.
 
 use amq_protocol::frame::{AMQPFrame, parse_frame};
 use amq_protocol::types::{AMQPValue, FieldTable};
 use arbitrary::Unstructured;
-use trunkline_broker::amqp::gate::{Inbound, Marker, Violation};
+use trunkline_broker::amqp::gate::{Inbound, LossHeader, ProtocolViolation};
 
 use super::wire;
 
-const MARKER: &str = "trunkline-unreadable-fuzz";
+const LOSS_HEADER: &str = "trunkline-unreadable-fuzz";
 const FRAME_MAX: u32 = 8192;
-/// As the gate has them.
+/// The gate's own bound.
 const DEPTH_MAX: usize = 32;
 const VALUES_MAX: usize = 4096;
-/// Of the gate's buffers: one to read into, and one for a frame that is written anew.
+/// The gate has two buffers: one to read into, and one for a frame that it rewrites.
 const MEMORY_MAX: usize = 256 << 10;
 
-/// All that comes out, and what was wrong in the end. Bytes go in and out in pieces of the given sizes, over and over.
-fn through(input: &[u8], pieces: &[usize], rooms: &[usize]) -> (Vec<u8>, Option<Violation>) {
-    let mut gate = Inbound::new(Marker::new(MARKER));
+/// All output, and the violation at the end. Bytes go in and out in pieces of the given sizes, repeatedly.
+fn through(input: &[u8], pieces: &[usize], rooms: &[usize]) -> (Vec<u8>, Option<ProtocolViolation>) {
+    let mut gate = Inbound::new(LossHeader::new(LOSS_HEADER));
     gate.agree(FRAME_MAX);
     let (mut input, mut output) = (input, Vec::new());
     let (mut pieces, mut rooms) = (pieces.iter().cycle(), rooms.iter().cycle());
@@ -25,8 +25,8 @@ fn through(input: &[u8], pieces: &[usize], rooms: &[usize]) -> (Vec<u8>, Option<
     loop {
         let room = (*rooms.next().expect("a size")).clamp(1, out.len());
         match gate.take(&mut out[..room]) {
-            // The text shows as much as had come.
-            Err(Violation::NotAmqp(_)) => return (output, Some(Violation::NotAmqp(String::new()))),
+            // The text of the violation depends on how many bytes had arrived.
+            Err(ProtocolViolation::NotAmqp(_)) => return (output, Some(ProtocolViolation::NotAmqp(String::new()))),
             Err(violation) => return (output, Some(violation)),
             Ok(0) => {}
             Ok(bytes) => {
@@ -47,7 +47,7 @@ fn through(input: &[u8], pieces: &[usize], rooms: &[usize]) -> (Vec<u8>, Option<
     }
 }
 
-/// Bytes of any kind: no panic, bounded memory, and what comes out is AMQP, in whatever pieces.
+/// Bytes of any kind: no panic, bounded memory, and output that is AMQP, for pieces of any size.
 pub fn inbound_bytes(data: &[u8]) {
     let (sizes, input) = data.split_at(data.len().min(8));
     let sizes: Vec<usize> = sizes.iter().map(|size| usize::from(*size)).chain([1]).collect();
@@ -59,7 +59,8 @@ pub fn inbound_bytes(data: &[u8]) {
     }
 }
 
-/// Frames of which some are wrong: those that lapin takes pass unchanged, and the others in a form that it takes.
+/// Frames, some of them invalid: a frame that lapin takes passes unchanged, and any other is rewritten so that lapin
+/// takes it.
 pub fn inbound_frames(data: &[u8]) {
     let mut u = Unstructured::new(data);
     let sizes: [u8; 6] = u.arbitrary().unwrap_or([1; 6]);
@@ -70,7 +71,7 @@ pub fn inbound_frames(data: &[u8]) {
     assert_eq!(through(&input, &sizes[..3], &sizes[3..]), (output.clone(), violation.clone()), "pieces");
     let passed = whole_frames(&output);
     assert!(passed.len() <= frames.len() && (violation.is_some() || passed.len() == frames.len()));
-    // By channel: what comes next has lost the name of its exchange or its key.
+    // By channel: the next content belongs to a method that lost its exchange or its key.
     let mut lossy = [false; 4];
     for (came, (raw, passed)) in frames.iter().zip(&passed) {
         let channel = usize::from(came[2]).min(3);
@@ -78,7 +79,7 @@ pub fn inbound_frames(data: &[u8]) {
             AMQPFrame::Header(_, header) => {
                 let passes = !std::mem::take(&mut lossy[channel]) && is_taken(came);
                 let headers = header.properties.headers().as_ref();
-                let mark = headers.and_then(|headers| headers.inner().get(MARKER));
+                let mark = headers.and_then(|headers| headers.inner().get(LOSS_HEADER));
                 assert_eq!((passes, passes), (mark.is_none(), came == raw), "{came:02x?}");
                 assert_eq!((&came[..3], &came[7..9], &came[11..19]), (&raw[..3], &raw[7..9], &raw[11..19]), "its size");
             }
@@ -98,7 +99,7 @@ fn parses(raw: &[u8]) -> bool {
     parse_frame(raw).is_ok_and(|(rest, _)| rest.is_empty())
 }
 
-/// All frames of bytes that came out. Only the last one may be there in part.
+/// All frames of the output. Only the last frame may be incomplete.
 fn whole_frames(mut output: &[u8]) -> Vec<(Vec<u8>, AMQPFrame)> {
     let mut frames = Vec::new();
     while !output.is_empty() {
@@ -118,7 +119,7 @@ fn whole_frames(mut output: &[u8]) -> Vec<(Vec<u8>, AMQPFrame)> {
     frames
 }
 
-/// Whether lapin takes a content header, and it is within the gate's bounds.
+/// Tells whether lapin takes a content header and the header is within the gate's bounds.
 fn is_taken(raw: &[u8]) -> bool {
     let Ok((&[], AMQPFrame::Header(_, header))) = parse_frame(raw) else { return false };
     let flags = u16::from_be_bytes([raw[19], raw[20]]);
@@ -139,7 +140,7 @@ fn is_shallow(value: &AMQPValue, depth: usize, values: &mut usize) -> bool {
     true
 }
 
-/// Whether a delivery or a return names an exchange or a key that is not UTF-8.
+/// Tells whether a delivery or a return names an exchange or a key that is not UTF-8.
 fn has_lossy_name(method: &[u8]) -> bool {
     let mut rest = &method[4.min(method.len())..];
     let mut skip = |bytes: usize| {

@@ -1,4 +1,4 @@
-//! What must hold of the gate in front of lapin, whatever comes. Every property takes the bytes of a fuzzer.
+//! Properties of the gate in front of lapin that hold for any input. Every property takes the bytes of a fuzzer.
 
 mod inbound;
 mod outbound;
@@ -7,7 +7,7 @@ mod wire;
 pub use inbound::{inbound_bytes, inbound_frames};
 pub use outbound::outbound_frames;
 
-/// Panics when it does not hold.
+/// Panics when the property does not hold.
 pub type Property = fn(&[u8]);
 
 /// Every property by name.

@@ -1,18 +1,18 @@
-//! What the gate lets lapin send.
+//! Properties of the gate for frames from lapin.
 
 use arbitrary::{Result, Unstructured};
-use trunkline_broker::amqp::gate::{Outbound, Verdict};
+use trunkline_broker::amqp::gate::{Outbound, OutboundAction};
 
 use super::wire::{BODY, CONTENT, HEARTBEAT, METHOD, frame, method};
 
-/// What lapin sends, and what the broker opens after it.
+/// A frame from lapin, and the channel that the broker opens after it.
 struct Step {
     frames: Vec<u8>,
     passes: Vec<u8>,
     opened: Option<u16>,
 }
 
-/// The rule, in its plain form: of each channel, whether it is open, and whether the content that comes may pass.
+/// The rule in its plain form: for each channel, whether it is open and whether the next content may pass.
 #[derive(Default, Clone, Copy)]
 struct Channel {
     may_close: bool,
@@ -74,7 +74,7 @@ fn step(u: &mut Unstructured<'_>, channels: &mut [Channel; 4]) -> Result<Step> {
     Ok(Step { frames, passes, opened })
 }
 
-/// What is written of frames, when lapin gives them in pieces and the socket takes them in others.
+/// The written frames, when lapin gives them in pieces and the socket takes them in other pieces.
 fn written(gate: &mut Outbound, frames: &[u8], pieces: &[usize]) -> Vec<u8> {
     let mut got = Vec::new();
     let (mut rest, mut sizes) = (frames, pieces.iter().cycle());
@@ -83,22 +83,22 @@ fn written(gate: &mut Outbound, frames: &[u8], pieces: &[usize]) -> Vec<u8> {
         let mut piece = &rest[..rest.len().min(size())];
         rest = &rest[piece.len()..];
         while !piece.is_empty() {
-            let verdict = gate.judge(piece);
+            let action = gate.decide(piece);
             while !gate.owed().is_empty() {
                 let bytes = gate.owed().len().min(size());
                 got.extend(&gate.owed()[..bytes]);
                 gate.wrote_owed(bytes);
             }
-            let taken = match verdict {
-                Verdict::Write(most) => {
+            let taken = match action {
+                OutboundAction::Write(most) => {
                     let bytes = most.min(size());
                     got.extend(&piece[..bytes]);
                     bytes
                 }
-                Verdict::Drop(bytes) => bytes,
-                Verdict::Kept => piece.len(),
+                OutboundAction::Drop(bytes) => bytes,
+                OutboundAction::Kept => piece.len(),
             };
-            if verdict != Verdict::Kept {
+            if action != OutboundAction::Kept {
                 gate.done(taken);
             }
             piece = &piece[taken..];
@@ -107,7 +107,7 @@ fn written(gate: &mut Outbound, frames: &[u8], pieces: &[usize]) -> Vec<u8> {
     got
 }
 
-/// Frames of a channel pass while it is open, whole and unchanged, in whatever pieces they come.
+/// Frames of a channel pass while the channel is open, whole and unchanged, for pieces of any size.
 pub fn outbound_frames(data: &[u8]) {
     let mut u = Unstructured::new(data);
     let sizes: [u8; 5] = u.arbitrary().unwrap_or([1; 5]);

@@ -1,4 +1,4 @@
-//! Frames of AMQP 0-9-1, right and wrong, made of a fuzzer's bytes.
+//! Frames of AMQP 0-9-1, valid and invalid, from a fuzzer's bytes.
 
 use arbitrary::{Result, Unstructured};
 
@@ -14,12 +14,12 @@ pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     [&[kind], &channel.to_be_bytes()[..], &size, payload, &[END]].concat()
 }
 
-/// A method with fields that are given as they stand on the wire.
+/// A method with its fields as they stand on the wire.
 pub fn method(class: u16, method: u16, fields: &[&[u8]]) -> Vec<u8> {
     [&class.to_be_bytes(), &method.to_be_bytes(), &fields.concat()[..]].concat()
 }
 
-/// What every broker begins with.
+/// The first frame of every broker.
 pub fn start() -> Vec<u8> {
     let table = [&short(b"product")[..], b"S", &long(b"RabbitMQ"), &short(b"version"), b"S", &long(b"4.0.5")].concat();
     frame(METHOD, 0, &method(10, 10, &[&[0, 9], &long(&table), &long(b"PLAIN"), &long(b"en_US")]))
@@ -34,7 +34,7 @@ pub fn long(inside: &[u8]) -> Vec<u8> {
     [&u32::try_from(inside.len()).expect("short").to_be_bytes(), inside].concat()
 }
 
-/// A length that is right, mostly.
+/// The bytes with a length before them, which is mostly right.
 fn lying(u: &mut Unstructured<'_>, inside: &[u8]) -> Result<Vec<u8>> {
     let mut bytes = long(inside);
     if u.ratio(1, 40)? {
@@ -43,7 +43,7 @@ fn lying(u: &mut Unstructured<'_>, inside: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A text that is UTF-8, mostly.
+/// A text that is mostly UTF-8.
 fn text(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     if u.ratio(1, 12)? {
         return Ok(short(&u.arbitrary::<Vec<u8>>()?));
@@ -52,7 +52,7 @@ fn text(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     Ok(short(u.choose(&known)?.as_bytes()))
 }
 
-/// The name of an entry, other than those of the entries before it.
+/// The name of an entry, different from the entries before it.
 fn name(u: &mut Unstructured<'_>, number: u8) -> Result<Vec<u8>> {
     let mut name = text(u)?[1..].to_vec();
     name.truncate(250);
@@ -94,7 +94,7 @@ fn value(u: &mut Unstructured<'_>, depth: usize) -> Result<Vec<u8>> {
     Ok([&[kind], &inside[..]].concat())
 }
 
-/// The inside of a value that is nested so deeply.
+/// The inside of a value that is nested `levels` deep.
 fn deep(kind: u8, levels: usize) -> Vec<u8> {
     let mut inside = long(&[]);
     for _ in 1..levels {
@@ -111,7 +111,7 @@ fn table(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         inside.extend(value(u, 0)?);
     }
     if u.ratio(1, 200)? {
-        // Larger than the frames of the connection.
+        // Larger than a frame of the connection.
         inside.extend([&short(b"big")[..], b"S", &long(&vec![b'b'; usize::from(u.arbitrary::<u16>()?) * 4])].concat());
     }
     lying(u, &inside)
@@ -142,7 +142,7 @@ fn content(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     Ok(payload)
 }
 
-/// A frame that a broker might send, or one like it.
+/// A frame that a broker might send, or a broken one.
 fn one(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let channel = u.int_in_range(1..=3)?;
     Ok(match u.int_in_range(0..=16)? {
@@ -163,7 +163,8 @@ fn one(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         _ if u.ratio(1, 8)? => frame(u.arbitrary()?, channel, &u.arbitrary::<Vec<u8>>()?),
         _ if u.ratio(1, 8)? => {
             let mut broken = frame(METHOD, channel, &u.arbitrary::<Vec<u8>>()?);
-            // Not its size: then nobody could tell which frame is which. `inbound_bytes` does that.
+            // The size stays right, because a wrong size would hide where the next frame begins. `inbound_bytes` covers
+            // wrong sizes.
             let at = u.choose_index(broken.len())?;
             broken[if (3..7).contains(&at) { 0 } else { at }] = u.arbitrary()?;
             broken

@@ -11,14 +11,14 @@ export class Rejected extends Error {}
 
 const NO_CALLBACK = ['completed', 'voicemail', 'failed'];
 
-/** One task, or none when nobody asked for a call. */
+/** One task, or none when no call back was requested. */
 export function handle(event) {
   const reject = (why) => new Rejected(`${event.type}: ${why}`);
   const call = parse(event, reject);
   if (call.duration < 0) throw reject('`duration` is below 0');
   if (NO_CALLBACK.includes(call.outcome)) return [];
   if (call.outcome !== 'callback_requested') throw reject(`unknown outcome \`${call.outcome}\``);
-  // The event's own time and not the clock: a retry tomorrow must give the same task.
+  // The event's time is used instead of the clock, so that a retry tomorrow gives the same task.
   const dueDate = dayAfter(event.time);
   if (dueDate === undefined) throw reject('the event has no time, or one that is not RFC 3339');
   const transcript = call.transcript == null ? '' : `\n\nTranscript:\n${call.transcript}`;
@@ -50,18 +50,18 @@ function parse(event, reject) {
     if (!isText(call[field])) throw reject(`\`${field}\` is no string`);
   }
   if (!Object.hasOwn(call, 'duration')) throw reject('missing field `duration`');
-  // JSON has no bounds, a double has: 1e999 is read as infinity.
+  // JSON numbers have no bounds, and JavaScript reads 1e999 as infinity.
   if (!Number.isFinite(call.duration)) throw reject('`duration` is no number');
   if (call.transcript != null && !isText(call.transcript)) throw reject('`transcript` is no string');
   return call;
 }
 
-/** Half a surrogate pair is valid in JavaScript and nowhere else. */
+/** JavaScript strings may hold half a surrogate pair, which is not valid Unicode. */
 function isText(value) {
   return typeof value === 'string' && !/[\ud800-\udfff]/u.test(value);
 }
 
-/** `YYYY-MM-DD` of the day after an RFC 3339 time, by its own date. */
+/** `YYYY-MM-DD` of the day after an RFC 3339 time, in the time's own offset. */
 export function dayAfter(time) {
   const parts = /^(\d{4})-(\d{2})-(\d{2})[Tt ]/.exec(time ?? '');
   if (parts === null) return undefined;

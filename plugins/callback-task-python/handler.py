@@ -20,7 +20,7 @@ class Rejected(Exception):
 
 @dataclass
 class Emission:
-    """What follows from an event. The data becomes JSON."""
+    """An event to publish. The data becomes JSON."""
 
     type: str
     data: Any
@@ -38,8 +38,8 @@ class CallEnded:
 
     @classmethod
     def parse(cls, data: bytes) -> "CallEnded":
-        """Raises ValueError with what is wrong."""
-        # By hand, because json.loads would guess at UTF-16 and the like; a whole number may be too large for an int.
+        """Raises ValueError with the error in the data."""
+        # Decoded here, because json.loads also accepts UTF-16. Whole numbers may be too large for an int.
         call = json.loads(
             data.decode("utf-8"), parse_int=float, parse_constant=_no_constant, object_pairs_hook=_Object
         )
@@ -63,7 +63,7 @@ class CallEnded:
 
 
 def _text(field: str, value: Any) -> str:
-    # Half a surrogate pair is valid in Python and nowhere else.
+    # Python strings may hold half a surrogate pair, which is not valid Unicode.
     if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError(f"`{field}` is no string")
     return value
@@ -74,7 +74,7 @@ def _no_constant(name: str) -> float:
 
 
 class _Object(dict[str, Any]):
-    """Knows which keys came twice: which of two values is meant would be a guess."""
+    """An object that knows its repeated keys, because the meaning of a repeated key is ambiguous."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -83,7 +83,7 @@ class _Object(dict[str, Any]):
 
 
 def handle(event: Any) -> list[Emission]:
-    """One task, or none when nobody asked for a call."""
+    """One task, or none when no call back was requested."""
 
     def reject(why: object) -> Rejected:
         return Rejected(f"{event.type}: {why}")
@@ -98,7 +98,7 @@ def handle(event: Any) -> list[Emission]:
         return []
     if call.outcome != "callback_requested":
         raise reject(f"unknown outcome `{call.outcome}`")
-    # The event's own time and not the clock: a retry tomorrow must give the same task.
+    # The event's time is used instead of the clock, so that a retry tomorrow gives the same task.
     due_date = day_after(event.time)
     if due_date is None:
         raise reject("the event has no time, or one that is not RFC 3339")
@@ -118,7 +118,7 @@ def handle(event: Any) -> list[Emission]:
 
 
 def day_after(time: Optional[str]) -> Optional[str]:
-    """`YYYY-MM-DD` of the day after an RFC 3339 time, by its own date."""
+    """`YYYY-MM-DD` of the day after an RFC 3339 time, in the time's own offset."""
     parts = DATE.match(time or "")
     if parts is None:
         return None

@@ -1,4 +1,4 @@
-//! Who is let in, and when: the schema of a route, the version of the data, and the share of each tenant.
+//! Admission of events: the schema of a route, the version of the data, and the rate of each tenant.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -39,9 +39,9 @@ async fn publish(bench: &Bench, id: &str, version: Option<&str>, data: &Value) {
     broker.close(trunkline_support::patience()).await;
 }
 
-async fn what_does_not_fit_is_dead_with_every_reason(bench: Bench) {
+async fn invalid_data_is_dead_lettered_with_every_place(bench: Bench) {
     std::fs::write(bench.path("score.json"), SCHEMA).expect("a file");
-    // Before the daemon starts, since the embedded broker belongs to one at a time.
+    // The queues are made before the daemon starts, because one process at a time uses the embedded broker.
     let _declared = bench.open(ROUTES).await.close(trunkline_support::patience()).await;
     publish(&bench, "good", Some("1.4.0"), &json!({ "score": 0.5 })).await;
     publish(&bench, "old", Some("0.9.0"), &json!({ "score": 0.5 })).await;
@@ -52,10 +52,10 @@ async fn what_does_not_fit_is_dead_with_every_reason(bench: Bench) {
     metric(&daemon, &settled(&bench, "scores", "ack"), |count| count == 1.0).await;
     metric(&daemon, &settled(&bench, "scores", "dead_letter"), |count| count == 4.0).await;
 
-    // A schema that is mended while the daemon runs holds from then on.
+    // A corrected schema takes effect while the daemon runs.
     std::fs::write(bench.path("score.json"), SCHEMA.replace("\"maximum\": 1", "\"maximum\": 10")).expect("a file");
     let (status, answer) = daemon.post("/api/v1/reload", "");
-    // The watcher may have been faster.
+    // The watcher may have reloaded before this request.
     let result = answer["result"].as_str().unwrap_or_default();
     assert!(status == 200 && ["swapped", "unchanged"].contains(&result), "{answer}");
     std::fs::write(bench.path("score.json"), "{").expect("a file");
@@ -76,8 +76,11 @@ async fn what_does_not_fit_is_dead_with_every_reason(bench: Bench) {
     for id in ["old", "none", "wrong", "missing"] {
         assert_eq!(header(id, "trunkline-reason"), "schema", "{id}");
     }
-    assert_eq!(header("old", "trunkline-error"), "the event has version \"0.9.0\"; this route takes 1.x");
-    assert_eq!(header("none", "trunkline-error"), "the event has no version; this route takes 1.x");
+    assert_eq!(
+        header("old", "trunkline-error"),
+        "the event has version \"0.9.0\", but the route accepts only version 1.x"
+    );
+    assert_eq!(header("none", "trunkline-error"), "the event has no version, but the route accepts only version 1.x");
     assert!(header("wrong", "trunkline-error").starts_with("/score: "), "{}", header("wrong", "trunkline-error"));
     assert!(header("missing", "trunkline-error").contains("score"), "{}", header("missing", "trunkline-error"));
 }
@@ -91,7 +94,7 @@ const TENANTS: &str = r#"
     concurrency = 8
     tenant = { by = "data.org", rate = "20/s" }
 "#;
-/// A second's worth.
+/// The number of events that may start within one second.
 const AT_ONCE: usize = 20;
 
 fn post(daemon: &Daemon, events: &[(String, &str)]) {
@@ -103,7 +106,7 @@ fn post(daemon: &Daemon, events: &[(String, &str)]) {
     }
 }
 
-/// When each event was settled, of those that were.
+/// The time at which each settled event was settled.
 fn times(daemon: &Daemon) -> BTreeMap<String, jiff::Timestamp> {
     let log = daemon.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -121,7 +124,7 @@ async fn a_flood_of_one_tenant_delays_no_other(bench: Bench) {
     post(&daemon, &quiet);
     metric(&daemon, &settled(&bench, "shared", "ack"), |count| count >= (FLOOD + quiet.len()) as f64).await;
     let flood_took = began.elapsed();
-    // 20 at once and 200 at 20 a second are 10 s; the others went before most of them.
+    // 20 at once and 200 at 20 a second are 10 s. Events of other tenants are settled before most of them.
     assert!(flood_took >= Duration::from_secs(9), "the rate holds: {flood_took:?}");
     let times = times(&daemon);
     let of = |name: &str| times.iter().filter(|(id, _)| id.starts_with(name)).map(|(_, at)| *at).collect::<Vec<_>>();
@@ -130,7 +133,7 @@ async fn a_flood_of_one_tenant_delays_no_other(bench: Bench) {
     let before = loud.iter().filter(|at| **at < last_quiet).count();
     println!("{}: flood after {flood_took:?}, {before} of it before the quiet ones", bench.broker);
     assert!(before < FLOOD / 2, "the quiet tenant waited for {before} of the flood");
-    // None is before its turn, however late others are.
+    // No event is settled before its turn, however late other events are.
     for (at, turn) in loud.iter().zip(0..).skip(AT_ONCE) {
         let due = Duration::from_millis(1000 / 20) * (turn - AT_ONCE as u32);
         assert!(at.duration_since(first).unsigned_abs() >= due, "{turn} ended {at}, before {due:?} after {first}");
@@ -141,14 +144,14 @@ async fn a_flood_of_one_tenant_delays_no_other(bench: Bench) {
 
 async fn an_event_without_a_tenant_is_let_in_nowhere(bench: Bench) {
     let daemon = bench.start(TENANTS).await;
-    let (status, answer) = daemon.post("/api/v1/events", r#"{"type":"in","id":"nobody","data":{}}"#);
+    let (status, answer) = daemon.post("/api/v1/events", r#"{"type":"in","id":"no-tenant","data":{}}"#);
     assert_eq!(status, 202, "{answer}");
-    assert_eq!(daemon.settled("nobody").await["reason"], "invalid");
+    assert_eq!(daemon.settled("no-tenant").await["reason"], "invalid");
     assert!(daemon.terminate().await.success());
 }
 
 on_both_brokers!(
-    what_does_not_fit_is_dead_with_every_reason,
+    invalid_data_is_dead_lettered_with_every_place,
     a_flood_of_one_tenant_delays_no_other,
     an_event_without_a_tenant_is_let_in_nowhere,
 );

@@ -1,4 +1,4 @@
-//! What an archive route keeps, over a hard end of the daemon, and what `trunkline replay` publishes again.
+//! Archive routes over a kill of the daemon, and `trunkline replay`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,7 +23,7 @@ const ROUTES: &str = r##"
     plugin = "echo"
 "##;
 
-/// Posts events `first..end`; gives the ids that were confirmed.
+/// Posts events `first..end`; gives the ids of the confirmed ones.
 fn post(daemon: &Daemon, numbers: std::ops::Range<u32>) -> Vec<String> {
     let event = |number: u32| {
         let key = if number.is_multiple_of(2) { "in.even" } else { "in.odd" };
@@ -39,7 +39,7 @@ fn post(daemon: &Daemon, numbers: std::ops::Range<u32>) -> Vec<String> {
     confirmed
 }
 
-/// Runs `trunkline replay` of the archive; its exit code and what it counted.
+/// Runs `trunkline replay` of the archive; gives its exit code and its counts.
 fn replay(bench: &Bench, daemon: &Daemon, more: &[&str]) -> (Option<i32>, Value) {
     let mut command = Command::new(binary());
     command.args(["replay", &format!("{}-history", bench.prefix), "--format", "json", "--url", &daemon.url("")]);
@@ -50,11 +50,11 @@ fn replay(bench: &Bench, daemon: &Daemon, more: &[&str]) -> (Option<i32>, Value)
     (output.status.code(), done)
 }
 
-async fn what_is_confirmed_is_kept_and_published_again(bench: Bench) {
+async fn confirmed_events_are_archived_and_replayed(bench: Bench) {
     const EVENTS: u32 = 400;
     let mut daemon = bench.start(ROUTES).await;
     let mut ids = post(&daemon, 0..EVENTS / 2);
-    // In the middle of writing and acknowledging.
+    // The daemon is killed while it writes and acknowledges.
     daemon.signal("KILL");
     assert!(!daemon.ended().await.success());
     daemon = bench.start(ROUTES).await;
@@ -62,7 +62,7 @@ async fn what_is_confirmed_is_kept_and_published_again(bench: Bench) {
     for route in ["history", "echo"] {
         metric(&daemon, &settled(&bench, route, "ack"), |count| count >= f64::from(EVENTS / 2)).await;
     }
-    // Every input and what was echoed; what came twice over the end has its id once.
+    // All inputs and all echoes. An event that was archived twice has one id.
     let all = eventually("everything in the archive", || {
         let (code, done) = replay(&bench, &daemon, &["--dry-run"]);
         assert_eq!(code, Some(0), "{done}");
@@ -82,7 +82,7 @@ async fn what_is_confirmed_is_kept_and_published_again(bench: Bench) {
     metric(&daemon, &settled(&bench, "echo", "ack"), |count| count >= echoed + f64::from(EVENTS / 2)).await;
     let files = files(&bench.path("archive"));
     assert!(files.iter().all(|file| file.to_string_lossy().ends_with(".jsonl.gz")), "{files:?}");
-    // Any tool reads them.
+    // Any tool can read the files.
     let text = Command::new("zcat").args(&files).output().expect("zcat runs");
     let lines = String::from_utf8_lossy(&text.stdout).into_owned();
     let first = lines.lines().find(|line| line.contains("\"id\":\"e-7\"")).expect("it is there");
@@ -94,8 +94,8 @@ async fn what_is_confirmed_is_kept_and_published_again(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
-/// What came straight to a queue goes back there only where clients may name queues; a dry run says so too.
-async fn what_came_by_the_name_of_a_queue_needs_a_key_to_go_back(bench: Bench) {
+/// An event that was addressed to a queue is replayed there only where clients may name queues; a dry run says so too.
+async fn events_addressed_to_a_queue_need_a_key_for_replay(bench: Bench) {
     const OPEN: &str = "[http]\nreserved = true\n";
     let mut daemon = bench.start(&format!("{OPEN}{ROUTES}")).await;
     let queue = bench.queue("$P-all");
@@ -106,7 +106,7 @@ async fn what_came_by_the_name_of_a_queue_needs_a_key_to_go_back(bench: Bench) {
     for (routes, code, published, refused) in
         [(ROUTES.to_owned(), Some(1), 0, 1), (format!("{OPEN}{ROUTES}"), Some(0), 1, 0)]
     {
-        // [http] takes a restart.
+        // A change of `[http]` needs a restart.
         assert!(daemon.terminate().await.success());
         daemon = bench.start(&routes).await;
         for more in [&["--dry-run"][..], &["--new-ids", "again"]] {
@@ -119,7 +119,7 @@ async fn what_came_by_the_name_of_a_queue_needs_a_key_to_go_back(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
-/// F19: a queue has no room now. The events wait for it, and none is given up.
+/// F19: a queue has no room. The events wait for room, and none is skipped.
 async fn events_wait_until_a_full_queue_has_room(bench: Bench) {
     const EVENTS: u32 = 10;
     const FULL: &str = r##"
@@ -140,7 +140,7 @@ async fn events_wait_until_a_full_queue_has_room(bench: Bench) {
         [routes.$P-drain]
         queue = "$P-full"
         plugin = "echo"
-        emit = { key = "nobody" }
+        emit = { key = "unbound" }
     "#;
     let daemon = bench.start(FULL).await;
     post(&daemon, 0..EVENTS);
@@ -168,14 +168,16 @@ async fn events_wait_until_a_full_queue_has_room(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
-/// While the folder cannot be written nothing is acknowledged, and nothing is lost or dead.
+/// While the folder cannot be written, no event is acknowledged, lost or dead-lettered.
 async fn a_folder_that_is_in_the_way_holds_the_route(bench: Bench) {
     std::fs::write(bench.path("archive"), "in the way").expect("a file");
     let daemon = bench.start(ROUTES).await;
     post(&daemon, 0..20);
     metric(&daemon, "trunkline_archive_failures_total", |_| true).await;
     let failures = format!("trunkline_archive_failures_total{{route=\"{}-history\"}}", bench.prefix);
-    metric(&daemon, &failures, |count| count >= 2.0).await;
+    metric(&daemon, &failures, |count| count >= 3.0).await;
+    let lines = daemon.log().matches("the archive cannot be written").count();
+    assert_eq!(lines, 1, "one line a minute: {}", daemon.log());
     assert!(daemon.metric(&settled(&bench, "history", "ack")) < 0.5);
     std::fs::remove_file(bench.path("archive")).expect("removable");
     metric(&daemon, &settled(&bench, "history", "ack"), |count| count >= 40.0).await;
@@ -183,9 +185,9 @@ async fn a_folder_that_is_in_the_way_holds_the_route(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
-/// A reload with another folder does not wait for the one that cannot be written: what waits goes back to the broker,
-/// untried, and the route begins anew.
-async fn a_reload_with_another_folder_mends_a_route_at_once(bench: Bench) {
+/// A reload with another folder does not wait for the folder that cannot be written. The waiting events go back to the
+/// broker untried, and the route starts again.
+async fn a_reload_with_another_folder_repairs_a_route_at_once(bench: Bench) {
     std::fs::write(bench.path("archive"), "in the way").expect("a file");
     let daemon = bench.start(ROUTES).await;
     post(&daemon, 0..20);
@@ -203,7 +205,7 @@ async fn a_reload_with_another_folder_mends_a_route_at_once(bench: Bench) {
     let (code, done) = replay(&bench, &daemon, &["--dry-run"]);
     assert_eq!((code, &done["published"]), (Some(0), &json!(40)), "{done}");
 
-    // The same at the end of the daemon: it does not wait until the grace is over.
+    // The end of the daemon does not wait for the grace either.
     std::fs::write(bench.path("third"), "in the way").expect("a file");
     bench.write_routes(&ROUTES.replace("dir = \"archive\"", "dir = \"third\""));
     let (status, answer) = daemon.post("/api/v1/reload", "");
@@ -217,11 +219,11 @@ async fn a_reload_with_another_folder_mends_a_route_at_once(bench: Bench) {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
-/// Neither the end of the daemon nor its next life with another place waits for an answer that never comes.
+/// Neither the end of the daemon nor its next run with another place waits for an answer that never comes.
 async fn an_object_store_that_never_answers_holds_the_route_and_no_end(bench: Bench) {
-    // The kernel takes the connections, and nobody reads from them.
+    // The kernel accepts the connections, and no process reads from them.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    silent.set_nonblocking(true).expect("it can be told");
+    silent.set_nonblocking(true).expect("a mode of the socket");
     std::fs::write(bench.path("key"), "k\n").expect("a file");
     let place = format!(
         "{{ url = \"s3://history/trunkline\", endpoint = \"http://{}\", region = \"us-east-1\", wait = \"200ms\", \
@@ -250,11 +252,11 @@ async fn an_object_store_that_never_answers_holds_the_route_and_no_end(bench: Be
 }
 
 on_both_brokers! {
-    what_is_confirmed_is_kept_and_published_again,
-    what_came_by_the_name_of_a_queue_needs_a_key_to_go_back,
+    confirmed_events_are_archived_and_replayed,
+    events_addressed_to_a_queue_need_a_key_for_replay,
     a_folder_that_is_in_the_way_holds_the_route,
     events_wait_until_a_full_queue_has_room,
-    a_reload_with_another_folder_mends_a_route_at_once,
+    a_reload_with_another_folder_repairs_a_route_at_once,
     an_object_store_that_never_answers_holds_the_route_and_no_end,
 }
 
@@ -268,7 +270,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A foreign server of S3's protocol, which checks signatures; ended with the test.
+/// A server of S3's protocol, which checks signatures. It ends with the test.
 struct Server(Child);
 
 impl Drop for Server {
@@ -291,7 +293,7 @@ async fn s3(bench: &Bench) -> (Server, u16) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn object_storage_keeps_what_a_folder_would() {
+async fn object_storage_keeps_the_same_as_a_folder() {
     let bench = Bench::embedded();
     let (_server, port) = s3(&bench).await;
     std::fs::write(bench.path("key"), "S3RVER\n").expect("a file");
@@ -309,7 +311,7 @@ async fn object_storage_keeps_what_a_folder_would() {
     assert_eq!((code, &done["published"]), (Some(0), &json!(30)), "{done}");
     metric(&daemon, &settled(&bench, "echo", "ack"), |count| count >= 90.0).await;
 
-    // A wrong key is told, and costs nothing.
+    // A wrong key is reported, and no event is lost.
     std::fs::write(bench.path("key"), "wrong\n").expect("a file");
     let (status, answer) = daemon.post("/api/v1/reload", "");
     assert_eq!(status, 200, "{answer}");
@@ -320,7 +322,7 @@ async fn object_storage_keeps_what_a_folder_would() {
     assert!(!daemon.ended().await.success());
     std::fs::write(bench.path("key"), "S3RVER\n").expect("a file");
     let daemon = bench.start(&routes).await;
-    // The event and what was echoed.
+    // The event and its echo.
     metric(&daemon, &settled(&bench, "history", "ack"), |count| count >= 2.0).await;
     assert!(daemon.terminate().await.success());
 }

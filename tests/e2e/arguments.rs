@@ -1,11 +1,11 @@
-//! F14 and F16: what queues are declared with, and queues that are there with something else.
+//! F14 and F16: the arguments of declared queues, and existing queues with other arguments.
 
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::json;
 use trunkline_support::eventually;
-use xtask::rabbitmq::Node;
+use xtask::rabbitmq::RabbitmqNode;
 
 use crate::bench::{Bench, message, metric, settled};
 
@@ -20,11 +20,11 @@ bind = "echoed"
 from = "in"
 plugin = "echo"
 "#;
-const AS_IT_IS: &str = "is used as it is";
+const AS_IT_IS: &str = "uses the queue unchanged";
 
 async fn channel(bench: &Bench) -> (Connection, Channel) {
     let connecting = Connection::connect(&bench.broker, ConnectionProperties::default());
-    let connection = connecting.await.expect("the broker is there");
+    let connection = connecting.await.expect("the broker answers");
     let channel = connection.create_channel().await.expect("a channel");
     (connection, channel)
 }
@@ -44,7 +44,7 @@ async fn declare(bench: &Bench, queue: &str, arguments: &[(&str, AMQPValue)]) {
     drop(declared.expect("declared"));
 }
 
-/// Where a queue's dead letters go by default.
+/// The default dead-letter arguments of a queue.
 fn dead_letters_of(bench: &Bench, queue: &str) -> [(&'static str, AMQPValue); 2] {
     let target = format!("{}-{queue}.dlq", bench.prefix);
     [("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(&target))]
@@ -54,12 +54,12 @@ async fn ready(bench: &Bench, queue: &str) -> u32 {
     let (_connection, channel) = channel(bench).await;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let found = channel.queue_declare(bench.queue(queue).as_str().into(), options, FieldTable::default()).await;
-    found.expect("the queue is there").message_count()
+    found.expect("the queue exists").message_count()
 }
 
 /// Queues of an earlier version, of an operator, and of both.
 #[tokio::test(flavor = "multi_thread")]
-async fn queues_with_other_arguments_are_used_and_told_once() {
+async fn queues_with_other_arguments_are_used_and_reported_once() {
     let bench = Bench::amqp();
     let dead_letters = format!("{}-in.dlq", bench.prefix);
     let quorum = ("x-queue-type", text("quorum"));
@@ -81,7 +81,7 @@ async fn queues_with_other_arguments_are_used_and_told_once() {
     for (queue, differences) in [
         ("in", &["x-max-length-bytes", "x-dead-letter-strategy", "x-overflow"][..]),
         ("in.dlq", &["x-queue-type", "x-max-length"]),
-        ("out", &["x-message-ttl is 3600000, ours not set"]),
+        ("out", &["x-message-ttl is 3600000, but must not be set"]),
     ] {
         let name = format!("\"{}-{queue}\"", bench.prefix);
         let told: Vec<&str> = log.lines().filter(|line| line.contains(AS_IT_IS) && line.contains(&name)).collect();
@@ -90,7 +90,7 @@ async fn queues_with_other_arguments_are_used_and_told_once() {
             assert!(told[0].contains(difference), "{difference}: {}", told[0]);
         }
     }
-    // What was let run empty and deleted is made anew.
+    // A queue that was emptied and deleted is made anew.
     let (_connection, channel) = channel(&bench).await;
     let deleted = channel.queue_delete(dead_letters.as_str().into(), QueueDeleteOptions::default()).await;
     assert_eq!(deleted.expect("deleted"), 0, "nothing was in it");
@@ -100,28 +100,26 @@ async fn queues_with_other_arguments_are_used_and_told_once() {
     assert!(daemon.terminate().await.success());
 }
 
-/// What the file asks for by its own words has to be there.
+/// A full queue must not drop messages where the file says that the queue refuses messages.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_file_says_is_not_given_up() {
+async fn an_overflow_that_drops_against_the_file_is_refused() {
     let bench = Bench::amqp();
-    let quorum = ("x-queue-type", text("quorum"));
-    let limit = ("x-delivery-limit", AMQPValue::LongLongInt(3));
-    declare(&bench, "$P-out", &[&dead_letters_of(&bench, "out")[..], &[quorum, limit]].concat()).await;
-    let routes = ROUTES.replace("bind = \"echoed\"", "bind = \"echoed\"\ndelivery-limit = 5");
-    let daemon = bench.start(&routes).await;
+    declare(&bench, "$P-out", &[("x-max-length", AMQPValue::LongLongInt(5))]).await;
+    let refusing = "bind = \"echoed\"\nmax-length = 5\noverflow = \"reject-publish\"";
+    let daemon = bench.start(&ROUTES.replace("bind = \"echoed\"", refusing)).await;
     let log = daemon.logged("refuses a part of the topology").await;
     let line = log.lines().find(|line| line.contains("refuses a part")).expect("a line");
-    assert!(line.contains("x-delivery-limit"), "{line}");
+    assert!(line.contains("x-overflow") && line.contains("remove `overflow"), "{line}");
     assert!(!log.contains(AS_IT_IS), "{log}");
     assert!(daemon.terminate().await.success());
 }
 
-/// The dead-letter queue is away for a moment: what expires meanwhile waits for it.
+/// The dead-letter queue is missing for a moment, and expired messages wait for it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_expires_waits_for_its_dead_letter_queue() {
+async fn expired_messages_wait_for_their_dead_letter_queue() {
     const COUNT: u32 = 10;
-    let node = Node::start().expect("a RabbitMQ");
-    // RabbitMQ tries again after three minutes otherwise.
+    let node = RabbitmqNode::start().expect("a RabbitMQ");
+    // Otherwise RabbitMQ tries again after three minutes.
     let soon = "application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 500).";
     node.ctl(&["eval", soon]).expect("set");
     let bench = Bench::on(node.url());
@@ -134,7 +132,7 @@ async fn what_expires_waits_for_its_dead_letter_queue() {
     let letters = bench.queue("$P-short.dlq");
     let deleted = channel.queue_delete(letters.as_str().into(), QueueDeleteOptions::default()).await;
     assert_eq!(deleted.expect("deleted"), 0, "nothing was in it");
-    // Its own topology would make the queue again, so another one publishes.
+    // The test's own topology would make the queue again, so another one publishes.
     let other = Bench::on(node.url());
     let broker = other.open("[defaults]\nexchange = { name = \"$P-events\", type = \"topic\" }\n[routes.$P-other]\nfrom = \"x\"\nplugin = \"echo\"\n").await;
     let exchange = format!("{}-events", bench.prefix);

@@ -1,4 +1,4 @@
-//! Bad input of every kind: a clear error or a dead letter with its reason, and nothing else stops.
+//! Bad input of every kind leads to a clear error or to a dead letter with its reason. All other work goes on.
 
 use std::process::Command;
 
@@ -57,7 +57,7 @@ async fn a_plugin_that_cannot_run_holds_only_its_own_route_down() {
     assert_eq!(status, 503, "{text}");
     let health: Value = serde_json::from_str(&text).expect("JSON");
     let expected = [
-        ("absent", "cannot read"),
+        ("absent", "cannot be read"),
         ("text", "WebAssembly text"),
         ("empty", "the file is empty"),
         ("cut", "not a component"),
@@ -112,7 +112,7 @@ async fn bodies(bench: Bench) {
         |outcome| format!("trunkline_messages_settled_total{{route=\"{}-echo\",outcome=\"{outcome}\"}}", bench.prefix);
     crate::bench::metric(&daemon, &series("dead_letter"), |count| count == 3.0).await;
     crate::bench::metric(&daemon, &series("ack"), |count| count == 1.0).await;
-    // Its sender gets to read the answer every time, though nobody reads all of the body.
+    // The sender can read the answer every time, although the daemon does not read the whole body.
     let huge = format!("{{\"type\":\"in\",\"data\":\"{}\"}}", "x".repeat(2 << 20));
     for _ in 0..50 {
         let (status, problem) = daemon.post("/api/v1/events", &huge);
@@ -135,7 +135,7 @@ async fn bodies(bench: Bench) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_says_what_is_wrong() {
+async fn the_api_reports_errors_of_requests() {
     let bench = Bench::embedded();
     let daemon = bench.start(ROUTES).await;
     let cases = [
@@ -158,7 +158,7 @@ async fn the_api_says_what_is_wrong() {
     let plain = plain.http_status_as_error(false).build();
     let answer = plain.header("content-type", "text/plain").send(r#"{"type":"t","data":1}"#).expect("an answer");
     assert_eq!(answer.status().as_u16(), 415, "a web page must not publish through a visitor's browser");
-    let (status, accepted) = daemon.post("/api/v1/events", r#"{"type":"nobody","data":1}"#);
+    let (status, accepted) = daemon.post("/api/v1/events", r#"{"type":"unbound","data":1}"#);
     assert_eq!((status, &accepted["routed"]), (202, &Value::Bool(false)), "{accepted}");
     assert_eq!(daemon.get("/health/live").0, 200);
     assert_eq!(daemon.get("/nothing").0, 404);

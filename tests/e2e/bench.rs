@@ -1,4 +1,4 @@
-//! What the tests of whole daemons share: a directory with routes, and one of the two brokers.
+//! Code that the tests of whole daemons share: a directory with routes, and one of the two brokers.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use trunkline_config::{self as config, Config, Sources};
 use trunkline_event::{ExchangeName, Message, Properties, QueueName, RoutingKey};
 use trunkline_support::{Daemon, Ended, eventually};
 
-/// The daemon under test: this build's, or an older one that `TRUNKLINE_TEST_BINARY` names, to see a test fail with it.
+/// The daemon under test: this build's, or an older one from `TRUNKLINE_TEST_BINARY`, to see a test fail.
 pub fn binary() -> &'static str {
     static BINARY: LazyLock<String> = LazyLock::new(|| {
         std::env::var("TRUNKLINE_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_trunkline").to_owned())
@@ -18,7 +18,7 @@ pub fn binary() -> &'static str {
     &BINARY
 }
 
-/// A place for one test: files, state, and names of its own on the shared broker.
+/// The place of one test: files, state, and a prefix for names on the shared broker.
 pub struct Bench {
     dir: tempfile::TempDir,
     pub broker: String,
@@ -34,7 +34,7 @@ impl Bench {
         Self::on(trunkline_support::rabbitmq::url())
     }
 
-    /// On a broker of the test's own.
+    /// On a private broker.
     pub fn on(broker: String) -> Self {
         let prefix = format!("t{}", uuid::Uuid::now_v7().simple());
         Self { dir: tempfile::tempdir().expect("a directory"), broker, prefix }
@@ -52,7 +52,7 @@ impl Bench {
         self.path("state")
     }
 
-    /// Writes routes.toml: `$P` is the test's prefix, and the guests are the plugins unless it says otherwise.
+    /// Writes routes.toml. `$P` is the test's prefix. The plugins are the guests unless the text has a `plugin-dir`.
     pub fn write_routes(&self, text: &str) -> PathBuf {
         let head =
             if text.contains("plugin-dir") { String::new() } else { self.plugin_dir(trunkline_support::guests()) };
@@ -76,15 +76,15 @@ impl Bench {
         Ok(daemon)
     }
 
-    /// Waits for the session of a daemon that has just started, where the broker is there whatever the test does: a request
-    /// waits for it some seconds only.
+    /// Waits for the session of a daemon that has just started, where the broker is always available. A request waits
+    /// for it some seconds only.
     async fn settles(&self, daemon: &Daemon) {
         if !self.is_embedded() && self.broker == trunkline_support::rabbitmq::url() {
             becomes_ready(daemon, true).await;
         }
     }
 
-    /// With further environment variables.
+    /// Starts a daemon with further environment variables.
     pub async fn start_with(&self, routes: &str, environment: &[(&str, &str)]) -> Daemon {
         let file = self.write_routes(routes);
         let started = Daemon::start_with(binary(), &file, &self.state(), &self.broker, environment).await;
@@ -93,12 +93,12 @@ impl Bench {
         daemon
     }
 
-    /// With further environment variables, by a shell that does something first; `$@` are the daemon's arguments.
+    /// Starts a daemon with further environment variables, by a shell script; `$@` are the daemon's arguments.
     pub async fn start_by(&self, shell: &str, routes: &str, environment: &[(&str, &str)]) -> Daemon {
         let (file, script) = (self.write_routes(routes), self.path("start.sh"));
         std::fs::write(&script, format!("#!/bin/sh\n{shell}\nexec '{}' \"$@\"\n", binary())).expect("a file");
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("set");
-        // A test that starts a process right now has the file open for writing in its copy of this one.
+        // A test that starts a process at this moment has the script open for writing in its forked child.
         eventually("a script that can be run", || {
             let ran = std::process::Command::new(&script).arg("--version").output().is_ok();
             async move { ran.then_some(()) }
@@ -124,12 +124,12 @@ impl Bench {
         config::load(&sources).unwrap_or_else(|rejected| panic!("{}", rejected.render(false))).config
     }
 
-    /// The same broker as the daemon's, with the same topology. The embedded one only while no daemon has it.
+    /// Opens the daemon's broker with the same topology. The embedded broker can be opened only while no daemon runs.
     pub async fn open(&self, routes: &str) -> Broker {
         self.open_with(routes, &[]).await
     }
 
-    /// With the environment variables that the routes refer to.
+    /// With the environment variables that the routes use.
     pub async fn open_with(&self, routes: &str, environment: &[(&str, &str)]) -> Broker {
         let config = self.config(routes, environment);
         let topology = std::sync::Arc::new(config.topology);
@@ -143,7 +143,7 @@ impl Bench {
     }
 }
 
-/// Waits until a daemon has its broker, or has lost it.
+/// Waits until a daemon is connected to its broker, or is not.
 pub async fn becomes_ready(daemon: &Daemon, wanted: bool) {
     eventually(if wanted { "readiness" } else { "the loss" }, || {
         let is_ready = daemon.get("/readyz").0 == 200;
@@ -152,12 +152,12 @@ pub async fn becomes_ready(daemon: &Daemon, wanted: bool) {
     .await;
 }
 
-/// Waits until a broker is there.
+/// Waits until a broker is connected.
 pub async fn connected(broker: &Broker) {
     let mut status = broker.status();
     let connected = status.wait_for(|status| status.connected);
     let in_time = tokio::time::timeout(trunkline_support::patience(), connected).await.expect("a connection");
-    drop(in_time.expect("the broker is there"));
+    drop(in_time.expect("the broker answers"));
 }
 
 /// A plain message.
@@ -173,12 +173,12 @@ pub fn message(exchange: &str, key: &str, id: &str, body: impl Into<Bytes>) -> P
         properties,
         body: body.into(),
     };
-    Publication::now(message, false)
+    Publication::now(message)
 }
 
-/// Takes and acknowledges messages until there are so many, and then whatever follows at once.
+/// Takes and acknowledges messages until there are `at_least`, and then all that follow at once.
 pub async fn drain(broker: &Broker, queue: &QueueName, at_least: usize) -> Vec<Message> {
-    let mut subscription = broker.subscribe(queue, 500, "drain").await.expect("the queue is there");
+    let mut subscription = broker.subscribe(queue, 500, "drain").await.expect("the queue exists");
     let mut taken = Vec::new();
     loop {
         let patience =
@@ -195,7 +195,7 @@ pub async fn drain(broker: &Broker, queue: &QueueName, at_least: usize) -> Vec<M
 }
 
 fn acknowledge(delivery: Delivery) -> Message {
-    let message = Message::clone(&delivery.message);
+    let message = delivery.message.copy();
     delivery.settle(Settlement::Nothing(NothingPublished::Duplicate));
     message
 }
@@ -215,7 +215,7 @@ pub fn settled(bench: &Bench, route: &str, outcome: &str) -> String {
     format!("trunkline_messages_settled_total{{route=\"{}-{route}\",outcome=\"{outcome}\"}}", bench.prefix)
 }
 
-/// The same cases on RabbitMQ and on the embedded broker, as tests of two modules `embedded` and `amqp`.
+/// Makes tests of the same cases on RabbitMQ and on the embedded broker, in modules `embedded` and `amqp`.
 macro_rules! on_both_brokers {
     ($($case:ident),+ $(,)?) => {
         mod embedded {

@@ -1,10 +1,10 @@
-//! A RabbitMQ that comes late, is killed, and closes its connections: the daemon goes on by itself.
+//! A RabbitMQ that starts late, is killed, and closes its connections. The daemon recovers by itself.
 
 use std::collections::BTreeSet;
 
 use trunkline_broker::{Broker, Publication};
 use trunkline_support::eventually;
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 
 use crate::bench::{Bench, becomes_ready, drain, message, metric};
 
@@ -14,13 +14,14 @@ const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
 [queues.$P-out]
+owned = true
 bind = "echoed"
 [routes.$P-echo]
 from = "in"
 plugin = "echo"
 "#;
 
-/// Publishes until it is confirmed, as a producer of a real system does; the id stays the same.
+/// Publishes with the same id until the message is confirmed, as a real producer does.
 pub(crate) async fn insist(broker: &Broker, publication: Publication) {
     eventually("a confirm", || {
         let (broker, publication) = (broker.clone(), publication.clone());
@@ -49,7 +50,7 @@ async fn produce(bench: &Bench, broker: &Broker) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_comes_late_and_is_killed_under_load_loses_nothing() {
-    let node = Node::start().expect("a node of its own");
+    let node = RabbitmqNode::start().expect("a private node");
     let bench = Bench::on(node.url());
     node.stop().expect("it stops");
     let daemon = bench.start(ROUTES).await;
@@ -72,7 +73,7 @@ async fn a_broker_that_comes_late_and_is_killed_under_load_loses_nothing() {
         becomes_ready(&daemon, true).await;
     };
     tokio::join!(produce(&bench, &broker), killer);
-    // Its own connection was closed with the others.
+    // The connection of this test was closed too.
     let broker = bench.open(ROUTES).await;
 
     let mut causes = BTreeSet::new();

@@ -58,7 +58,7 @@ fn publish(daemon: &Daemon, kind: &str, id: &str, subject: &str, data: serde_jso
     assert_eq!(status, 202, "{answer}\n{}", daemon.log());
 }
 
-/// Ends the daemon and takes what is in a queue.
+/// Ends the daemon and takes the messages of a queue.
 async fn taken(bench: &Bench, daemon: Daemon, queue: &str, at_least: usize) -> Vec<Message> {
     assert!(daemon.terminate().await.success());
     let broker = bench.open(ROUTES).await;
@@ -67,7 +67,7 @@ async fn taken(bench: &Bench, daemon: Daemon, queue: &str, at_least: usize) -> V
     taken
 }
 
-/// Publishes after something that nobody hears, whose id is the one that the listener remembers.
+/// Publishes a repeat, after an event without a queue, whose id is the HTTP API's last one.
 fn repeat(daemon: &Daemon, id: &str, data: serde_json::Value) {
     publish(daemon, "unheard", &uuid::Uuid::now_v7().to_string(), "s", json!(1));
     publish(daemon, "once", id, "s", data);
@@ -98,10 +98,10 @@ async fn repeats(bench: Bench) {
     assert!(error.contains("id conflict"), "{error}");
 }
 
-/// A delayed emission outlives a kill of the daemon, and comes at its time.
+/// A delayed emission survives a kill of the daemon and is delivered at its time.
 async fn later(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
-    // On RabbitMQ the first delayed event makes the levels.
+    // On RabbitMQ the first delayed event makes the delay queues.
     publish(&daemon, "later.in", "warm", "s", json!(1));
     metric(&daemon, &settled(&bench, "later", "ack"), |count| count >= 1.0).await;
     let started = Instant::now();
@@ -112,13 +112,13 @@ async fn later(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
     let mut out;
     if bench.is_embedded() {
-        let ready = format!("trunkline_queue_messages{{queue=\"{}-out\",state=\"ready\"}}", bench.prefix);
+        let ready = format!("trunkline_queue_messages{{queue=\"{}-out\",state=\"ready\",role=\"work\"}}", bench.prefix);
         metric(&daemon, &ready, |count| count >= 2.0).await;
         assert!(started.elapsed() >= Duration::from_secs(3), "{:?}", started.elapsed());
         out = taken(&bench, daemon, "$P-out", 2).await;
     } else {
         let broker = bench.open(ROUTES).await;
-        // The kill may have repeated the first one.
+        // The kill may have repeated the first event.
         out = Vec::new();
         let is_last = |message: &Message| &message.body[..] == b"3000";
         while !out.iter().any(is_last) {
@@ -133,7 +133,7 @@ async fn later(bench: Bench) {
     assert_eq!(last.exchange.as_str(), format!("{}-events", bench.prefix));
 }
 
-async fn a_dead_letter_tells_the_log(bench: Bench) {
+async fn a_dead_letter_has_the_last_log_lines(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
     publish(&daemon, "later.in", "bad", "s", json!("soon"));
     metric(&daemon, &settled(&bench, "later", "dead_letter"), |count| count >= 1.0).await;
@@ -145,7 +145,7 @@ async fn a_dead_letter_tells_the_log(bench: Bench) {
     assert_eq!(&dead[0].body[..], b"\"soon\"", "the body as it came");
 }
 
-/// The first event of key `a` works at its third attempt only; what follows it waits, and other keys do not.
+/// The first event of key `a` succeeds at its third attempt. Later events of key `a` wait, and other keys do not.
 async fn order(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
     publish(&daemon, "ordered", "a0", "a", json!(3));
@@ -215,7 +215,7 @@ async fn circuit(bench: Bench) {
 on_both_brokers! {
     repeats,
     later,
-    a_dead_letter_tells_the_log,
+    a_dead_letter_has_the_last_log_lines,
     order,
     rate,
     side_by_side,

@@ -1,5 +1,5 @@
-//! Foreign clients: an unmodified aio-pika producer and consumer on RabbitMQ, installed from PyPI into a virtual
-//! environment of the test.
+//! An unmodified aio-pika producer and consumer on RabbitMQ, installed from PyPI into a virtual environment of the
+//! test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -70,10 +70,10 @@ async fn aio_pika_publishes_a_call_and_receives_the_task() {
     assert!(daemon.terminate().await.success());
 }
 
-/// An interpreter with a package, in `target/`, made once.
+/// A Python interpreter with a package, in `target/`, made once.
 pub fn python_with(package: &str) -> PathBuf {
     let home = trunkline_support::plugins().parent().expect("target").join("python");
-    // Tests run side by side, and so may several cargos.
+    // Tests run side by side, and so may several cargo processes.
     let lock = std::fs::File::create(home.with_extension("lock")).expect("a file");
     lock.lock().expect("locked");
     let python = home.join("bin/python");
@@ -93,20 +93,20 @@ fn make_environment(home: &Path) {
     run(Command::new("python3").args(["-m", "venv"]).arg(home));
 }
 
-/// Runs a command to its end, which has to be a good one.
+/// Runs a command to its end, which has to be a success.
 pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
-/// A `node_modules` with a package, in `target/`, made once; each package has its own, since npm takes away what it was not
-/// asked for.
+/// A `node_modules` with a package, in `target/`, made once. Each package has its own folder, because npm removes
+/// packages that were not requested.
 pub fn modules_with(package: &str, version: &str) -> PathBuf {
     xtask::languages::ensure_node().expect("a Node.js for the test");
     let home = trunkline_support::plugins().parent().expect("target").join("node").join(package);
     std::fs::create_dir_all(&home).expect("a folder");
-    // As above.
+    // Several processes may install at the same time.
     let lock = std::fs::File::create(home.join("lock")).expect("a file");
     lock.lock().expect("the lock");
     let modules = home.join("node_modules");

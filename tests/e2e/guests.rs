@@ -1,4 +1,4 @@
-//! What each well- or misbehaving guest leads to, and that none of them stops the others.
+//! The outcome of each guest, and that no guest stops the others.
 
 use serde_json::Value;
 use trunkline_support::Daemon;
@@ -116,7 +116,7 @@ async fn a_slow_event_is_finished_on_sigterm_and_left_at_the_deadline() {
     let daemon = bench.start(routes).await;
     publish(&daemon, "sleeper", &Value::from(5_000));
     crate::bench::metric(&daemon, &series, |count| count == 1.0).await;
-    assert_eq!(daemon.terminate().await.code(), Some(0), "what is in work is finished");
+    assert_eq!(daemon.terminate().await.code(), Some(0), "the work in progress is finished");
 
     let daemon = bench.start(routes).await;
     publish(&daemon, "sleeper", &Value::from(40_000));

@@ -1,5 +1,5 @@
-//! A component of wasi:messaging 0.2.0-draft that knows nothing of Trunkline, on both brokers; and what a component
-//! reaches of the network that its runtime imports.
+//! A component of wasi:messaging 0.2.0-draft without any part of Trunkline, on both brokers. Also the network access of
+//! a component whose runtime imports sockets.
 
 use serde_json::{Value, json};
 use trunkline_broker::Publication;
@@ -21,7 +21,7 @@ const ROUTES: &str = r#"
 
 async fn sends_become_emissions(bench: Bench) {
     let exchange = format!("{}-events", bench.prefix);
-    // What the component does, and the reason and text of the dead letter.
+    // The action of the component, and the reason and text of the dead letter.
     let cases = [
         ("send", None),
         ("forward", None),
@@ -61,7 +61,7 @@ async fn sends_become_emissions(bench: Bench) {
         assert!(text.is_some_and(|text| text.contains(expected.1)), "{id}: {text:?}");
     }
     let sent = drain(&broker, &bench.queue("$P-sent"), 3).await;
-    assert_eq!(sent.len(), 3, "what was sent before a failure is not published");
+    assert_eq!(sent.len(), 3, "a message that was sent before a failure is not published");
     check_sent(&sent);
     broker.close(trunkline_support::patience()).await;
 }
@@ -74,7 +74,7 @@ fn check_sent(sent: &[Message]) {
     assert_eq!(rich.properties.content_type.as_deref(), Some("application/json"));
     assert_eq!(&rich.body[..], b"{\"rich\":true}");
     assert_eq!(headers.text("trunkline-subject"), Some("a subject"));
-    // Id, source and type; a message of AMQP without a timestamp has no time.
+    // Id, source and type. An AMQP message without a timestamp has no time.
     assert_eq!(headers.text("seen"), Some("in.orders order.placed 3"));
     assert_eq!((headers.text("seen-twice"), headers.text("gone"), headers.text("CC")), (Some("1"), None, None));
     assert_eq!(headers.text("trunkline-cause"), Some("send"));
@@ -106,7 +106,7 @@ async fn a_component_matches_exactly_one_interface() {
 async fn sockets_are_linked_and_every_one_is_denied() {
     let bench = Bench::embedded();
     let daemon = bench.start("[routes.dial]\nfrom = \"dial\"\nplugin = \"dialer\"\n").await;
-    // A port where somebody listens: the daemon's own.
+    // A port with a listener: the daemon's own.
     let address = daemon.url("").replace("http://", "");
     let (_, accepted) = daemon.post("/api/v1/events", &json!({ "type": "dial", "data": address }).to_string());
     let end = daemon.settled(accepted["id"].as_str().expect("an id")).await;

@@ -1,4 +1,4 @@
-//! Dead letters that somebody puts back while the dedupe window still knows their events.
+//! Dead letters that are redriven while the dedupe window still has their events.
 
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
@@ -6,7 +6,7 @@ use serde_json::json;
 use trunkline_broker::Publication;
 use trunkline_event::{ExchangeName, Message};
 use trunkline_support::Daemon;
-use xtask::rabbitmq::Node;
+use xtask::rabbitmq::RabbitmqNode;
 
 use crate::bench::{Bench, drain, message, metric, on_both_brokers, settled};
 use crate::faults::frames::{Mode, Proxy};
@@ -36,22 +36,21 @@ fn routes_with(plugin: &str, keys: &str) -> String {
     routes(plugin) + keys
 }
 
-/// A dead letter as it lies in its queue, signature and all.
-#[derive(Clone)]
-enum Letter {
+/// A dead letter as it is in its queue, with its signature.
+pub enum Letter {
     Amqp(Box<(BasicProperties, Vec<u8>)>),
     Embedded(Box<Message>),
 }
 
 async fn channel(bench: &Bench) -> (Connection, lapin::Channel) {
     let connecting = Connection::connect(&bench.broker, ConnectionProperties::default());
-    let connection = connecting.await.expect("the broker is there");
+    let connection = connecting.await.expect("the broker answers");
     let channel = connection.create_channel().await.expect("a channel");
     channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
     (connection, channel)
 }
 
-/// Takes all letters out of a queue. The embedded broker is the test's own meanwhile.
+/// Takes all dead letters of a queue. The test opens the embedded broker itself meanwhile.
 async fn take(bench: &Bench, routes: &str, queue: &str) -> Vec<Letter> {
     if bench.is_embedded() {
         let broker = bench.open(routes).await;
@@ -63,7 +62,7 @@ async fn take(bench: &Bench, routes: &str, queue: &str) -> Vec<Letter> {
     let mut letters = Vec::new();
     let queue = bench.queue(queue);
     while let Some(found) =
-        channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.expect("the queue is there")
+        channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.expect("the queue exists")
     {
         letters.push(Letter::Amqp(Box::new((found.delivery.properties.clone(), found.delivery.data.clone()))));
         found.delivery.ack(BasicAckOptions::default()).await.expect("acknowledged");
@@ -71,7 +70,7 @@ async fn take(bench: &Bench, routes: &str, queue: &str) -> Vec<Letter> {
     letters
 }
 
-/// Publishes letters to a queue as they are, which is what a shovel does.
+/// Publishes dead letters unchanged to a queue, as a shovel does.
 async fn put(bench: &Bench, routes: &str, queue: &str, letters: &[Letter]) {
     let queue = bench.queue(queue);
     let mut batch = Vec::new();
@@ -79,7 +78,7 @@ async fn put(bench: &Bench, routes: &str, queue: &str, letters: &[Letter]) {
         match letter {
             Letter::Embedded(message) => {
                 let (exchange, routing_key) = (ExchangeName::default_exchange(), queue.as_key());
-                batch.push(Publication::now(Message { exchange, routing_key, ..Message::clone(message) }, false));
+                batch.push(Publication::now(message.copy_for(exchange, routing_key)));
             }
             Letter::Amqp(letter) => {
                 let (properties, body) = Box::as_ref(letter).clone();
@@ -97,7 +96,7 @@ async fn put(bench: &Bench, routes: &str, queue: &str, letters: &[Letter]) {
     }
 }
 
-async fn move_back(bench: &Bench, routes: &str, at_least: usize) -> Vec<Letter> {
+pub async fn move_back(bench: &Bench, routes: &str, at_least: usize) -> Vec<Letter> {
     let letters = take(bench, routes, "$P-once.dlq").await;
     assert!(letters.len() >= at_least, "{} of {at_least} letters", letters.len());
     put(bench, routes, "$P-once", &letters).await;
@@ -107,7 +106,7 @@ async fn move_back(bench: &Bench, routes: &str, at_least: usize) -> Vec<Letter> 
 fn publish(daemon: &Daemon, id: &str, body: serde_json::Value) {
     let mut event = json!({ "type": "once", "id": id });
     event.as_object_mut().expect("a table").append(&mut body.as_object().cloned().expect("a table"));
-    // Something that nobody hears, whose id is the one that the listener remembers.
+    // An event without a queue, whose id is the HTTP API's last one.
     for event in [json!({ "type": "unheard", "id": uuid::Uuid::now_v7().to_string(), "data": 1 }), event] {
         let (status, answer) = daemon.post("/api/v1/events", &event.to_string());
         assert_eq!(status, 202, "{answer}");
@@ -129,7 +128,7 @@ async fn emitted(bench: &Bench, routes: &str) -> Vec<Message> {
     out
 }
 
-/// The whole life: dead, repeated, put back and dead again, put back and retried, done, put back once more.
+/// The whole life of an event: dead, repeated, redriven and dead again, redriven and retried, done, redriven again.
 async fn a_letter_that_is_put_back_is_handled_until_its_event_is_done(bench: Bench) {
     let (rejects, works) = (routes("rejecter"), routes("retrier"));
     let daemon = bench.start(&rejects).await;
@@ -145,7 +144,7 @@ async fn a_letter_that_is_put_back_is_handled_until_its_event_is_done(bench: Ben
     assert_eq!(count(&bench, &daemon, "dropped"), 0.0, "a letter that is put back is tried again");
     assert!(daemon.terminate().await.success());
 
-    // The plugin is mended, and works at the second attempt only.
+    // The corrected plugin succeeds at the second attempt.
     let letters = move_back(&bench, &works, 1).await;
     assert_eq!(letters.len(), 1, "one letter for each death");
     let daemon = bench.start(&works).await;
@@ -163,7 +162,7 @@ async fn a_letter_that_is_put_back_is_handled_until_its_event_is_done(bench: Ben
     assert_eq!(emitted(&bench, &works).await.len(), 1);
 }
 
-/// Without an id nothing is remembered, and a letter has an id that the daemon made.
+/// Events without an id have no record, and their dead letters have an id that the daemon made.
 async fn events_without_an_id_are_put_back_too(bench: Bench) {
     let (rejects, works) = (routes("rejecter"), routes("echo"));
     let broker = bench.open(&rejects).await;
@@ -189,19 +188,19 @@ async fn events_without_an_id_are_put_back_too(bench: Bench) {
     assert_eq!(emitted(&bench, &works).await.len(), 3);
 }
 
-/// What waits for its turn or behind its key is a copy of the letter, and passes as the letter would.
+/// An event that waits for its turn or its key is a copy of the dead letter, and is handled like the dead letter.
 async fn letters_wait_for_order_and_tenants_and_pass(mut bench: Bench) {
     let prefix = bench.prefix.clone();
     for (name, keys) in
         [("order", "order-by = \"subject\"\n"), ("tenant", "tenant = { by = \"tenant\", rate = \"2/s\" }\n")]
     {
-        // A queue of its own, because an ordered route has other arguments.
+        // A separate queue, because an ordered route has other arguments.
         bench.prefix = format!("{prefix}-{name}");
         let (rejects, works) = (routes_with("rejecter", keys), routes_with("retrier", keys));
         let ids: Vec<String> = (0..6).map(|n| format!("{name}-{n}")).collect();
         let daemon = bench.start(&rejects).await;
         for (n, id) in ids.iter().enumerate() {
-            // The first of a key works at its third attempt only, and the others wait for it.
+            // The first event of a key succeeds at its third attempt, and the others wait for it.
             let attempts = if n == 0 { 3 } else { 1 };
             publish(&daemon, id, json!({ "subject": "s", "organizationId": "org", "data": attempts }));
         }
@@ -235,8 +234,8 @@ on_both_brokers! {
 
 /// "Move messages" of the management page is a shovel with these settings.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_management_page_moves_is_handled() {
-    let node = Node::start_with_plugins(&["rabbitmq_shovel"], "").expect("a RabbitMQ with shovels");
+async fn messages_moved_by_the_management_page_are_handled() {
+    let node = RabbitmqNode::start_with_plugins(&["rabbitmq_shovel"], "").expect("a RabbitMQ with shovels");
     let bench = Bench::on(node.url());
     let (rejects, works) = (routes("rejecter"), routes("echo"));
     let daemon = bench.start(&rejects).await;
@@ -258,13 +257,13 @@ async fn what_the_management_page_moves_is_handled() {
     assert!(daemon.terminate().await.success());
 }
 
-/// The record is on disk before the acknowledgement is sent: whatever is killed between the two is a repeat.
+/// The record is on disk before the acknowledgement is sent. A kill between the two makes a repeat.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_between_record_and_acknowledgement_repeats_nothing() {
     let mut bench = Bench::amqp();
     let direct = bench.broker.clone();
     let (rejects, works) = (routes("rejecter"), routes("echo"));
-    // An event that dies, the same event put back and done, and one that is done at once.
+    // An event that is dead-lettered, the same event redriven and done, and one that is done at once.
     for (plan, outcome, put_back) in [(&rejects, "dead_letter", false), (&works, "ack", true), (&works, "ack", false)] {
         if put_back {
             assert_eq!(move_back(&bench, plan, 1).await.len(), 1, "one letter, though the acknowledgement was lost");

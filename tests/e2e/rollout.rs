@@ -1,4 +1,4 @@
-//! Canaries: a bad version costs no message, and a good one gets everything.
+//! Canaries: a bad version costs no message, and a good one is promoted.
 
 use std::process::Command;
 
@@ -46,7 +46,7 @@ fn order(daemon: &Daemon, arguments: &[&str]) -> (i32, String) {
     (output.status.code().expect("a code"), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Events of which 30 % have what makes the guest `picky` trap; the stable one takes them all.
+/// The guest `picky` traps on 30 % of the events, and the stable plugin handles all of them.
 async fn a_bad_canary_is_rolled_back_and_costs_no_message(bench: Bench) {
     const EVENTS: usize = 600;
     let daemon = bench.start(&routes("picky")).await;
@@ -67,7 +67,7 @@ async fn a_bad_canary_is_rolled_back_and_costs_no_message(bench: Bench) {
     assert!(code == 0 && text.contains("rolled-back") && text.contains("picky"), "{text}");
     assert!(daemon.terminate().await.success());
 
-    // The verdict outlives the daemon: the same file is not tried again.
+    // The verdict survives the daemon, and the same file is not tried again.
     let daemon = bench.start(&routes("picky")).await;
     publish(&daemon, "later", &json!({}));
     daemon.settled("later").await;
@@ -87,7 +87,7 @@ async fn a_bad_canary_is_rolled_back_and_costs_no_message(bench: Bench) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_canary_is_promoted_and_gets_everything() {
     let bench = Bench::embedded();
-    // The stable one takes its time, so that none of the canary's calls is slow beside it on a machine that hesitates.
+    // The stable plugin is slow, so that no call of the canary is slow beside it on a busy machine.
     let routes = routes("picky").replace("plugin = \"echo\"\nconcurrency = 4", "plugin = \"sleeper\"\nconcurrency = 4");
     let daemon = bench.start(&routes).await;
     let mut sent = 0;
@@ -108,7 +108,7 @@ async fn a_good_canary_is_promoted_and_gets_everything() {
         daemon.settled(&format!("after-{n}")).await;
     }
     assert_eq!(daemon.metric(stable), before, "the stable plugin gets nothing more");
-    // And back by order.
+    // And back by a command.
     let route = format!("{}-in", bench.prefix);
     let (code, text) = order(&daemon, &["abort", &route]);
     assert!(code == 0 && text.contains("rolled-back"), "{text}");
@@ -123,7 +123,7 @@ async fn a_good_canary_is_promoted_and_gets_everything() {
         let output = output.expect("the verb runs");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    assert!(code == Some(69) && text.contains("no daemon answers"), "{text}");
+    assert!(code == Some(69) && text.contains("no daemon responds"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Shadows: compared with the stable plugin, and without any effect of their own.
+//! Shadows: compared with the stable plugin, without any effect of their own.
 
 use serde_json::{Value, json};
 use trunkline_support::{Daemon, eventually};
@@ -7,7 +7,7 @@ use crate::bench::{Bench, drain, metric, on_both_brokers, settled};
 use crate::capabilities::server::Server;
 use crate::capabilities::{answer, publish};
 
-/// `$STABLE` and `$SHADOW` are guests; they get the same grants.
+/// `$STABLE` and `$SHADOW` are guests with the same grants.
 const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
@@ -41,7 +41,7 @@ fn mismatches(bench: &Bench, field: &str) -> String {
     format!("trunkline_shadow_mismatches_total{{route=\"{}-in\",field=\"{field}\"}}", bench.prefix)
 }
 
-/// Publishes, and waits until the shadow's answers were compared, `all` of them by then.
+/// Publishes, and waits until the shadow's results were compared, `all` of them by then.
 async fn shadowed(bench: &Bench, daemon: &Daemon, data: &Value, result: &str, all: u32) -> Value {
     let told = answer(daemon, "in", None, data).await;
     metric(daemon, &compared(bench, result), |count| count >= f64::from(all)).await;
@@ -60,7 +60,7 @@ async fn a_shadow_is_compared_and_publishes_nothing(bench: Bench) {
         metric(&daemon, &compared(&bench, "different"), |count| count >= f64::from(n + 1)).await;
     }
     assert_eq!(daemon.metric(&mismatches(&bench, "outcome")), 5.0);
-    // The answers are compared before the event is settled.
+    // The results are compared before the event is settled.
     let acknowledged = metric(&daemon, &settled(&bench, "in", "ack"), |count| count >= 25.0).await;
     assert_eq!(acknowledged, 25.0);
     assert!(daemon.terminate().await.success());
@@ -74,7 +74,7 @@ on_both_brokers! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_are_made_once_and_the_shadow_hears_the_same() {
+async fn requests_are_made_once_and_the_shadow_gets_the_same_answers() {
     let server = Server::start();
     let bench = Bench::embedded();
     let allow = format!("{{ http = [{:?}], private-networks = [\"127.0.0.1\"] }}", server.origin());
@@ -91,7 +91,7 @@ async fn requests_are_made_once_and_the_shadow_hears_the_same() {
     for (wish, all) in wishes.iter().zip(1..) {
         let _told = shadowed(&bench, &daemon, wish, "same", all).await;
     }
-    // One each, two for the redirect that was followed, and none for the origin that is not granted.
+    // One request each, two for a followed redirect, and none for an origin without a grant.
     eventually("all heads", || {
         let all = server.heads().len() >= 6;
         async move { all.then_some(()) }
@@ -116,21 +116,21 @@ async fn state_is_the_stable_plugins_and_changes_once() {
         let told = shadowed(&bench, &daemon, &steps, "same", n).await;
         assert_eq!((&told[0], &told[1], &told[2]), (&json!(n), &json!(n), &json!(n.to_string())), "{told}");
     }
-    // What is too much for a tape is not compared.
+    // A call that does not fit a recording is not compared.
     let fill = json!([
         { "op": "fill", "key": "a", "bytes": 1 << 20 }, { "op": "get", "key": "a" }, { "op": "get", "key": "a" },
         { "op": "get", "key": "a" }, { "op": "get", "key": "a" }, { "op": "get", "key": "a" }, { "op": "get", "key": "a" },
         { "op": "get", "key": "a" },
     ]);
     let _id = publish(&daemon, "in", None, &fill);
-    // The line of the log that tells its end is too long to be kept.
+    // The log line of its outcome is too long to be kept.
     metric(&daemon, &settled(&bench, "in", "ack"), |count| count >= 6.0).await;
     metric(&daemon, &compared(&bench, "skipped"), |count| count >= 1.0).await;
     assert_eq!(daemon.metric(&compared(&bench, "different")), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_shadow_leaves_out_or_asks_beyond_is_a_difference() {
+async fn missing_and_further_calls_of_a_shadow_are_differences() {
     let bench = Bench::embedded();
     // The stable plugin changes its state, and the shadow does not.
     let daemon = bench.start(&routes("keeper", "echo", "{ kv = true }")).await;
@@ -139,7 +139,7 @@ async fn what_a_shadow_leaves_out_or_asks_beyond_is_a_difference() {
     assert_eq!(daemon.metric(&mismatches(&bench, "calls")), 1.0);
     assert!(daemon.terminate().await.success());
 
-    // The other way around: nothing of the shadow's is written.
+    // In the opposite case the shadow writes nothing.
     let bench = Bench::embedded();
     let daemon = bench.start(&routes("echo", "keeper", "{ kv = true }")).await;
     let _told = shadowed(&bench, &daemon, &count, "different", 1).await;

@@ -1,4 +1,4 @@
-//! F24 and W18: the state directory is its user's alone, and each project's own.
+//! F24 and W18: the state directory is private to its user, and each project has its own.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -28,10 +28,10 @@ canary = { plugin = "picky", percent = 50 }
 [plugins.keeper]
 allow = { kv = true }
 "#;
-/// Where the daemon keeps something.
+/// Files of the daemon.
 const WANTED: [&str; 2] = ["state.redb", "rollouts.json"];
 
-/// Everything below a directory that others may look at. Links are the test's own.
+/// All paths below a directory that other users can open. Links belong to the test.
 fn open_to_others(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut look = |path: &Path| {
@@ -57,7 +57,7 @@ fn open_to_others(dir: &Path) -> Vec<String> {
     found
 }
 
-/// A daemon whose files would be open to everybody.
+/// A daemon with this umask.
 async fn start_with_umask(bench: &Bench, umask: &str, state: &Path) -> Daemon {
     let routes = bench.write_routes(ROUTES);
     let daemon = Daemon::command(binary(), &routes, &bench.broker);
@@ -96,7 +96,7 @@ async fn nobody_else_reads_it(bench: Bench) {
         assert_eq!(open_to_others(&state), Vec::<String>::new(), "umask {umask}");
         assert!(daemon.terminate().await.success());
         assert_eq!(open_to_others(&state), Vec::<String>::new(), "umask {umask}, after the end");
-        // As an earlier version left it, and a backup that was copied back.
+        // The modes of an earlier version and of a restored backup.
         let mut left = vec![state.clone()];
         while let Some(path) = left.pop() {
             let is_dir = path.is_dir();
@@ -108,14 +108,14 @@ async fn nobody_else_reads_it(bench: Bench) {
         }
         assert!(open_to_others(&state).len() > WANTED.len());
     }
-    // What is linked to belongs to somebody else.
+    // The target of a link belongs to another user.
     let (other, compiled) = (bench.path("other"), state.join("compiled"));
     std::fs::rename(&compiled, &other).expect("moved");
     symlink(&other, &compiled).expect("a link");
-    let before = std::fs::metadata(&other).expect("it is there").mode();
+    let before = std::fs::metadata(&other).expect("the folder exists").mode();
     let daemon = start_with_umask(&bench, "022", &state).await;
     assert_eq!(open_to_others(&state), Vec::<String>::new());
-    assert_eq!(std::fs::metadata(&other).expect("it is there").mode(), before);
+    assert_eq!(std::fs::metadata(&other).expect("the folder exists").mode(), before);
     assert!(daemon.terminate().await.success());
 }
 
@@ -162,7 +162,7 @@ impl<'a> Project<'a> {
         daemon
     }
 
-    /// The broker in a state directory, while no daemon has it.
+    /// The broker in a state directory, while no daemon runs.
     async fn broker(&self, state: &Path) -> Broker {
         let sources = trunkline_config::Sources {
             file: self.routes.clone(),
@@ -222,9 +222,9 @@ async fn messages_in_the_earlier_default_are_named_until_they_are_taken_over() {
     }
     assert!(daemon.terminate().await.success());
 
-    // The command that it says.
+    // The command in the message.
     let (_, rest) = line.split_once("run: ").expect("a command");
-    let (command, _) = rest.split_once(". To go on there").expect("its end");
+    let (command, _) = rest.split_once(". To use the old directory").expect("its end");
     assert!(Command::new("sh").args(["-c", command]).status().expect("a shell").success(), "{command}");
     assert!(!earlier.exists());
     let daemon = project.start().await;
@@ -236,7 +236,7 @@ async fn messages_in_the_earlier_default_are_named_until_they_are_taken_over() {
     assert!(daemon.terminate().await.success());
 }
 
-/// A user who may read routes.toml and write nowhere near it.
+/// A user who may read routes.toml and may not write beside it.
 #[tokio::test(flavor = "multi_thread")]
 async fn check_needs_no_place_of_its_own() {
     let bench = Bench::embedded();
@@ -249,7 +249,8 @@ async fn check_needs_no_place_of_its_own() {
     let ended = Daemon::launch(run).await.err().expect("it does not start");
     assert_eq!(ended.status.code(), Some(1));
     let last = ended.stderr.lines().last().unwrap_or_default();
-    for part in ["error: the state directory cannot be used", &project.state().display().to_string(), "--state DIR"] {
+    let state = project.state().display().to_string();
+    for part in [&format!("error: the state directory {state} cannot be used"), "--state DIR"] {
         assert!(last.contains(part), "{last}");
     }
 }

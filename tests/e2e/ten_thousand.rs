@@ -1,4 +1,4 @@
-//! Ten thousand events with the daemon stopped or killed in the middle: every one has its one outcome.
+//! Ten thousand events, with the daemon stopped or killed in the middle: every event has exactly one outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use trunkline_event::Message;
 use crate::bench::{Bench, drain, message, metric, on_both_brokers};
 
 const EVENTS: usize = 10_000;
-/// Where the daemon is stopped: late enough to be at full speed, early enough to leave work.
+/// The event at which the daemon is stopped: late enough for full speed, early enough to leave work.
 const STOP_AFTER: f64 = 1_500.0;
 
 const ROUTES: &str = r#"
@@ -16,6 +16,7 @@ const ROUTES: &str = r#"
 exchange = { name = "$P-events", type = "topic" }
 
 [queues.$P-out]
+owned = true
 bind = "echoed"
 
 # So that it is in the middle for a while.
@@ -35,7 +36,7 @@ async fn fill(bench: &Bench) {
     broker.close(trunkline_support::patience()).await;
 }
 
-/// Runs to the end, stopping the daemon once in the middle; gives what came out.
+/// Handles all events, with one stop of the daemon in the middle; gives the emissions.
 async fn run(bench: &Bench, signal: &str) -> Vec<Message> {
     fill(bench).await;
     let settled = format!("trunkline_messages_settled_total{{route=\"{}-echo\",outcome=\"ack\"}}", bench.prefix);
@@ -50,7 +51,9 @@ async fn run(bench: &Bench, signal: &str) -> Vec<Message> {
 
     let second = bench.start(ROUTES).await;
     let broker = if bench.is_embedded() {
-        let waiting = |state| format!("trunkline_queue_messages{{queue=\"{}-echo\",state=\"{state}\"}}", bench.prefix);
+        let waiting = |state| {
+            format!("trunkline_queue_messages{{queue=\"{}-echo\",state=\"{state}\",role=\"work\"}}", bench.prefix)
+        };
         metric(&second, &waiting("ready"), |count| count == 0.0).await;
         metric(&second, &waiting("unacknowledged"), |count| count == 0.0).await;
         assert!(second.terminate().await.success());
@@ -65,7 +68,7 @@ async fn run(bench: &Bench, signal: &str) -> Vec<Message> {
 async fn finish(bench: &Bench, broker: Broker, daemon: Option<trunkline_support::Daemon>) -> Vec<Message> {
     let mut out = drain(&broker, &bench.queue("$P-out"), EVENTS).await;
     if let Some(daemon) = daemon {
-        // After a kill some came twice.
+        // After a kill some emissions came twice.
         while by_cause(&out).len() < EVENTS {
             out.extend(drain(&broker, &bench.queue("$P-out"), 1).await);
         }
@@ -78,7 +81,7 @@ async fn finish(bench: &Bench, broker: Broker, daemon: Option<trunkline_support:
     out
 }
 
-/// Emission ids by the id of the event they follow from.
+/// Emission ids by the id of the event that they follow from.
 fn by_cause(out: &[Message]) -> BTreeMap<String, BTreeSet<String>> {
     let mut causes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for message in out {

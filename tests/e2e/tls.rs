@@ -1,4 +1,4 @@
-//! TLS to the broker: never plain by accident, a reason for each refusal, and client certificates that are renewed.
+//! TLS to the broker: never plain TCP by accident, a reason for each refusal, and client certificates that are renewed.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use trunkline_support::certificates::Authority;
-use trunkline_support::rabbitmq::{Node, free_port};
+use trunkline_support::certificates::CertificateAuthority;
+use trunkline_support::rabbitmq::{RabbitmqNode, free_port};
 use trunkline_support::{Daemon, eventually};
 
 use crate::bench::{Bench, drain, message};
@@ -22,8 +22,8 @@ from = "in"
 plugin = "echo"
 "#;
 
-/// A node with `server.pem` that takes TLS on the port; the certificates that it wants of clients are from `ca.pem`.
-fn node(dir: &Path, port: u16, wants_certificate: bool) -> Node {
+/// A node with `server.pem` that speaks TLS on the port. It accepts client certificates from `ca.pem`.
+fn node(dir: &Path, port: u16, wants_certificate: bool) -> RabbitmqNode {
     let dir = dir.display();
     let lines = format!(
         "listeners.ssl.default = 127.0.0.1:{port}\n\
@@ -33,14 +33,14 @@ fn node(dir: &Path, port: u16, wants_certificate: bool) -> Node {
          ssl_options.verify = verify_peer\n\
          ssl_options.fail_if_no_peer_cert = {wants_certificate}\n"
     );
-    Node::start_with(&lines).expect("a node with TLS")
+    RabbitmqNode::start_with(&lines).expect("a node with TLS")
 }
 
 fn routes(tls: &str) -> String {
     format!("[broker]\ntls = {tls}\n{ROUTES}")
 }
 
-/// Waits until the daemon says why it is not connected, in its status and in its log; it stays there to say so.
+/// Waits until the daemon gives the reason in its status and in its log. The daemon runs on meanwhile.
 async fn refused(daemon: &Daemon, reason: &str) {
     eventually(reason, || {
         let (status, text) = daemon.get("/health/rabbitmq");
@@ -65,9 +65,9 @@ async fn becomes_ready(daemon: &Daemon) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn amqps_to_a_port_of_plain_amqp_fails() {
-    let node = Node::start().expect("a node without TLS");
+    let node = RabbitmqNode::start().expect("a node without TLS");
     let dir = tempfile::tempdir().expect("a directory");
-    let _ca = Authority::new(dir.path(), "ca");
+    let _ca = CertificateAuthority::new(dir.path(), "ca");
     let bench = Bench::on(node.url().replacen("amqp://", "amqps://", 1));
     let daemon = bench.start(&routes(&format!("{{ ca = \"{}/ca.pem\" }}", dir.path().display()))).await;
     refused(&daemon, "does not speak TLS").await;
@@ -81,7 +81,7 @@ async fn amqps_to_a_port_of_plain_amqp_fails() {
 #[tokio::test(flavor = "multi_thread")]
 async fn our_own_ca_is_trusted_and_no_other() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (ca, _other) = (Authority::new(dir.path(), "ca"), Authority::new(dir.path(), "other"));
+    let (ca, _other) = (CertificateAuthority::new(dir.path(), "ca"), CertificateAuthority::new(dir.path(), "other"));
     ca.issue("server");
     let port = free_port().expect("a port");
     let node = node(dir.path(), port, false);
@@ -90,7 +90,7 @@ async fn our_own_ca_is_trusted_and_no_other() {
     for (host, routes) in [("localhost", by("other")), ("127.0.0.1", format!("[broker]\n{ROUTES}"))] {
         let stranger = Bench::on(format!("amqps://guest:guest@{host}:{port}/%2f"));
         let daemon = stranger.start(&routes).await;
-        refused(&daemon, "from a CA that is not trusted here").await;
+        refused(&daemon, "from a CA that the daemon does not trust").await;
         assert!(daemon.terminate().await.success());
     }
     assert_eq!(node.ctl(&["list_exchanges", "name"]).expect("a list").matches("-events").count(), 0);
@@ -103,6 +103,9 @@ async fn our_own_ca_is_trusted_and_no_other() {
         assert_eq!(status, 202, "{accepted}");
         let id = accepted["id"].as_str().expect("an id");
         assert_eq!(daemon.settled(id).await["outcome"], "ack");
+        let expiry = daemon.metric("trunkline_broker_certificate_expiry_timestamp_seconds");
+        let left = expiry - std::time::UNIX_EPOCH.elapsed().expect("a time").as_secs_f64();
+        assert!(left > 86_400.0 && left < 3.0 * 86_400.0, "the certificate is valid for two days: {left} s");
         let connections = node.ctl(&["list_connections", "ssl"]).expect("a list");
         assert!(connections.contains("true") && !connections.contains("false"), "{connections}");
         let broker = bench.open(&by("ca")).await;
@@ -116,7 +119,7 @@ async fn our_own_ca_is_trusted_and_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_wants_a_certificate_gets_the_one_that_is_there_now() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (ca, other) = (Authority::new(dir.path(), "ca"), Authority::new(dir.path(), "other"));
+    let (ca, other) = (CertificateAuthority::new(dir.path(), "ca"), CertificateAuthority::new(dir.path(), "other"));
     ca.issue("server");
     let port = free_port().expect("a port");
     let node = node(dir.path(), port, true);
@@ -124,14 +127,14 @@ async fn a_broker_that_wants_a_certificate_gets_the_one_that_is_there_now() {
     let bench = Bench::on(format!("amqps://guest:guest@localhost:{port}/%2f"));
 
     let without = bench.start(&routes(&format!("{{ ca = \"{at}/ca.pem\" }}"))).await;
-    refused(&without, "wants a client certificate").await;
+    refused(&without, "requires a client certificate").await;
     assert!(without.terminate().await.success());
 
-    // From a CA that the broker does not know; then renewed while the daemon runs, and used without a restart.
+    // First from a CA that the broker does not know, then renewed while the daemon runs, and used without a restart.
     other.issue("client");
     let with = routes(&format!("{{ ca = \"{at}/ca.pem\", cert = \"{at}/client.pem\", key = \"{at}/client.key\" }}"));
     let daemon = bench.start(&with).await;
-    refused(&daemon, "does not trust the CA of our client certificate").await;
+    refused(&daemon, "does not trust the CA of the client certificate").await;
     let secret = std::fs::read_to_string(dir.path().join("client.key")).expect("a key");
     ca.issue("client");
     becomes_ready(&daemon).await;
@@ -150,7 +153,7 @@ async fn a_broker_that_wants_a_certificate_gets_the_one_that_is_there_now() {
     assert!(daemon.terminate().await.success());
 }
 
-/// What answers everything as web servers answer what they cannot read.
+/// A listener that answers everything as web servers answer requests that they cannot read.
 async fn web_server() -> (std::net::SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (address, mut serving) = (listener.local_addr().expect("an address"), JoinSet::new());
@@ -163,12 +166,12 @@ async fn web_server() -> (std::net::SocketAddr, JoinSet<()>) {
     (address, serving)
 }
 
-/// B22: certificates that are out of date or of another host, and listeners that speak something else. Each is told by its own
-/// reason, and nothing is sent over a connection that is not what the URL wants.
+/// B22: certificates that are out of date or for another host, and listeners of other protocols. Each has its own
+/// reason, and nothing is sent over a connection that does not fit the URL.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_other_reason_is_told_and_none_leads_to_plain_amqp() {
+async fn every_other_reason_is_reported_and_none_leads_to_plain_amqp() {
     let dir = tempfile::tempdir().expect("a directory");
-    let ca = Authority::new(dir.path(), "ca");
+    let ca = CertificateAuthority::new(dir.path(), "ca");
     ca.issue("server");
     let port = free_port().expect("a port");
     let node = node(dir.path(), port, false);
@@ -182,9 +185,10 @@ async fn every_other_reason_is_told_and_none_leads_to_plain_amqp() {
 
     let expired = || ca.issue_for("server", "DNS:localhost", -1);
     let elsewhere = || ca.issue_for("server", "DNS:broker.test", 2);
-    for (certificate, reason) in
-        [(&expired as &dyn Fn(), "is out of date"), (&elsewhere as &dyn Fn(), "is for another host than the URL's")]
-    {
+    for (certificate, reason) in [
+        (&expired as &dyn Fn(), "has expired"),
+        (&elsewhere as &dyn Fn(), "does not name the host of the broker's URL"),
+    ] {
         becomes(certificate).await;
         let bench = Bench::on(over_tls.clone());
         let daemon = bench.start(&tls).await;
@@ -194,13 +198,15 @@ async fn every_other_reason_is_told_and_none_leads_to_plain_amqp() {
         assert!(daemon.terminate().await.success());
     }
 
-    // The reverse of `amqps_to_a_port_of_plain_amqp_fails`, and a port of something else.
+    // The reverse of `amqps_to_a_port_of_plain_amqp_fails`, and a port of another protocol.
     let to_tls = Bench::on(format!("amqp://guest:guest@localhost:{port}/%2f"));
     let daemon = to_tls.start(ROUTES).await;
-    refused(&daemon, "it speaks TLS").await;
+    refused(&daemon, "the peer speaks TLS").await;
     assert!(daemon.terminate().await.success());
     let (http, _serving) = web_server().await;
-    for (scheme, routes, reason) in [("amqp", ROUTES, "it is an HTTP server"), ("amqps", &tls, "does not speak TLS")] {
+    for (scheme, routes, reason) in
+        [("amqp", ROUTES, "the peer is an HTTP server"), ("amqps", &tls, "does not speak TLS")]
+    {
         let to_http = Bench::on(format!("{scheme}://guest:guest@{http}/%2f"));
         let daemon = to_http.start(routes).await;
         refused(&daemon, reason).await;

@@ -1,11 +1,12 @@
-//! Builds the plugins and the guests as components, so that a guest that does not build fails the tests' build; and
-//! holds the C bindings of `trunkline new` against the interface.
+//! Builds the plugins and the guests as components, so that a guest that does not build fails the tests' build.
+//! Compares the C bindings of `trunkline new` with the interface.
 
 use std::error::Error;
 use std::path::Path;
 
 use wit_bindgen_core::Files;
 use wit_bindgen_core::wit_parser::Resolve;
+use xtask::wasm::BuildReport;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = xtask::root();
@@ -14,15 +15,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     check_bindings(&root)?;
     let (plugins, guests) = (root.join("target/plugins"), root.join("target/guests"));
-    xtask::wasm::build(xtask::wasm::PLUGINS, &plugins)?;
+    xtask::wasm::build(xtask::wasm::PLUGINS, &plugins, BuildReport::Errors)?;
     let names = xtask::wasm::guests()?;
-    xtask::wasm::build(&names.iter().map(String::as_str).collect::<Vec<_>>(), &guests)?;
+    xtask::wasm::build(&names.iter().map(String::as_str).collect::<Vec<_>>(), &guests, BuildReport::Errors)?;
     println!("cargo::rustc-env=PLUGINS_DIR={}", plugins.display());
     println!("cargo::rustc-env=GUESTS_DIR={}", guests.display());
     Ok(())
 }
 
-/// The bindings lie in the repository so that the program can carry them; here is what they are made by.
+/// Compares the bindings in the repository, which the program contains, with the output of wit-bindgen.
 fn check_bindings(root: &Path) -> Result<(), Box<dyn Error>> {
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_dir(root.join("wit/plugin-v0.1"))?;

@@ -1,4 +1,4 @@
-//! What the tests need of the system's packages: installed where root may, named where it may not.
+//! System packages that the tests need: installed as root, named to all other users.
 
 use std::process::{Command, Stdio};
 
@@ -6,17 +6,17 @@ use anyhow::{Result, bail};
 
 use crate::root;
 
-/// Installs packages of Debian.
+/// Installs Debian packages.
 ///
 /// # Errors
-/// `otherwise`, when this is not root on a machine with apt-get; or that apt-get failed.
+/// The text `otherwise` when the user is not root or the machine has no apt-get, else the failure of apt-get.
 pub fn install(packages: &[&str], otherwise: &str) -> Result<()> {
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"));
     let has_apt = Command::new("apt-get").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !is_root || !has_apt {
         bail!("{otherwise}");
     }
-    // apt-get does not wait for another one, and tests run side by side.
+    // apt-get fails while another apt-get runs, and tests run in parallel.
     std::fs::create_dir_all(root().join("target"))?;
     let lock = std::fs::File::create(root().join("target/apt.lock"))?;
     lock.lock()?;

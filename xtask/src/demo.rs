@@ -11,28 +11,23 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use xtask::{root, wasm};
 
-/// For the daemon to start and for each event to be settled.
+/// Limit for the start of the daemon and for each event.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LINES_MAX: usize = 10_000;
 
 /// Builds the plugins into `target/plugins`.
 pub(crate) fn build_plugins() -> Result<PathBuf> {
     let out = root().join("target/plugins");
-    wasm::build(wasm::PLUGINS, &out)?;
+    wasm::build(wasm::PLUGINS, &out, wasm::BuildReport::Progress)?;
     Ok(out)
 }
 
 pub(crate) fn run(once: bool) -> Result<()> {
-    println!("building the plugins and the daemon (the first time takes some minutes) ...");
+    println!("Building the plugins and the daemon. The first build takes about ten minutes on two processors.");
     build_plugins()?;
-    // With the features that the whole workspace has: after the tests nothing is compiled again.
-    let build = ["build", "--quiet", "--workspace", "--bin", "trunkline"];
-    let built = xtask::cargo().args(build).status()?;
-    if !built.success() {
-        bail!("the daemon does not build ({built})");
-    }
+    xtask::build(&["--bin", "trunkline"])?;
     let samples = samples()?;
-    let mut daemon = Daemon::start()?;
+    let mut daemon = DemoDaemon::start()?;
     let address = daemon.address()?;
     daemon.wait_until_ready(&address)?;
     println!("the daemon listens on http://{address}, on the embedded broker\n");
@@ -45,22 +40,22 @@ pub(crate) fn run(once: bool) -> Result<()> {
     if !once {
         let body = r#"{"type":"call.ended","exchange":"ocelot.events","routing_key":"comms.call.ended","organizationId":"org-1","data":{"call_id":"c-9","duration":12,"outcome":"callback_requested"}}"#;
         println!(
-            "\npublish one yourself:\n  curl -s http://{address}/api/v1/events -H 'content-type: application/json' -d '{body}'"
+            "\npublish an event yourself:\n  curl -s http://{address}/api/v1/events -H 'content-type: application/json' -d '{body}'"
         );
-        println!("\nCtrl-C ends it.");
+        println!("\nCtrl-C ends the daemon.");
         daemon.follow()?;
     }
     daemon.stop()?;
     if failed == 0 { Ok(()) } else { bail!("{failed} events were not settled as expected") }
 }
 
-struct Sample {
+struct SampleEvent {
     name: String,
     publish: Value,
     expect: Value,
 }
 
-fn samples() -> Result<Vec<Sample>> {
+fn samples() -> Result<Vec<SampleEvent>> {
     let mut found = BTreeMap::new();
     for example in std::fs::read_dir(root().join("examples"))? {
         let events = example?.path().join("events");
@@ -70,18 +65,18 @@ fn samples() -> Result<Vec<Sample>> {
             let value: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
             let name = path.strip_prefix(root())?.display().to_string();
             let sample =
-                Sample { name: name.clone(), publish: value["publish"].clone(), expect: value["expect"].clone() };
+                SampleEvent { name: name.clone(), publish: value["publish"].clone(), expect: value["expect"].clone() };
             found.insert(name, sample);
         }
     }
     if found.is_empty() {
-        bail!("there are no sample events below examples/");
+        bail!("no sample events were found below examples/");
     }
     Ok(found.into_values().collect())
 }
 
-/// Publishes one sample and shows what became of it; whether that was as expected.
-fn play(daemon: &mut Daemon, address: &str, sample: &Sample) -> Result<bool> {
+/// Publishes one sample and shows its outcome. Returns whether the outcome is as expected.
+fn play(daemon: &mut DemoDaemon, address: &str, sample: &SampleEvent) -> Result<bool> {
     let mut response = ureq::post(format!("http://{address}/api/v1/events")).send_json(&sample.publish)?;
     let accepted: Value = response.body_mut().read_json()?;
     let id = accepted["id"].as_str().ok_or_else(|| anyhow!("no id in {accepted}"))?;
@@ -90,7 +85,7 @@ fn play(daemon: &mut Daemon, address: &str, sample: &Sample) -> Result<bool> {
     let settled = daemon.settled(id)?;
     let emitted: Vec<Value> = serde_json::from_str(settled["emitted"].as_str().unwrap_or("[]"))?;
     for emission in &emitted {
-        let routed = if emission["routed"] == true { "" } else { "   (nobody is bound for it)" };
+        let routed = if emission["routed"] == true { "" } else { "   (no queue is bound for this type)" };
         println!("    out  {}{routed}", emission["type"].as_str().unwrap_or_default());
         println!("         {}", emission["data"].as_str().unwrap_or_default());
     }
@@ -109,13 +104,13 @@ fn play(daemon: &mut Daemon, address: &str, sample: &Sample) -> Result<bool> {
     Ok(is_good)
 }
 
-struct Daemon {
+struct DemoDaemon {
     child: Child,
     lines: Receiver<String>,
     state: PathBuf,
 }
 
-impl Daemon {
+impl DemoDaemon {
     fn start() -> Result<Self> {
         let state = std::env::temp_dir().join(format!("trunkline-demo-{}", std::process::id()));
         let mut child = Command::new(root().join("target/debug/trunkline"))
@@ -138,7 +133,7 @@ impl Daemon {
         Ok(Self { child, lines, state })
     }
 
-    /// Reads the log until a line fits.
+    /// Reads the log until a line matches.
     fn wait_for(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Result<Value> {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
@@ -153,24 +148,26 @@ impl Daemon {
                     seen.push(line);
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("{what} did not come within {PATIENCE:?}:\n{}", seen.join("\n"))
+                    bail!("{what} was not logged within {PATIENCE:?}:\n{}", seen.join("\n"))
                 }
-                Err(RecvTimeoutError::Disconnected) => bail!("the daemon ended before {what}:\n{}", seen.join("\n")),
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("the daemon ended before {what} was logged:\n{}", seen.join("\n"))
+                }
             }
         }
     }
 
     fn address(&mut self) -> Result<String> {
-        let line = self.wait_for("the address", |line| line["message"] == "listening")?;
+        let line = self.wait_for("the address", |line| line["message"] == "the daemon listens for HTTP requests")?;
         Ok(line["address"].as_str().context("an address")?.to_owned())
     }
 
     fn wait_until_ready(&mut self, address: &str) -> Result<()> {
-        self.wait_for("the start", |line| line["message"] == "started")?;
+        self.wait_for("the start", |line| line["message"] == "the daemon started")?;
         let url = format!("http://{address}/health");
         let mut response = ureq::get(&url).config().http_status_as_error(false).build().call()?;
         let health: Value = response.body_mut().read_json()?;
-        if health["status"] == "ok" { Ok(()) } else { bail!("the daemon is not well: {health}") }
+        if health["status"] == "ok" { Ok(()) } else { bail!("the daemon is not healthy: {health}") }
     }
 
     fn settled(&mut self, id: &str) -> Result<Value> {
@@ -187,11 +184,11 @@ impl Daemon {
     fn stop(&mut self) -> Result<()> {
         let _gone = Command::new("kill").arg(self.child.id().to_string()).status()?;
         let status = self.child.wait()?;
-        if status.success() { Ok(()) } else { bail!("the daemon ended badly ({status})") }
+        if status.success() { Ok(()) } else { bail!("the daemon failed ({status})") }
     }
 }
 
-impl Drop for Daemon {
+impl Drop for DemoDaemon {
     fn drop(&mut self) {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();

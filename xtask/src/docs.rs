@@ -1,9 +1,8 @@
-//! The shell blocks of the documentation, run as a reader would: the blocks of a page in order, in one shell, in the root of
-//! the clone, with the daemon of the tests on the path.
-
-use std::path::PathBuf;
+//! Runs the shell blocks of the documentation as a reader does: the blocks of a page run in order, in one shell, in the root of
+//! the clone. `trunkline` is the debug build of the daemon.
 
 use anyhow::{Context, Result, bail};
+use xtask::pages::pages;
 use xtask::root;
 
 use crate::demo::build_plugins;
@@ -11,10 +10,7 @@ use crate::demo::build_plugins;
 /// Runs every page, or those whose path contains one of the words.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     build_plugins()?;
-    let built = xtask::cargo().args(["build", "--quiet", "--workspace", "--bin", "trunkline"]).status()?;
-    if !built.success() {
-        bail!("the daemon does not build ({built})");
-    }
+    xtask::build(&["--bin", "trunkline"])?;
     let mut failed = Vec::new();
     for page in pages()? {
         let name = page.strip_prefix(root()).unwrap_or(&page).display().to_string();
@@ -29,27 +25,10 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             failed.push(name);
         }
     }
-    if failed.is_empty() { Ok(()) } else { bail!("these pages do not do what they say: {}", failed.join(", ")) }
+    if failed.is_empty() { Ok(()) } else { bail!("the shell blocks of these pages failed: {}", failed.join(", ")) }
 }
 
-/// README, tutorial and how-to pages, the tutorial first.
-fn pages() -> Result<Vec<PathBuf>> {
-    let mut pages = vec![root().join("README.md")];
-    for folder in ["docs/tutorial", "docs/how-to"] {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(root().join(folder))? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "md") {
-                found.push(path);
-            }
-        }
-        found.sort();
-        pages.extend(found);
-    }
-    Ok(pages)
-}
-
-/// The blocks that begin with a fence of exactly `sh`; `sh no-run` is for people.
+/// The blocks whose fence says `sh`. Blocks with `sh no-run` do not run.
 fn blocks(text: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut block: Option<String> = None;
@@ -73,7 +52,7 @@ fn shell(blocks: &[String]) -> Result<std::process::ExitStatus> {
     let paths = std::iter::once(debug).chain(std::env::split_paths(&path));
     let mut shell = xtask::command("bash");
     shell.env("PATH", std::env::join_paths(paths)?).args(["-euo", "pipefail", "-c"]);
-    // Whatever a page leaves running ends with it.
+    // Processes that a page leaves running end with the page.
     shell.arg(format!("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{}", blocks.concat()));
     Ok(shell.status()?)
 }

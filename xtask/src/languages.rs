@@ -1,6 +1,6 @@
-//! Plugins in all languages, made as a user makes them: `trunkline new`, then the commands that it prints. The tools are
-//! installed below `target/languages` or, where they are Debian's, by apt-get; a component is kept there under the digest
-//! of its sources, because an interpreter takes long to build.
+//! Makes plugins in all languages as a user does: `trunkline new`, then the commands that it prints. Tools are installed below
+//! `target/languages`, tools of Debian by apt-get. A component is kept below `target/languages` under the digest of its sources,
+//! because an interpreter takes long to build.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -10,23 +10,23 @@ use anyhow::{Context, Result, bail};
 
 use crate::{apt, root};
 
-/// The words of `trunkline new --lang`.
+/// Values of `trunkline new --lang`.
 pub const LANGUAGES: [&str; 4] = ["rust", "js", "python", "c"];
 
-/// What C plugins are built with, on Debian.
+/// Debian packages that C plugins are built with.
 const C_PACKAGES: [&str; 6] = ["make", "gcc", "clang", "lld", "wasi-libc", "libclang-rt-dev-wasm32"];
 
 fn home() -> PathBuf {
     root().join("target/languages")
 }
 
-/// Makes, tests and builds a plugin. `overlay` is a folder whose files take the place of the template's.
+/// Makes, tests and builds a plugin. The files of the folder `overlay` replace those of the template.
 ///
 /// # Errors
-/// When a tool is missing and cannot be installed, or a command fails; its output is in the text.
+/// When a tool is missing and cannot be installed, or a command fails. The error has the output of the command.
 pub fn plugin(trunkline: &Path, language: &str, name: &str, overlay: Option<&Path>) -> Result<PathBuf> {
     std::fs::create_dir_all(home())?;
-    // One process at a time for a language: tests run side by side, and so may several cargos.
+    // One process at a time builds for a language. Tests run in parallel, and several cargos may.
     let lock = std::fs::File::create(home().join(format!("{language}.lock")))?;
     lock.lock()?;
     let folder = home().join(language).join(name);
@@ -37,7 +37,7 @@ pub fn plugin(trunkline: &Path, language: &str, name: &str, overlay: Option<&Pat
         copy(overlay, &folder)?;
     }
     let kept = home().join("components").join(format!("{language}-{name}-{}.wasm", digest(&folder)?));
-    // C is quick to build, and its last step is our own program, which is no part of the digest.
+    // A C plugin builds quickly. Its last step is `trunkline wrap`, and the digest does not cover the program.
     if language == "c" || !kept.exists() {
         let component = build(trunkline, language, &folder, &printed)?;
         std::fs::create_dir_all(home().join("components"))?;
@@ -48,7 +48,7 @@ pub fn plugin(trunkline: &Path, language: &str, name: &str, overlay: Option<&Pat
     Ok(kept)
 }
 
-/// Runs the commands that `trunkline new` printed, but for those that only install tools: these are shared.
+/// Runs the commands that `trunkline new` printed, except those that install tools. All plugins share the tools.
 fn build(trunkline: &Path, language: &str, folder: &Path, printed: &str) -> Result<PathBuf> {
     prepare(language, folder)?;
     let commands = printed.lines().filter_map(|line| line.strip_prefix("    "));
@@ -68,7 +68,7 @@ fn build(trunkline: &Path, language: &str, folder: &Path, printed: &str) -> Resu
     if count < 2 {
         bail!("`trunkline new` printed no test and no build:\n{printed}");
     }
-    let said = printed.split("The component will be ").nth(1).and_then(|rest| rest.split(". ").next());
+    let said = printed.split("The commands build the component ").nth(1).and_then(|rest| rest.split(". ").next());
     let component = said.context("`trunkline new` did not say where the component is")?;
     Ok(match component.strip_prefix("target/") {
         Some(below) => home().join("rust/target").join(below),
@@ -86,7 +86,7 @@ fn prepare(language: &str, folder: &Path) -> Result<()> {
     }
 }
 
-/// `node_modules` beside the plugins' folders, where Node.js looks for it, from the template's own lock file.
+/// Makes `node_modules` beside the folders of the plugins, where Node.js finds it, from the lock file of the template.
 fn js(folder: &Path) -> Result<()> {
     ensure_node()?;
     let home = home().join("js");
@@ -98,13 +98,13 @@ fn js(folder: &Path) -> Result<()> {
     for file in ["package.json", "package-lock.json"] {
         std::fs::copy(folder.join(file), home.join(file))?;
     }
-    // And not `ci`: that refuses the lock file over optional packages for other machines which are not published.
+    // `npm ci` would refuse the lock file because of unpublished optional packages for other machines.
     run(Command::new("npm").args(["install", "--no-audit", "--no-fund"]).current_dir(&home))?;
     std::fs::write(stamp, lock)?;
     Ok(())
 }
 
-/// `venv` in the plugin's folder, shared by all of them.
+/// Links `venv` of a plugin's folder to the environment that all plugins share.
 fn python(folder: &Path) -> Result<()> {
     ensure_python()?;
     let venv = home().join("python/venv");
@@ -121,10 +121,10 @@ fn python(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that there are Node.js and npm.
+/// Makes sure that Node.js and npm are installed.
 ///
 /// # Errors
-/// When they are not there and cannot be installed.
+/// When one of them is missing and cannot be installed.
 pub fn ensure_node() -> Result<()> {
     let has =
         |tool: &str| Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
@@ -134,10 +134,10 @@ pub fn ensure_node() -> Result<()> {
     apt::install(&["nodejs", "npm"], "no Node.js: install node (18 or newer) and npm")
 }
 
-/// Makes sure that `python3 -m venv` works; Debian has it in a package of its own.
+/// Makes sure that `python3 -m venv` works. Debian has the module in a separate package.
 ///
 /// # Errors
-/// When it does not and cannot be installed.
+/// When the module is missing and cannot be installed.
 pub fn ensure_python() -> Result<()> {
     let check = Command::new("python3").args(["-c", "import ensurepip"]).stderr(Stdio::null()).status();
     if check.is_ok_and(|status| status.success()) {
@@ -146,7 +146,7 @@ pub fn ensure_python() -> Result<()> {
     apt::install(&["python3", "python3-venv"], "no Python with venv: install python3 and python3-venv")
 }
 
-/// Whether a program for WebAssembly links is the one question that covers compiler, linker, libc and builtins.
+/// Links a program for WebAssembly, which tests compiler, linker, libc and builtins at once.
 fn c() -> Result<()> {
     let probe = home().join("c/probe.c");
     std::fs::write(&probe, "#include <stdlib.h>\nint probe(int a) { return abs(a); }\n")?;
@@ -197,7 +197,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Names a component after all that it is made of. Not for security: a stale component would only fail a test.
+/// Names a component after all its sources. The digest is not for security: a stale component only fails a test.
 fn digest(folder: &Path) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     for file in files(folder)? {

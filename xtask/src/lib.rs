@@ -1,10 +1,13 @@
-//! The project's commands, and what the tests share with them: building components, finding a RabbitMQ and the
-//! tools of other languages.
+//! Functions that the project's commands and the tests share: building components, and finding a RabbitMQ and the tools of other
+//! languages.
 
 pub mod apt;
 pub mod languages;
+pub mod pages;
+pub mod progress;
 pub mod rabbitmq;
 pub mod strip;
+pub mod tools;
 pub mod wasm;
 
 use std::path::PathBuf;
@@ -17,14 +20,14 @@ pub fn root() -> PathBuf {
     here.parent().map_or(here.clone(), PathBuf::from)
 }
 
-/// cargo in the workspace, as the shell that started us would run it.
+/// A command `cargo` in the workspace, with the environment of the shell that started this program.
 #[must_use]
 pub fn cargo() -> Command {
     command("cargo")
 }
 
-/// A program in the workspace that may run cargo, as the shell that started us would run it. `cargo run` gave us variables about
-/// our own package, and where a build script looks at such (ring's does), cargo would build anew what is there.
+/// A command in the workspace that may run cargo, with the environment of the shell that started this program. `cargo run` adds
+/// variables about the package `xtask`. Some build scripts read such variables (ring's does), so an inner cargo would build them anew.
 #[must_use]
 pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
@@ -36,4 +39,17 @@ pub fn command(program: &str) -> Command {
         }
     }
     command
+}
+
+/// Builds binaries of the workspace, with arguments of `cargo build` such as `--bin NAME`. The features are those of the whole
+/// workspace, so that nothing is compiled again after the tests.
+///
+/// # Errors
+/// When cargo fails.
+pub fn build(arguments: &[&str]) -> anyhow::Result<()> {
+    let built = progress::run(cargo().args(["build", "--workspace"]).args(arguments), "the daemon")?;
+    if !built.success() {
+        anyhow::bail!("`cargo build {}` failed ({built})", arguments.join(" "));
+    }
+    Ok(())
 }

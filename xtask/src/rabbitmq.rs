@@ -1,6 +1,6 @@
-//! A RabbitMQ for the tests: the one of `RABBITMQ_URL`, or private nodes of an installed server, installed first where
-//! that is possible. A private node listens on loopback only, has its own directories, cookie and port mapper, and
-//! ends with the process that started it, however that ends.
+//! A RabbitMQ for the tests: the one of `RABBITMQ_URL`, or private nodes of an installed server. A missing server is installed
+//! where that is possible. A private node listens on loopback only and has its own directories, cookie and port mapper. The node
+//! ends with the process that started it, also when that process crashes.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -14,22 +14,32 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::apt;
 
-/// Below those that Linux gives on its own, from 32768.
+mod control;
+mod releases;
+mod server;
+
+pub use control::NodeControl;
+pub use releases::{DebianRelease, RELEASES, RootUse};
+pub use server::{ROOT_VARIABLE, RabbitmqServer};
+
+/// Ports for nodes, below the ports from 32768 that Linux assigns by itself.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
-const BIN: &str = "/usr/lib/rabbitmq/bin";
-/// Starting takes 5 s on an idle machine, and twice as long under a build.
+/// Limit for a start. A start takes 5 s on an idle machine and twice as long beside a build.
 const START_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(90);
-/// For one answer of a node; it waits for ever for one that hangs. In seconds, as `timeout` has it.
-const CTL_WITHIN: &str = "120";
 
-/// Makes sure that there is a RabbitMQ to use: given by URL, installed, or installed now.
+/// Makes sure that there is a RabbitMQ: the one of `RABBITMQ_URL`, the one of [`ROOT_VARIABLE`], an installed one, or one that this
+/// function installs.
 ///
 /// # Errors
-/// When there is none and none can be installed; the text says what to do.
+/// When none can be installed. The error says what to do.
 pub fn ensure() -> Result<()> {
-    if std::env::var_os("RABBITMQ_URL").is_some() || server().exists() {
+    let server = RabbitmqServer::chosen();
+    if std::env::var_os("RABBITMQ_URL").is_some() || server.version().is_some() {
         return Ok(());
+    }
+    if let Some(root) = server.root() {
+        bail!("{} has no RabbitMQ; `cargo xtask matrix` makes the roots of other Debian releases", root.display());
     }
     let policy = Policy::keep_services_down()?;
     apt::install(
@@ -40,11 +50,7 @@ pub fn ensure() -> Result<()> {
     Ok(())
 }
 
-fn server() -> PathBuf {
-    Path::new(BIN).join("rabbitmq-server")
-}
-
-/// Debian's hook that keeps a package from starting its service, taken away again when we put it there.
+/// Debian's hook that keeps a package from starting its service. The drop removes a hook that this value made.
 struct Policy(Option<PathBuf>);
 
 impl Policy {
@@ -67,24 +73,24 @@ impl Drop for Policy {
     }
 }
 
-/// A private node.
+/// A private node. It ends when the value is dropped.
 #[derive(Debug)]
-pub struct Node {
+pub struct RabbitmqNode {
+    server: RabbitmqServer,
     dir: PathBuf,
-    port: u16,
     /// The port of the port mapper.
     mapper: u16,
-    environment: Vec<(String, String)>,
+    control: NodeControl,
 }
 
-/// A message that was on its way from queue to queue when a node stopped is sent again after three minutes otherwise.
+/// Shortens the time after which a node sends a dead letter again whose confirm was lost. The default is three minutes.
 const ADVANCED: &str = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}]}].\n";
 
-impl Node {
+impl RabbitmqNode {
     /// Starts a node with its own directories and waits until it takes connections.
     ///
     /// # Errors
-    /// When it does not start.
+    /// When the node does not start.
     pub fn start() -> Result<Self> {
         Self::start_with("")
     }
@@ -92,46 +98,59 @@ impl Node {
     /// Starts a node with more lines in its `rabbitmq.conf`, such as a listener on a [`free_port`].
     ///
     /// # Errors
-    /// When it does not start.
+    /// When the node does not start.
     pub fn start_with(lines: &str) -> Result<Self> {
         Self::start_with_plugins(&[], lines)
     }
 
-    /// As [`Node::start_with`], with plugins of RabbitMQ's own.
+    /// As [`RabbitmqNode::start_with`], with plugins of RabbitMQ's own.
     ///
     /// # Errors
-    /// When it does not start.
+    /// When the node does not start.
     pub fn start_with_plugins(plugins: &[&str], lines: &str) -> Result<Self> {
-        Self::make(plugins, lines, None)
+        Self::make(&RabbitmqServer::chosen(), plugins, lines, None)
     }
 
     /// Starts nodes that are one cluster.
     ///
     /// # Errors
-    /// When one does not start, or is not let in.
+    /// When a node does not start or cannot join.
     pub fn start_cluster(count: usize) -> Result<Vec<Self>> {
-        let first = Self::start()?;
+        Self::start_cluster_of(&RabbitmqServer::chosen(), count)
+    }
+
+    /// As [`RabbitmqNode::start_cluster`], with the nodes of a server.
+    ///
+    /// # Errors
+    /// As [`RabbitmqNode::start_cluster`].
+    pub fn start_cluster_of(server: &RabbitmqServer, count: usize) -> Result<Vec<Self>> {
+        let first = Self::make(server, &[], "", None)?;
         let others = std::thread::scope(|scope| {
-            let starting: Vec<_> = (1..count).map(|_| scope.spawn(|| Self::make(&[], "", Some(&first)))).collect();
+            let starting: Vec<_> =
+                (1..count).map(|_| scope.spawn(|| Self::make(server, &[], "", Some(&first)))).collect();
             starting.into_iter().map(|node| node.join().map_err(|_| anyhow!("starting a node panicked"))?).collect()
         });
         let others: Result<Vec<Self>> = others;
         let others = others?;
-        // In one command, because each is an Erlang VM that takes longer to start than what it asks for.
+        // One command for all steps, because each command starts an Erlang VM. RabbitMQ 4.3 has no Mnesia.
         let name = first.name();
-        let join = format!("ok = rabbit:stop(), ok = rabbit_mnesia:join_cluster('{name}', disc), ok = rabbit:start().");
+        let join = format!(
+            "{{Module, Join}} = case code:which(rabbit_db_cluster) of \
+             non_existing -> {{rabbit_mnesia, join_cluster}}; _ -> {{rabbit_db_cluster, join}} end, \
+             ok = rabbit:stop(), ok = Module:Join('{name}', disc), ok = rabbit:start()."
+        );
         for node in &others {
             node.ctl(&["eval", &join])?;
         }
         Ok(std::iter::once(first).chain(others).collect())
     }
 
-    fn make(plugins: &[&str], lines: &str, beside: Option<&Self>) -> Result<Self> {
+    fn make(server: &RabbitmqServer, plugins: &[&str], lines: &str, beside: Option<&Self>) -> Result<Self> {
         let name = format!("trunkline-rabbit-{}-{}", std::process::id(), free_port()?);
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&dir)?;
         let [port, distribution] = [free_port()?, free_port()?];
-        // Members of a cluster find each other by the same port mapper, and trust who has the same cookie.
+        // Members of a cluster share the port mapper and the cookie.
         let (mapper, cookie) = match beside {
             Some(other) => (other.mapper, std::fs::read_to_string(other.dir.join(".erlang.cookie"))?),
             None => (free_port()?, format!("COOKIE{port}{distribution}")),
@@ -143,86 +162,91 @@ impl Node {
         let settings = format!("listeners.tcp.default = 127.0.0.1:{port}\n{settings}{lines}");
         std::fs::write(dir.join("rabbitmq.conf"), settings)?;
         std::fs::write(dir.join("advanced.config"), ADVANCED)?;
-        let node = Self { environment: environment(&dir, port, distribution, mapper), dir, port, mapper };
+        let control = NodeControl::new(server.clone(), port, environment(&dir, port, distribution, mapper));
+        control.write(&dir)?;
+        let node = Self { server: server.clone(), dir, mapper, control };
         node.launch()?;
         Ok(node)
     }
 
-    /// How to reach it.
+    /// The URL of the node, with its default user and virtual host.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+        self.control.url()
     }
 
-    /// What other nodes call it.
+    /// The directory of the node. [`NodeControl::open`] takes it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Sends commands to the node.
+    #[must_use]
+    pub fn control(&self) -> &NodeControl {
+        &self.control
+    }
+
+    /// The name of the node in a cluster.
     fn name(&self) -> String {
-        node_name(self.port)
+        node_name(self.control.port())
     }
 
-    /// The process of the node.
+    /// The process id of the node, while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         std::fs::read_to_string(self.dir.join("beam.pid")).ok()?.trim().parse().ok()
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills the node, as a crash would.
     ///
     /// # Errors
-    /// When it does not end.
+    /// When the node does not end.
     pub fn kill(&self) -> Result<()> {
         self.signal("KILL")
     }
 
-    /// Ends it in order.
+    /// Stops the node in order.
     ///
     /// # Errors
-    /// When it does not end in time.
+    /// When the node does not end in time.
     pub fn stop(&self) -> Result<()> {
         self.signal("TERM")
     }
 
-    /// Starts it again, on the same port and data.
+    /// Starts the node again, on the same port and data.
     ///
     /// # Errors
-    /// When it does not start.
+    /// When the node does not start.
     pub fn restart(&self) -> Result<()> {
         self.launch()
     }
 
-    /// `rabbitmqctl` against this node; gives what it printed.
+    /// Runs `rabbitmqctl` against this node and gives its output.
     ///
     /// # Errors
-    /// When it fails, with what it said, or when the node does not answer.
+    /// When the command fails, with its error output and the log of the node, or when the node does not answer.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new("timeout")
-            .args(["--kill-after=5", CTL_WITHIN])
-            .arg(Path::new(BIN).join("rabbitmqctl"))
-            .arg("-q")
-            .args(arguments)
-            .envs(self.environment.iter().cloned())
-            .output()?;
-        if !output.status.success() {
-            let (status, said) = (output.status, String::from_utf8_lossy(&output.stderr));
-            bail!("rabbitmqctl {arguments:?} ({status}): {said}\n{}", self.log());
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        self.control.ctl(arguments).with_context(|| self.log())
     }
 
     fn launch(&self) -> Result<()> {
         let log = std::fs::File::create(self.dir.join("out"))?;
         let mut child = Command::new("setsid")
-            .arg(server())
-            .envs(self.environment.iter().cloned())
+            .args(self.server.words("rabbitmq-server"))
+            // Mnesia writes its crash dumps into the working directory.
+            .current_dir(&self.dir)
+            .envs(self.control.environment())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .context("setsid cannot be run")?;
         let deadline = Instant::now() + START_WITHIN;
-        // The AMQP port opens last; asking rabbitmqctl would cost an Erlang VM each time.
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+        // The AMQP port opens last. A test with rabbitmqctl would start an Erlang VM each time.
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.control.port())).is_err() {
             if let Some(status) = child.try_wait()? {
-                bail!("the node died ({status}):\n{}", self.log());
+                bail!("the node ended unexpectedly ({status}):\n{}", self.log());
             }
             if Instant::now() > deadline {
                 let _dead = child.kill();
@@ -230,26 +254,27 @@ impl Node {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        // The node deletes its own pid file early in a stop: keep a copy.
+        // The node deletes its pid file early in a stop, so a copy is kept.
         std::fs::copy(self.dir.join("pid"), self.dir.join("beam.pid"))?;
         self.watch()?;
-        // Reaped when it ends; nobody else waits for the launching shell.
+        // No other code waits for the launching shell, so this thread reaps it.
         std::thread::spawn(move || child.wait());
         Ok(())
     }
 
-    /// A small shell that outlives us and ends the node when we are gone without having ended it.
+    /// Starts a shell that outlives this process and then kills the node if it still runs.
     fn watch(&self) -> Result<()> {
         let pid = self.pid().context("the node has no pid")?;
         let script = format!(
             "while kill -0 {ours} 2>/dev/null && kill -0 {pid} 2>/dev/null; do sleep 1; done; \
-             if ! kill -0 {ours} 2>/dev/null; then kill -9 {pid} 2>/dev/null; epmd -kill >/dev/null 2>&1; rm -rf '{dir}'; fi",
+             if ! kill -0 {ours} 2>/dev/null; then kill -9 {pid} 2>/dev/null; \"$@\" -kill >/dev/null 2>&1; rm -rf '{dir}'; fi",
             ours = std::process::id(),
             dir = self.dir.display(),
         );
         let mut watchdog = Command::new("setsid")
-            .args(["sh", "-c", &script])
-            .envs(self.environment.iter().cloned())
+            .args(["sh", "-c", &script, "sh"])
+            .args(self.server.words("epmd"))
+            .envs(self.control.environment())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -272,8 +297,8 @@ impl Node {
         };
         let _gone = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status()?;
         let deadline = Instant::now() + STOP_WITHIN;
-        // Other threads of a killed process may hold its listener for a moment.
-        while is_alive(pid) || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+        // Threads of a killed process may hold its listener for a moment.
+        while is_alive(pid) || std::net::TcpStream::connect(("127.0.0.1", self.control.port())).is_ok() {
             if Instant::now() > deadline {
                 bail!("the node (process {pid}) did not end within {STOP_WITHIN:?}");
             }
@@ -284,16 +309,16 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl Drop for RabbitmqNode {
     fn drop(&mut self) {
         let _ended = self.kill();
-        let mapper = Command::new("epmd").arg("-kill").envs(self.environment.iter().cloned()).output();
+        let mapper = self.server.command("epmd").arg("-kill").envs(self.control.environment()).output();
         drop(mapper);
         let _absent = std::fs::remove_dir_all(&self.dir);
     }
 }
 
-/// A zombie is as good as gone.
+/// Whether a process runs. A zombie does not.
 fn is_alive(pid: u32) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return false;
@@ -325,21 +350,22 @@ fn environment(dir: &Path, port: u16, distribution: u16, mapper: u16) -> Vec<(St
         ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".to_owned()),
         ("RABBITMQ_NODE_PORT", port.to_string()),
         ("RABBITMQ_DIST_PORT", distribution.to_string()),
-        ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", loopback.to_owned()),
+        // By default an idle scheduler of Erlang spins for a while. The tests need the processors for other programs.
+        ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", format!("{loopback} +sbwt none +sbwtdcpu none +sbwtdio none")),
         ("RABBITMQ_CTL_ERL_ARGS", format!("+S 1:1 {loopback}")),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()
 }
 
-/// A port of loopback that nobody listens on now, and that this process gives to nobody else: a node takes it seconds
-/// later only. The system gives those of [`PORTS`] to nobody who asks for any.
+/// A port of loopback without a listener, which this process hands out once, because a node opens its port seconds later. Linux
+/// does not assign the ports of `PORTS` by itself.
 ///
 /// # Errors
-/// When there is none.
+/// When no port is free.
 pub fn free_port() -> Result<u16> {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
-    // Processes begin at places of their own.
+    // Each process begins at another port.
     let first = std::process::id().wrapping_mul(211);
     for _ in PORTS {
         let turn = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));

@@ -1,17 +1,17 @@
-//! Plugins and guests as components: `wasm32-wasip2` through a nested cargo with a target directory of its own, so that
-//! it can run inside a build script while the outer cargo holds its lock.
+//! Builds plugins and guests as components for `wasm32-wasip2`. The nested cargo has a target directory of its own, so that it
+//! can run inside a build script while the outer cargo holds its lock.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::root;
 use crate::strip::strip;
+use crate::{progress, root};
 
 const TARGET: &str = "wasm32-wasip2";
 
-/// The plugins that we ship.
+/// Plugins that are shipped.
 pub const PLUGINS: &[&str] = &[
     "batcher",
     "callback-task",
@@ -28,6 +28,7 @@ pub const PLUGINS: &[&str] = &[
     "campaign-sequence",
     "campaign-report",
     "grading-failed",
+    "whatsapp-webhook",
     "whatsapp-intake",
     "agent-dispatch",
     "whatsapp-send",
@@ -35,7 +36,7 @@ pub const PLUGINS: &[&str] = &[
     "http-notify",
 ];
 
-/// The components of the tests: the folders of `tests/guests`.
+/// Components of the tests: the folders of `tests/guests`.
 ///
 /// # Errors
 /// When the folder cannot be read.
@@ -51,10 +52,10 @@ pub fn guests() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Adds the target to the toolchain when it is missing.
+/// Adds the target `wasm32-wasip2` to the toolchain when it is missing.
 ///
 /// # Errors
-/// When it is missing and cannot be added.
+/// When the target is missing and cannot be added.
 pub fn ensure_target() -> Result<()> {
     let sysroot = Command::new("rustc").current_dir(root()).args(["--print", "sysroot"]).output()?;
     let sysroot = PathBuf::from(String::from_utf8(sysroot.stdout)?.trim());
@@ -69,30 +70,43 @@ pub fn ensure_target() -> Result<()> {
     }
 }
 
-/// Builds packages of the workspace and puts `NAME.wasm` and `NAME.debug.wasm` into a folder, replaced only when they changed.
+/// How a build of components reports on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildReport {
+    /// Errors only.
+    Errors,
+    /// Progress as well.
+    Progress,
+}
+
+/// Builds packages of the workspace and writes `NAME.wasm` and `NAME.debug.wasm` into a folder. A file that is the same
+/// stays as it is.
 ///
 /// # Errors
 /// When the build fails.
-pub fn build(packages: &[&str], out: &Path) -> Result<Vec<PathBuf>> {
+pub fn build(packages: &[&str], out: &Path, report: BuildReport) -> Result<Vec<PathBuf>> {
     ensure_target()?;
     let target_dir = root().join("target/wasm");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root()).args(["build", "--quiet", "--target", TARGET, "--profile", "plugin", "--target-dir"]);
+    cargo.current_dir(root()).args(["build", "--target", TARGET, "--profile", "plugin", "--target-dir"]);
     cargo.arg(&target_dir);
     for package in packages {
         cargo.args(["--package", package]);
     }
     forget_outer_cargo(&mut cargo);
-    let status = cargo.status().context("cargo cannot be run")?;
+    let status = match report {
+        BuildReport::Errors => cargo.arg("--quiet").status().context("cargo cannot be run")?,
+        BuildReport::Progress => progress::run(&mut cargo, "the plugins")?,
+    };
     if !status.success() {
-        bail!("the components {} do not build", packages.join(", "));
+        bail!("the components {} cannot be built", packages.join(", "));
     }
     std::fs::create_dir_all(out)?;
     let built = target_dir.join(TARGET).join("plugin");
     packages.iter().map(|package| publish(&built, package, out)).collect()
 }
 
-/// What an outer cargo, or clippy, sets for its own crates.
+/// Removes variables that an outer cargo, or clippy, sets for its own crates.
 pub(crate) fn forget_outer_cargo(cargo: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -106,12 +120,12 @@ pub(crate) fn forget_outer_cargo(cargo: &mut Command) {
     }
 }
 
-/// `NAME.wasm` as it is run, and `NAME.debug.wasm` with file and line for whoever reads a dead letter.
+/// Writes `NAME.wasm`, which runs, and `NAME.debug.wasm`, which gives dead letters file and line.
 fn publish(built: &Path, package: &str, out: &Path) -> Result<PathBuf> {
     let from = built.join(format!("{}.wasm", package.replace('-', "_")));
     let whole = std::fs::read(&from).with_context(|| format!("{} was not built", from.display()))?;
     let stripped = strip(&whole).with_context(|| format!("{} cannot be stripped", from.display()))?;
-    // First the debug file: whoever watches the folder loads the component when that is there.
+    // The debug file comes first, because a daemon that watches the folder loads the component as soon as it is there.
     replace(&out.join(format!("{package}.debug.wasm")), &whole)?;
     let to = out.join(format!("{package}.wasm"));
     replace(&to, &stripped)?;

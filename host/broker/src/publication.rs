@@ -1,24 +1,26 @@
-//! Publishing: what is sent, what the broker answered for each message, and the proof that all of it is confirmed.
+//! Publishing: the messages, the broker's answer to each of them, and the proof that all of them are confirmed.
 //!
-//! Promises: a [`Receipt`] exists only for a [`Batch`] with at least one message, all of them confirmed. A message that
-//! the broker has confirmed once is not published again, however often the rest of its batch is. Failures that repeat
-//! ([`Permanent`]) and failures that may pass ([`Passing`]) are different types, so that no caller can retry the former.
+//! Promises: a [`Receipt`] exists only for a [`Batch`] with at least one message, all of them confirmed. A message that the
+//! broker confirmed once is not published again with the rest of its batch. Refusals that repeat ([`Permanent`]) and refusals
+//! that may pass ([`Passing`]) are different types, so that no caller can retry the former.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use trunkline_event::{LimitError, Message, Reason};
 
-/// A message to publish, always persistent and mandatory.
+/// A message to publish, always persistent. The message is mandatory, except for a message to an address of RabbitMQ's direct
+/// reply-to.
 #[derive(Debug, Clone)]
 pub struct Publication {
     /// The message.
     pub message: Arc<Message>,
-    /// Whether it counts as done when no queue is bound for it.
+    /// Whether the message counts as confirmed when no queue is bound for it.
     pub accept_unroutable: bool,
-    /// Not before this time from now; the broker waits, not the daemon. At most [`DELAY_MAX`].
+    /// The time that the broker holds the message back, at most [`DELAY_MAX`].
     pub delay: Option<Duration>,
-    /// It waits to be tried again in the queue that it is addressed to, and is counted as that.
+    /// Whether the message is addressed to a queue and waits for a retry there. The embedded broker counts such messages.
+    /// RabbitMQ may hold such a message back for up to a quarter longer.
     pub is_retry: bool,
 }
 
@@ -26,24 +28,24 @@ pub struct Publication {
 pub const DELAY_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Publication {
-    /// The message, to change it before it is published; copied if somebody else has it too.
-    pub fn message_mut(&mut self) -> &mut Message {
-        Arc::make_mut(&mut self.message)
+    /// A message that is published at once and refused when no queue is bound for it.
+    #[must_use]
+    pub fn now(message: impl Into<Arc<Message>>) -> Self {
+        Self { message: message.into(), accept_unroutable: false, delay: None, is_retry: false }
     }
 
-    /// Published at once.
-    #[must_use]
-    pub fn now(message: impl Into<Arc<Message>>, accept_unroutable: bool) -> Self {
-        Self { message: message.into(), accept_unroutable, delay: None, is_retry: false }
+    /// The message, for a change before it is published. A message that is shared is copied first.
+    pub fn message_mut(&mut self) -> &mut Message {
+        Message::make_mut(&mut self.message)
     }
 }
 
-/// What the broker confirmed of one message.
+/// The broker's confirm of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmed {
-    /// It is in at least one queue.
+    /// The message is in at least one queue. The embedded broker does not count the queues of streams, which are temporary.
     Routed,
-    /// No queue is bound for it, and the caller accepts that.
+    /// No queue is bound for the message, and the caller accepts that.
     Unrouted,
 }
 
@@ -66,26 +68,29 @@ impl Batch {
         self.messages.iter().map(|(publication, _)| publication)
     }
 
-    /// Messages that are not confirmed.
+    /// The number of messages without a confirm.
     #[must_use]
     pub fn open(&self) -> usize {
         self.messages.iter().filter(|(_, confirmed)| confirmed.is_none()).count()
     }
 
-    /// The messages that are still to be published, each with its index.
+    /// The messages without a confirm, each with its index.
     pub fn rest(&self) -> impl Iterator<Item = (usize, &Publication)> {
         let open = self.messages.iter().enumerate().filter(|(_, (_, confirmed))| confirmed.is_none());
         open.map(|(index, (publication, _))| (index, publication))
     }
 
-    /// The broker confirmed the message with that index.
+    /// Notes the confirm of the message with this index.
     pub(crate) fn confirm(&mut self, index: usize, confirmed: Confirmed) {
         if let Some((_, known)) = self.messages.get_mut(index) {
             *known = Some(confirmed);
         }
     }
 
-    /// The proof that all of it is confirmed; the batch itself when some of it is not, or when it is empty.
+    /// The proof that every message is confirmed.
+    ///
+    /// # Errors
+    /// The batch itself, when a message is not confirmed or the batch is empty.
     pub(super) fn receipt(self) -> Result<Receipt, Self> {
         let confirmed: Option<Vec<Confirmed>> = self.messages.iter().map(|(_, confirmed)| *confirmed).collect();
         match confirmed {
@@ -107,15 +112,15 @@ impl From<Publication> for Batch {
     }
 }
 
-/// Proof that every message of a batch is confirmed. Only the module `broker` can make one.
+/// Proof that every message of a batch is confirmed. Only this crate can make a receipt.
 #[derive(Debug)]
-#[must_use = "a receipt is what allows an acknowledgement"]
+#[must_use = "only a receipt allows an acknowledgement"]
 pub struct Receipt {
     confirmed: Vec<Confirmed>,
 }
 
 impl Receipt {
-    /// One answer for each message, in the order in which they were given.
+    /// One confirm for each message, in the order of the batch.
     #[must_use]
     pub fn confirmed(&self) -> &[Confirmed] {
         &self.confirmed
@@ -125,32 +130,35 @@ impl Receipt {
 /// Why one message was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The broker would refuse it again.
+    /// The broker would refuse the message again.
     #[error(transparent)]
     Permanent(#[from] Permanent),
-    /// Another try may end otherwise.
+    /// Another try may succeed.
     #[error(transparent)]
     Passing(#[from] Passing),
 }
 
-/// A refusal that every further try would get again. It is never published a second time.
+/// A refusal that every further try would repeat. The message is never published a second time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Permanent {
     /// The message breaks a bound of the wire and was not sent.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// The message is to wait for longer than [`DELAY_MAX`].
+    /// The delay is longer than [`DELAY_MAX`].
     #[error("a delay of {0:?} is longer than 30 days")]
     Delay(Duration),
     /// The broker does not take a body of this size.
-    #[error("the body takes {bytes} bytes, and the broker takes at most {max}")]
+    #[error("the body has {bytes} bytes, but the broker accepts at most {max} bytes")]
     TooLarge {
-        /// Of the body.
+        /// The size of the body.
         bytes: usize,
         /// RabbitMQ's `max_message_size`.
         max: usize,
     },
-    /// The broker's words: the user may not publish this, or one of its properties is not allowed.
+    /// The routing key is a malformed address of RabbitMQ's direct reply-to.
+    #[error("{0:?} is not an address of direct reply-to that RabbitMQ made")]
+    Address(String),
+    /// The user may not publish the message, or a property is not allowed. The text is the broker's own.
     #[error("the broker refuses the message: {0}")]
     Forbidden(String),
 }
@@ -162,7 +170,7 @@ impl Permanent {
         match self {
             Self::Limit(LimitError::Body(_)) | Self::TooLarge { .. } => Reason::TooLarge,
             Self::Limit(_) | Self::Delay(_) => Reason::Invalid,
-            Self::Forbidden(_) => Reason::Refused,
+            Self::Address(_) | Self::Forbidden(_) => Reason::Refused,
         }
     }
 }
@@ -181,33 +189,33 @@ pub enum Passing {
     /// The exchange does not exist.
     #[error("exchange {0:?} does not exist")]
     NoExchange(String),
-    /// A queue that the message goes to has no room (`overflow = "reject-publish"`); other queues may have it.
-    #[error("a queue that the message goes to is full (the broker answered with nack)")]
+    /// A queue that the message goes to has no room (`overflow = "reject-publish"`). Other queues may have the message.
+    #[error("a queue of the message is full, so the broker refused the message (nack)")]
     Full,
     /// The disk of the embedded broker has no room.
     #[error("the disk of the store is full: {0}")]
     NoRoom(String),
 }
 
-/// A publish that is not complete: what is confirmed of it, and why the rest is not.
+/// A publish that is not complete: the confirmed messages, and why the others are not confirmed.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.why())]
 pub struct Unpublished {
-    /// The same messages. Publishing it again publishes only what is not confirmed.
+    /// The same messages. Another publish sends only those without a confirm.
     pub batch: Batch,
-    /// Messages that are certainly not taken completely, by their index.
+    /// Messages that the broker certainly refused, by their index.
     pub refused: Vec<(usize, Refusal)>,
     /// Why the outcome of the other open messages is unknown, if there are any.
     pub lost: Option<String>,
 }
 
 impl Unpublished {
-    /// Nobody knows what became of the open messages.
+    /// The outcome of every open message is unknown, for this reason.
     pub(super) fn lost(batch: Batch, reason: impl Into<String>) -> Self {
         Self { batch, refused: Vec::new(), lost: Some(reason.into()) }
     }
 
-    /// The first refusal that no further try would change.
+    /// The first permanent refusal.
     #[must_use]
     pub fn permanent(&self) -> Option<&Permanent> {
         self.refused.iter().find_map(|(_, refusal)| match refusal {
@@ -222,7 +230,7 @@ impl Unpublished {
         let permanent = self.permanent().map(ToString::to_string);
         let refusal = || self.refused.first().map(|(_, refusal)| refusal.to_string());
         let lost = || self.lost.as_ref().map(|lost| format!("the broker session was lost: {lost}"));
-        permanent.or_else(lost).or_else(refusal).unwrap_or_else(|| "there is nothing to publish".to_owned())
+        permanent.or_else(lost).or_else(refusal).unwrap_or_else(|| "the batch has no message".to_owned())
     }
 }
 
@@ -238,7 +246,7 @@ mod tests {
             properties: Properties::default(),
             body: bytes::Bytes::new(),
         };
-        Publication::now(message, false)
+        Publication::now(message)
     }
 
     #[test]

@@ -1,23 +1,15 @@
-//! Which broker answers, in which version.
+//! Product and version of a broker.
 
-/// What a broker says of itself when a connection begins.
+/// The product and the version that a broker names when a connection begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// `RabbitMQ`, or what else speaks AMQP 0-9-1.
+pub struct BrokerServer {
+    /// `RabbitMQ`, or another product that speaks AMQP 0-9-1.
     pub product: String,
-    /// Its version.
+    /// The version of the product.
     pub version: ServerVersion,
 }
 
-impl Server {
-    /// Whether it is RabbitMQ in this version or a later one.
-    #[must_use]
-    pub fn is_rabbitmq(&self, major: u32, minor: u32) -> bool {
-        self.product.eq_ignore_ascii_case("rabbitmq") && self.version.number() >= (major, minor, 0)
-    }
-}
-
-/// A version such as `3.10.8`, `4.0.5` or `4.1.0-rc.1`. Its three numbers are for comparing; what is not there counts as 0.
+/// A version such as `3.10.8`, `4.0.5` or `4.1.0-rc.1`. Versions are compared by three numbers; a missing number counts as 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerVersion {
     text: String,
@@ -25,7 +17,7 @@ pub struct ServerVersion {
 }
 
 impl ServerVersion {
-    /// Reads the numbers at the beginning of a text.
+    /// Reads the three numbers at the beginning of a text.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let mut parts = text.split('.').map(|part| {
@@ -36,7 +28,7 @@ impl ServerVersion {
         Self { text: text.to_owned(), number: (next(), next(), next()) }
     }
 
-    /// As the broker writes it.
+    /// The version as the broker writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -75,8 +67,5 @@ mod tests {
         }
         let ascending = ["3.9.29", "3.10.8", "3.13.0", "4.0.5", "4.3.6", "10.0.0"].map(ServerVersion::new);
         assert!(ascending.is_sorted_by_key(ServerVersion::number));
-        let server = |product: &str, version| Server { product: product.into(), version: ServerVersion::new(version) };
-        assert!(server("RabbitMQ", "4.0.5").is_rabbitmq(4, 0) && !server("RabbitMQ", "3.13.7").is_rabbitmq(4, 0));
-        assert!(!server("LavinMQ", "4.0.5").is_rabbitmq(3, 0), "another broker's versions say nothing");
     }
 }

@@ -1,33 +1,36 @@
-//! What a broker tells of its queues.
+//! Statistics of queues.
 
 use std::time::Duration;
 
 use trunkline_event::QueueName;
 
-/// What a broker tells of the queues of a topology.
+/// Statistics of the queues of a topology.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
-    /// Where the figures come from.
-    pub source: Source,
-    /// The queues that are there.
+    /// The source of the figures.
+    pub source: StatisticsSource,
+    /// The queues that exist.
     pub queues: Vec<QueueStatistics>,
-    /// What could not be told, as sentences.
+    /// Messages in the delay queues that all daemons of RabbitMQ's virtual host share: retries and delayed emissions. None for
+    /// the embedded broker, which counts the retries of each queue.
+    pub delayed: Option<u64>,
+    /// Why figures are missing, as sentences.
     pub problems: Vec<String>,
 }
 
-/// Where figures come from.
+/// The source of figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The store in this process.
+pub enum StatisticsSource {
+    /// The store of the embedded broker.
     Embedded,
-    /// RabbitMQ over AMQP, which tells ready messages and consumers only.
+    /// RabbitMQ over AMQP, which reports ready messages and consumers only.
     Amqp,
-    /// That, and RabbitMQ's management API, whose figures are some seconds old.
+    /// RabbitMQ over AMQP and its management API, whose figures are some seconds old.
     Management,
 }
 
-impl Source {
-    /// For people and programs.
+impl StatisticsSource {
+    /// The word in the HTTP API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -38,32 +41,33 @@ impl Source {
     }
 }
 
-/// One queue.
+/// The figures of one queue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueStatistics {
-    /// Its name.
+    /// The name of the queue.
     pub queue: QueueName,
     /// Messages that can be delivered.
     pub ready: u64,
-    /// Messages that are delivered and not answered.
+    /// Messages that are delivered and not acknowledged.
     pub unacknowledged: Option<u64>,
-    /// Messages that the broker holds back until they are tried again; none where they wait in queues of their own.
+    /// Messages that the broker holds back until their retry; none on RabbitMQ, where they wait in shared queues.
     pub retrying: Option<u64>,
-    /// Consumers, those of other programs too.
+    /// Consumers, including those of other programs.
     pub consumers: u64,
-    /// Since the first ready message was published.
+    /// The time since the first ready message was published.
     pub oldest_age: Option<Duration>,
-    /// How fast things happen.
+    /// Messages a second.
     pub rates: Option<Rates>,
 }
 
-/// Messages a second, the mean of the last seconds.
+/// Messages a second, as the mean of the last seconds. A rate that the broker does not report is none, never 0: RabbitMQ
+/// reports no rate of the messages that reach a queue as dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Rates {
-    /// Into the queue.
-    pub published: f64,
-    /// To consumers.
-    pub delivered: f64,
+    /// Published into the queue.
+    pub published: Option<f64>,
+    /// Delivered to consumers.
+    pub delivered: Option<f64>,
     /// Acknowledged by consumers.
-    pub acknowledged: f64,
+    pub acknowledged: Option<f64>,
 }

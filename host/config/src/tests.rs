@@ -1,21 +1,25 @@
-//! The corpus of broken files (testdata/*.toml, each with what is printed for it beside it), and what good files mean.
+//! Tests of whole files: the corpus of broken files (testdata/*.toml with the expected text beside each), and good files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::codes::Code;
 use super::*;
+use crate::diagnostics::codes::Code;
+use crate::load::check;
 use trunkline_event::{ExchangeName, HeaderValue, PluginName, QueueName, RouteName, RoutingKey};
 
 mod corpus;
 mod good;
 mod grants;
+mod hooks;
+mod keys;
+mod owners;
 mod precedence;
 mod rollout;
 mod tls;
 
-/// Sources for a file of that name, with a home and nothing else around.
+/// Sources for a file of that name, with `HOME` as the only variable.
 fn sources(name: &str) -> Sources {
     let environment = BTreeMap::from([("HOME".to_owned(), "/home/user".to_owned())]);
     Sources { file: PathBuf::from(name), environment, ..Sources::default() }

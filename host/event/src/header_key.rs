@@ -1,38 +1,46 @@
-//! The key under which the daemon signs its own headers.
+//! The key with which the daemon signs its own headers.
 //!
-//! Headers named `trunkline-*` carry what the daemon believes: whose event it is, how often it was tried, through how many
-//! hops it came, where a delayed message goes. Any producer could write them. So every message of ours with such headers
-//! carries `trunkline-mac`, an HMAC-SHA256 (RFC 2104, FIPS 180-4) over all of them, the message id and the body, and what
-//! arrives without a valid one loses them before anybody reads them.
+//! Headers named `trunkline-*` carry facts that the daemon relies on: the tenant, the attempt, the hops, the target of a
+//! delayed message. Any producer could write such headers. Therefore every message of the daemon with such headers carries
+//! `trunkline-mac`, an HMAC-SHA256 (RFC 2104, FIPS 180-4) over these headers, the message id and the body. A message that
+//! arrives without a valid signature loses these headers before a route reads the message.
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
-use super::{HeaderValue, Message};
+use super::headers::HeaderValue;
+use super::message::Message;
 
 /// The prefix of the daemon's own headers.
 pub const OWN_PREFIX: &str = "trunkline-";
-/// The header with the signature: `1.KEY.MAC`, version, first bytes of the key's hash, and signature, in hexadecimal.
+/// The header with the signature `1.KEY.MAC`: version, first bytes of the key's hash, and signature, in hexadecimal.
 const MAC: &str = "trunkline-mac";
 const VERSION: &str = "1";
-/// Bytes of the key's hash that name it.
+/// Bytes of the key's hash that name the key.
 const KEY_ID_BYTES: usize = 4;
 /// Bytes of the signature that are sent: 128 bits, as RFC 2104 section 5 allows.
 const MAC_BYTES: usize = 16;
-/// What a daemon with another key may still tell: both only shorten what its event gets.
-const HARMLESS: [&str; 2] = ["trunkline-attempt", "trunkline-hops"];
-/// Headers of dead letters and of what was put back, and the one that stays of them whoever wrote them. It only lets an
-/// event that died be tried again, which anybody can have who publishes the event under a new id; and without it a letter
-/// that was signed with an earlier key, or by a version that did not sign, would be taken for a repeat and dropped.
-const DEAD: [&str; 3] = ["trunkline-dead-at", "trunkline-reason", REDRIVEN];
+/// Headers that are kept when the signature names another key. These headers only lower the number of attempts or hops that remain,
+/// or end the event earlier. The attempts count for the route that is named. A marker has no body, and must not become an event without
+/// data.
+const HARMLESS: [&str; 5] =
+    [ATTEMPT, "trunkline-hops", "trunkline-route", "trunkline-expires", "trunkline-waiting-mark"];
+const ATTEMPT: &str = "trunkline-attempt";
+/// Headers of dead letters and of redriven events. A message with one of them keeps `trunkline-redriven`, whatever its
+/// signature is. That header only lets a dead-lettered event be tried again, and every producer gets the same by publishing
+/// the event under a new id. Without that header, a dead letter that was signed with an earlier key would be taken for a
+/// repeat and dropped.
+const DEAD: [&str; 3] = [DEAD_AT, REASON, REDRIVEN];
+const DEAD_AT: &str = "trunkline-dead-at";
+const REASON: &str = "trunkline-reason";
 const REDRIVEN: &str = "trunkline-redriven";
-/// The shortest key: as many bits as the signature has.
+/// Shortest key in bytes: as many bits as the signature has.
 pub const KEY_MIN_BYTES: usize = 16;
 
-/// Signs and checks. Shows nothing of the key in `Debug`.
+/// A key that signs and checks headers. `Debug` shows the key's id only.
 #[derive(Clone)]
 pub struct HeaderKey {
-    /// The key is in it already, so that a message costs two blocks less.
+    /// The state with the key already added, so that a message costs two blocks less.
     mac: Hmac<Sha256>,
     id: String,
 }
@@ -43,44 +51,52 @@ impl std::fmt::Debug for HeaderKey {
     }
 }
 
-/// What is to be thought of the daemon's headers on a message that arrived.
+/// Trust in the daemon's own headers on a message that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// The message has none.
+    /// The message has no such headers.
     Nothing,
-    /// They are as a daemon with this key wrote them.
+    /// A daemon with this key wrote the headers.
     Signed,
-    /// A daemon with the key of this id may have written them: attempt and hops are kept, and that it was a dead letter;
-    /// all others are gone.
+    /// A daemon with the key of this id may have written the headers. Route, attempt, hops, the end of the TTL, the token of a
+    /// marker and the fact that the message was a dead letter are kept; all other such headers are removed. The attempts of a dead letter begin anew.
     OtherKey(String),
-    /// Anybody may have written them: they are gone, but for the word that the message was a dead letter.
+    /// Any producer may have written the headers. They are removed, except for the fact that the message was a dead letter.
     Forged,
 }
 
 impl HeaderKey {
-    /// A key of any length; shorter ones than [`KEY_MIN_BYTES`] are for tests.
+    /// Makes a key from bytes of any length. Keys shorter than [`KEY_MIN_BYTES`] are for tests.
     #[must_use]
     pub fn new(key: &[u8]) -> Self {
         let mac = Hmac::new_from_slice(key).expect("HMAC takes keys of every length");
-        Self { mac, id: hex(&Sha256::digest(key)[..KEY_ID_BYTES]) }
+        Self { mac, id: hex::encode(&Sha256::digest(key)[..KEY_ID_BYTES]) }
     }
 
-    /// Names the key: eight hexadecimal digits of its hash.
+    /// The name of the key: eight hexadecimal digits of its hash.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Signs a message that has headers of ours. To be called last: what changes afterwards makes the signature invalid.
+    /// A key for another purpose. The derived key does not show this key.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let mut mac = self.mac.clone();
+        mac.update(purpose.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Signs a message that has headers of the daemon. A later change of the message makes the signature invalid.
     pub fn sign(&self, message: &mut Message) {
         message.properties.headers.remove(MAC);
         if message.properties.headers.iter().any(|(name, _)| name.starts_with(OWN_PREFIX)) {
-            let mac = hex(&self.digest(message)[..MAC_BYTES]);
+            let mac = hex::encode(&self.digest(message)[..MAC_BYTES]);
             message.properties.headers.set(MAC, format!("{VERSION}.{}.{mac}", self.id));
         }
     }
 
-    /// Takes away what cannot be trusted of a message that arrived, and the signature itself.
+    /// Removes the signature of a message that arrived, and the headers that the signature does not cover.
     pub fn admit(&self, message: &mut Message) -> Trust {
         if !message.properties.headers.iter().any(|(name, _)| name.starts_with(OWN_PREFIX)) {
             return Trust::Nothing;
@@ -89,6 +105,9 @@ impl HeaderKey {
         let trust = self.judge(message, signature.as_ref().and_then(HeaderValue::as_str));
         let headers = &mut message.properties.headers;
         let was_dead = DEAD.iter().any(|name| headers.get(name).is_some());
+        // A later attempt of a redriven event still has the reason, and counts its attempts.
+        let is_letter =
+            headers.get(DEAD_AT).is_some() || headers.get(REASON).is_some() && headers.get(REDRIVEN).is_none();
         match trust {
             Trust::Nothing | Trust::Signed => return trust,
             Trust::OtherKey(_) => headers.retain(|name| !is_own(name) || HARMLESS.contains(&name)),
@@ -96,6 +115,9 @@ impl HeaderKey {
         }
         if was_dead {
             headers.set(REDRIVEN, 1_u32);
+        }
+        if is_letter {
+            headers.remove(ATTEMPT);
         }
         trust
     }
@@ -105,13 +127,13 @@ impl HeaderKey {
             return Trust::Forged;
         };
         match rest.split_once('.') {
-            Some((id, mac)) if id == self.id => match unhex(mac) {
-                Some(mac) if self.is_valid(message, &mac) => Trust::Signed,
-                Some(_) | None => Trust::Forged,
+            Some((id, mac)) if id == self.id => match hex::decode(mac) {
+                Ok(mac) if self.is_valid(message, &mac) => Trust::Signed,
+                Ok(_) | Err(_) => Trust::Forged,
             },
-            Some((id, mac)) => match (unhex(id), unhex(mac)) {
-                (Some(id), Some(mac)) if id.len() == KEY_ID_BYTES && mac.len() == MAC_BYTES => {
-                    Trust::OtherKey(hex(&id))
+            Some((id, mac)) => match (hex::decode(id), hex::decode(mac)) {
+                (Ok(id), Ok(mac)) if id.len() == KEY_ID_BYTES && mac.len() == MAC_BYTES => {
+                    Trust::OtherKey(hex::encode(id))
                 }
                 (_, _) => Trust::Forged,
             },
@@ -124,7 +146,7 @@ impl HeaderKey {
         mac.len() == MAC_BYTES && bool::from(self.digest(message)[..MAC_BYTES].ct_eq(mac))
     }
 
-    /// Over everything that is believed, each part with its length, names in order.
+    /// The signature over id, own headers and body, each part with its length, names in order.
     fn digest(&self, message: &Message) -> [u8; 32] {
         let mut mac = self.mac.clone();
         let mut own: Vec<(&str, &HeaderValue)> =
@@ -150,7 +172,7 @@ fn add(mac: &mut Hmac<Sha256>, part: &[u8]) {
     mac.update(part);
 }
 
-/// As it comes back from the wire: every integer type is one, and a text stays a text.
+/// Adds a value in the form in which it comes back from the wire: all integer types are one, and bytes are a text.
 fn add_value(mac: &mut Hmac<Sha256>, value: &HeaderValue) {
     match value {
         HeaderValue::Null => mac.update(b"n"),
@@ -188,19 +210,12 @@ fn add_value(mac: &mut Hmac<Sha256>, value: &HeaderValue) {
                 add_value(mac, value);
             }
         }
+        HeaderValue::Decimal { scale, unscaled } => {
+            mac.update(b"D");
+            mac.update(&[*scale]);
+            mac.update(&unscaled.to_be_bytes());
+        }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    digits.map(char::from).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| Some(value(*pair.first()?)? << 4 | value(*pair.get(1)?)?)).collect()
 }
 
 #[cfg(test)]
@@ -227,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_is_believed_and_the_signature_is_not_seen() {
+    fn signed_headers_are_trusted_and_the_signature_is_removed() {
         let key = HeaderKey::new(b"0123456789abcdef");
         let mut signed = message();
         key.sign(&mut signed);
@@ -240,14 +255,23 @@ mod tests {
         let mut plain = message();
         plain.properties.headers.retain(|name| !is_own(name));
         key.sign(&mut plain);
-        assert_eq!(key.admit(&mut plain), Trust::Nothing, "a message without headers of ours needs no signature");
+        assert_eq!(key.admit(&mut plain), Trust::Nothing, "a message without own headers needs no signature");
     }
 
     #[test]
-    fn every_change_makes_them_worthless() {
-        type Change = fn(&mut Message);
+    fn a_derived_key_depends_on_key_and_purpose() {
+        let derived = |key: &[u8], purpose: &str| HeaderKey::new(key).derive(purpose);
+        let key = derived(b"0123456789abcdef", "tickets");
+        assert_eq!(key, derived(b"0123456789abcdef", "tickets"), "every daemon derives the same key");
+        assert_ne!(key, derived(b"0123456789abcdeg", "tickets"));
+        assert_ne!(key, derived(b"0123456789abcdef", "ticket"));
+    }
+
+    #[test]
+    fn every_change_makes_a_signature_invalid() {
+        type Tampering = fn(&mut Message);
         let key = HeaderKey::new(b"0123456789abcdef");
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Tampering); 9] = [
             ("a body", |message| message.body = bytes::Bytes::from_static(b"[]")),
             ("an id", |message| message.properties.message_id = Some("n".to_owned())),
             ("another tenant", |message| message.properties.headers.set("trunkline-tenant", "org-2")),
@@ -272,32 +296,57 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_with_another_key_only_shortens() {
+    fn another_key_keeps_what_ends_an_event_earlier() {
         let mut signed = message();
+        for (name, value) in [("trunkline-route", "r"), ("trunkline-plugin", "p")] {
+            signed.properties.headers.set(name, value);
+        }
         let another = HeaderKey::new(b"another key");
         another.sign(&mut signed);
         assert_eq!(HeaderKey::new(b"0123456789abcdef").admit(&mut signed), Trust::OtherKey(another.id().to_owned()));
-        assert_eq!(own(&signed), ["trunkline-attempt"]);
+        assert_eq!(own(&signed), ["trunkline-attempt", "trunkline-route"]);
+    }
+
+    /// A marker of a daemon whose key is lost would otherwise be handled as an event without data.
+    #[test]
+    fn a_marker_of_another_key_stays_a_marker() {
+        let mut marker = message();
+        marker.properties.headers.retain(|name| !is_own(name));
+        marker.properties.headers.set("trunkline-waiting-mark", "token");
+        marker.body = bytes::Bytes::new();
+        let mut forged = marker.copy();
+        HeaderKey::new(b"the key of before").sign(&mut marker);
+        let key = HeaderKey::new(b"0123456789abcdef");
+        assert!(matches!(key.admit(&mut marker), Trust::OtherKey(_)));
+        assert_eq!(own(&marker), ["trunkline-waiting-mark"]);
+        assert_eq!(key.admit(&mut forged), Trust::Forged);
+        assert_eq!(own(&forged), Vec::<&str>::new());
     }
 
     #[test]
-    fn a_dead_letter_stays_one_whoever_signed_it() {
+    fn a_dead_letter_stays_a_dead_letter_whatever_its_signature() {
         let key = HeaderKey::new(b"0123456789abcdef");
         let mut letter = message();
         for (name, value) in [("trunkline-dead-at", "2026-11-28T00:00:00Z"), ("trunkline-reason", "trap")] {
             letter.properties.headers.set(name, value);
         }
-        let mut signed = letter.clone();
+        let mut signed = letter.copy();
         key.sign(&mut signed);
         assert_eq!(key.admit(&mut signed), Trust::Signed);
         assert_eq!(own(&signed), own(&letter), "with everything that it says");
-        let mut rotated = letter.clone();
+        let mut rotated = letter.copy();
         HeaderKey::new(b"the key of before").sign(&mut rotated);
         assert!(matches!(key.admit(&mut rotated), Trust::OtherKey(_)));
-        assert_eq!(own(&rotated), ["trunkline-attempt", "trunkline-redriven"]);
-        let mut unsigned = letter.clone();
+        assert_eq!(own(&rotated), ["trunkline-redriven"], "the attempts begin anew");
+        let mut retried = letter.copy();
+        retried.properties.headers.remove(DEAD_AT);
+        retried.properties.headers.set(REDRIVEN, 1_u32);
+        HeaderKey::new(b"the key of before").sign(&mut retried);
+        assert!(matches!(key.admit(&mut retried), Trust::OtherKey(_)));
+        assert_eq!(own(&retried), ["trunkline-attempt", "trunkline-redriven"], "a later attempt is counted");
+        let mut unsigned = letter.copy();
         assert_eq!(key.admit(&mut unsigned), Trust::Forged);
-        assert_eq!(own(&unsigned), ["trunkline-redriven"], "neither tenant nor attempts are believed");
+        assert_eq!(own(&unsigned), ["trunkline-redriven"], "neither tenant nor attempts are trusted");
         assert_eq!(unsigned.properties.headers.int("trunkline-redriven"), Some(1));
     }
 

@@ -1,27 +1,30 @@
-//! Names that are valid by construction: no more than 255 bytes (AMQP 0-9-1 `shortstr`), no control characters.
+//! Names that are valid by construction: at most 255 bytes (AMQP 0-9-1 `shortstr`), without control characters.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a text is no name.
+/// Words of a pattern at most. A pattern of 255 bytes can have more words, and each word costs time with every message.
+pub const PATTERN_WORDS_MAX: usize = 64;
+
+/// Why a text is not a valid name. Each text of an error continues a sentence that begins with the name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// AMQP 0-9-1 short strings have one length byte.
-    #[error("is {0} bytes long; at most 255 are possible")]
+    #[error("has {0} bytes; the limit is 255 bytes")]
     TooLong(usize),
-    /// Names of ours are never empty.
+    /// Names of routes, plugins and queues are never empty.
     #[error("is empty")]
     Empty,
-    /// A pattern that nobody needs, whose every word costs something with every message.
-    #[error("has {0} words; a pattern has at most {max}", max = super::pattern::PATTERN_WORDS_MAX)]
+    /// A pattern has more than [`PATTERN_WORDS_MAX`] words.
+    #[error("has {0} words; the limit of a pattern is {max} words", max = PATTERN_WORDS_MAX)]
     TooManyWords(usize),
     /// Control characters would break logs and labels.
-    #[error("has a control character at byte {0}")]
+    #[error("has a control character at byte {0}; remove the control character")]
     Control(usize),
     /// Route, plugin and queue names become file names, labels and other names.
-    #[error("may hold only letters, digits, '.', '_' and '-', and must begin with a letter or digit")]
+    #[error("is not a valid name; use letters, digits, '.', '_' and '-', and begin with a letter or digit")]
     Shape,
 }
 
@@ -57,7 +60,7 @@ macro_rules! names {
             /// Checks the text.
             ///
             /// # Errors
-            /// What is wrong with it.
+            /// The rule that the text breaks.
             pub fn new(text: impl AsRef<str>) -> Result<Self, NameError> {
                 $check(text.as_ref())?;
                 Ok(Self(Arc::from(text.as_ref())))
@@ -110,20 +113,20 @@ names! {
     PluginName, check_shape;
     /// Name of a queue, never empty.
     QueueName, check_non_empty;
-    /// Name of an exchange; empty for AMQP's default exchange.
+    /// Name of an exchange; empty for the nameless exchange.
     ExchangeName, check_text;
-    /// A routing key or, in a binding, a pattern of one.
+    /// A routing key or, in a binding, a topic pattern.
     RoutingKey, check_text;
 }
 
 impl ExchangeName {
-    /// AMQP's default exchange: direct, to the queue of that name.
+    /// The nameless exchange, which passes a message to the queue whose name is the routing key.
     #[must_use]
     pub fn default_exchange() -> Self {
         Self(Arc::from(""))
     }
 
-    /// Whether this is AMQP's default exchange.
+    /// Whether this is the nameless exchange.
     #[must_use]
     pub fn is_default(&self) -> bool {
         self.0.is_empty()
@@ -131,15 +134,22 @@ impl ExchangeName {
 }
 
 impl RouteName {
-    /// What stands for a route where events come in over HTTP. No route can have this name.
+    /// Stands for a route where events arrive over HTTP. No route can have this name.
     #[must_use]
     pub fn of_api() -> Self {
         Self(Arc::from("/api"))
     }
+
+    /// Stands for a route where the events of the hook at this path arrive. No route can have this name, because a path begins
+    /// with a slash.
+    #[must_use]
+    pub fn of_hook(path: &str) -> Self {
+        Self(Arc::from(path))
+    }
 }
 
 impl QueueName {
-    /// The routing key that reaches this queue over the default exchange.
+    /// The routing key that reaches this queue over the nameless exchange.
     #[must_use]
     pub fn as_key(&self) -> RoutingKey {
         RoutingKey(self.0.clone())
@@ -162,7 +172,9 @@ mod tests {
     #[test]
     fn route_names_are_safe_as_labels_and_file_names() {
         assert!(RouteName::new("callback-tasks.v2").is_ok());
-        assert!(RouteName::new(RouteName::of_api().as_str()).is_err(), "it is nobody else's");
+        for name in [RouteName::of_api(), RouteName::of_hook("/hooks/a")] {
+            assert!(RouteName::new(name.as_str()).is_err(), "no route can have the name {name}");
+        }
         for bad in ["../up", "-x", "a b", "a/b", "ä"] {
             assert_eq!(RouteName::new(bad), Err(NameError::Shape), "{bad}");
         }

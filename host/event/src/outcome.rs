@@ -1,26 +1,27 @@
-//! What came of running a plugin on an event.
+//! Outcomes of plugin calls.
 
 use std::time::Duration;
 
-use super::{Emission, Reason};
+use super::event::Emission;
+use super::reason::Reason;
 
-/// How one invocation ended. A failing plugin is an outcome, not an error of the host.
+/// The end of one call. A failing plugin is an outcome, not an error of the host.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// The plugin answered with emissions, perhaps none.
+pub enum CallOutcome {
+    /// The plugin returned emissions, perhaps none.
     Emitted(Vec<Emission>),
-    /// The plugin, or what stopped it, says that it did not work out.
-    Failed(Failure),
+    /// The plugin failed or was stopped.
+    Failed(CallFailure),
 }
 
-/// Why an invocation gave no emissions.
+/// Why a call gave no emissions.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Failure {
-    /// The plugin asks to be called again.
+pub enum CallFailure {
+    /// The plugin asks for a retry.
     Retry {
-        /// The plugin's words.
+        /// The plugin's text.
         reason: String,
-        /// No sooner than this.
+        /// Shortest time until the next attempt.
         after: Option<Duration>,
     },
     /// The plugin refuses the event for good.
@@ -29,15 +30,15 @@ pub enum Failure {
     Trap(String),
     /// The whole call took longer than `limits.timeout`.
     Timeout(Duration),
-    /// The guest wanted more memory, or larger tables, than it may have; the text says which.
+    /// The guest asked for more memory or larger tables than its limit; the text says which.
     Memory(String),
-    /// The answer is over `limits.emissions` or `limits.output`; the text says which.
+    /// The emissions exceed `limits.emissions` or `limits.output`; the text says which.
     TooLarge(String),
-    /// The answer breaks a rule of the wire, such as a routing key of more than 255 bytes.
+    /// The emissions break a rule of the wire, such as a routing key of more than 255 bytes.
     Invalid(String),
 }
 
-impl Failure {
+impl CallFailure {
     /// The dead-letter reason when no retry is left or none is due.
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -71,7 +72,7 @@ impl Failure {
             | Self::Memory(text)
             | Self::TooLarge(text)
             | Self::Invalid(text) => text.clone(),
-            Self::Timeout(limit) => format!("ran longer than limits.timeout ({} ms)", limit.as_millis()),
+            Self::Timeout(limit) => format!("the call took longer than limits.timeout ({} ms)", limit.as_millis()),
         }
     }
 }

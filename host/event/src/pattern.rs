@@ -1,21 +1,18 @@
-//! Topic patterns: words between dots, `*` for exactly one word, `#` for any number of words, none included.
+//! Topic patterns: words between dots, `*` for exactly one word, `#` for any number of words, including none.
 //!
-//! The one matcher of the daemon: routing of the embedded broker, grants, `trunkline check` and `trunkline replay` ask
-//! it. A key is matched against all patterns of a set in one walk, whose steps are at most the words of the key times
-//! the words of the patterns, whatever the patterns are. As on RabbitMQ, an empty key has no word.
+//! This is the only matcher of the daemon: the embedded broker, grants, `trunkline check` and `trunkline replay` use it. One
+//! walk matches a key against all patterns of a set. The walk takes at most as many steps as the words of the key times
+//! the words of the patterns. As on RabbitMQ, an empty key has no word.
 
 use std::collections::{HashMap, HashSet};
 
-use super::name::{NameError, RoutingKey};
-
-/// Words of a pattern from configuration or from a client. More is possible in 255 bytes, and means nothing anybody needs.
-pub const PATTERN_WORDS_MAX: usize = 64;
+use super::name::{NameError, PATTERN_WORDS_MAX, RoutingKey};
 
 impl RoutingKey {
     /// Checks a topic pattern, and writes it in its shortest form: `#.#.a` becomes `#.a`, and `#.*` becomes `*.#`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The rule that the text breaks.
     pub fn pattern(text: &str) -> Result<Self, NameError> {
         Self::new(text)?;
         let words = normal(text);
@@ -25,7 +22,7 @@ impl RoutingKey {
         Self::new(words.join("."))
     }
 
-    /// How often `#` stands in it as a word of its own.
+    /// Number of words that are `#`.
     #[must_use]
     pub fn hashes(&self) -> usize {
         words(self.as_str()).filter(|word| *word == "#").count()
@@ -36,7 +33,8 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split('.').filter(move |_| !text.is_empty())
 }
 
-/// The shortest pattern that matches the same keys: of neighbours `*` and `#` all `*` come first, and one `#` is enough.
+/// The shortest pattern that matches the same keys. Among neighbouring `*` and `#` all `*` come first, and one `#` is
+/// enough.
 fn normal(pattern: &str) -> Vec<&str> {
     let mut normal = Vec::new();
     let mut has_hash = false;
@@ -54,23 +52,23 @@ fn normal(pattern: &str) -> Vec<&str> {
     normal
 }
 
-/// Patterns, each leading to a value. A trie over the words of all of them.
+/// A set of patterns, each with a value: a trie over the words of all patterns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PatternSet<T> {
-    /// The first one is the root; each other one has one parent.
-    nodes: Vec<Node<T>>,
+    /// The first node is the root; each other node has one parent.
+    nodes: Vec<PatternNode<T>>,
 }
 
-/// What follows after some words; the numbers are places of nodes.
+/// The continuations after some words; the numbers are indices of nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Node<T> {
+struct PatternNode<T> {
     words: HashMap<Box<str>, usize>,
     star: Option<usize>,
     hash: Option<usize>,
     values: Vec<T>,
 }
 
-impl<T> Node<T> {
+impl<T> PatternNode<T> {
     fn new() -> Self {
         Self { words: HashMap::new(), star: None, hash: None, values: Vec::new() }
     }
@@ -78,15 +76,15 @@ impl<T> Node<T> {
 
 impl<T> Default for PatternSet<T> {
     fn default() -> Self {
-        Self { nodes: vec![Node::new()] }
+        Self { nodes: vec![PatternNode::new()] }
     }
 }
 
 /// The nodes that the words of a key have led to so far.
 struct Reached {
-    /// By the last word: each once, since each has one parent.
+    /// Nodes reached by the last word. Each is in the list once, because each node has one parent.
     plain: Vec<usize>,
-    /// Those of a `#`, which takes every further word: once reached, always reached.
+    /// Nodes of a `#`, which takes every further word: once reached, always reached.
     hashes: Vec<usize>,
     known: HashSet<usize>,
 }
@@ -97,7 +95,7 @@ impl Reached {
         self.add_hash(set, node);
     }
 
-    /// The `#` behind a node takes no word too. None follows on another one in a normal pattern.
+    /// A `#` behind a node also takes no word. In a normal pattern no `#` follows on another `#`.
     fn add_hash<T>(&mut self, set: &PatternSet<T>, node: usize) {
         if let Some(hash) = set.nodes[node].hash
             && self.known.insert(hash)
@@ -120,7 +118,7 @@ impl<T> PatternSet<T> {
                 _ => *node.words.entry(word.into()).or_insert(next),
             };
             if at == next {
-                self.nodes.push(Node::new());
+                self.nodes.push(PatternNode::new());
             }
         }
         self.nodes[at].values.push(value);
@@ -143,7 +141,7 @@ impl<T> PatternSet<T> {
         reached.add(self, 0);
         for word in words(key) {
             let before = std::mem::take(&mut reached.plain);
-            // Those that this word reaches are not in it: they take the next one.
+            // The nodes that this word reaches are not among `before`: they take the next word.
             let hashes = reached.hashes.len();
             for place in 0..before.len() + hashes {
                 let from = before.get(place).copied().unwrap_or_else(|| reached.hashes[place - before.len()]);
@@ -174,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    /// The definition, as short as it can be said.
+    /// The definition of a match, in its shortest form.
     fn defined(pattern: &[&str], words: &[&str]) -> bool {
         match (pattern.split_first(), words.split_first()) {
             (None, None) => true,
@@ -247,7 +245,7 @@ mod tests {
         assert_eq!(RoutingKey::pattern("#.a.##.*.#").expect("a pattern").hashes(), 2);
     }
 
-    /// Each of these took longer than anybody waits, with a matcher that tries every rest of the key at every `#`.
+    /// Each pattern took minutes with a matcher that tries every rest of the key at every `#`.
     #[test]
     fn the_worst_patterns_cost_their_words_times_those_of_the_key() {
         let key = vec!["a"; 127].join(".");

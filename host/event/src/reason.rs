@@ -1,13 +1,13 @@
-//! Why an event was dead-lettered: one closed set for header, metric label, log field and README table.
+//! Reasons of dead letters: one closed set for header, metric label, log field and README table.
 
 use std::fmt;
 
-/// Reason of a dead letter. [`Reason::as_str`] is what stands on the wire and in labels.
+/// Reason of a dead letter. [`Reason::as_str`] is the word on the wire and in labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// The plugin said so.
+    /// The plugin rejected the event.
     Rejected,
-    /// The message could not be decoded, or the plugin's answer broke a rule of the host.
+    /// The message could not be decoded, or an emission broke a rule of the host.
     Invalid,
     /// The plugin trapped on its last attempt.
     Trap,
@@ -17,15 +17,15 @@ pub enum Reason {
     Memory,
     /// The plugin asked for a retry more often than the route allows.
     Exhausted,
-    /// More hops than `max-hops`.
+    /// The event has more hops than `max-hops`.
     Loop,
-    /// An emission addressed a queue that is not there.
+    /// No queue is bound for an emission.
     Unroutable,
-    /// The broker will never take what follows from the event: the user may not publish it, or its exchange is missing.
+    /// The broker refused a message that follows from the event: the user may not publish it, or its exchange is missing.
     Refused,
     /// A body or an emission is over a size limit.
     TooLarge,
-    /// The message outlived its queue's TTL, or the broker gave it up.
+    /// The message outlived its own TTL before the event was handled.
     Expired,
     /// The data does not fit the route's schema.
     Schema,
@@ -48,7 +48,7 @@ impl Reason {
         Self::Schema,
     ];
 
-    /// The word used everywhere.
+    /// The word for header, metric label and log field.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,37 +1,34 @@
-//! All of WebAssembly: engine, limits, loading, the interface versions, and the call itself.
+//! WebAssembly of the daemon: the engine, loading, grants, the interface versions, and the call of a plugin.
 //!
-//! Promises: a plugin runs in a fresh instance for every event, so nothing it keeps can reach another event or tenant;
-//! it gets only what the linker gives it; a call ends within its limits, and whatever the guest does comes out as an
-//! [`Outcome`](trunkline_event::Outcome), never as an error of the host. Does not know brokers, routes or messages.
+//! Every event gets a fresh instance, so nothing that a plugin keeps in memory reaches another event or tenant. A plugin
+//! gets only the imports that its linker has. A call ends within its limits. Every failure of a guest is an
+//! [`CallOutcome`](trunkline_event::CallOutcome), never an error of the host. The crate knows no broker, no route and no message.
 
 #![deny(unsafe_code)]
 
 mod abi;
-mod background;
-mod backtrace;
-mod cache;
-mod compile;
-mod debug;
-mod descriptor;
+mod call;
 mod engine;
-mod expect;
 mod grants;
-mod host;
 mod http;
-mod invoke;
 mod load;
-mod ready;
-mod redact;
-mod slot;
-mod stdio;
-mod tape;
+mod recording;
 
-pub use compile::{COMPILE_VERB, Compiler, Error as CompileError, compile_for_parent};
-pub use descriptor::Descriptor;
-pub use engine::Engine;
-pub use expect::{Expected, signature_file};
-pub use invoke::Invocation;
-pub use load::{Compiled, Error, Linked, digest_of, load, load_one};
-pub use ready::{Parts, Ready};
-pub use slot::Slot;
-pub use tape::{Outside, Tape};
+pub use abi::descriptor::PluginDescriptor;
+pub use call::invoke::Invocation;
+pub use engine::shared::Engine;
+pub use load::compile::child::compile_for_parent;
+pub use load::compile::compiler::Compiler;
+pub use load::compile::error::CompileError;
+pub use load::compile::protocol::COMPILE_VERB;
+pub use load::compiled::Compiled;
+pub use load::current::CurrentPlugin;
+pub use load::described::Described;
+pub use load::error::Error;
+pub use load::file::digest_of;
+pub use load::linked::Linked;
+pub use load::plugins::{load, load_one};
+pub use load::ready::{LoadedPlugin, Ready};
+pub use load::requirements::{FileRequirements, signature_file};
+pub use recording::answers::HostAnswers;
+pub use recording::contents::Recording;

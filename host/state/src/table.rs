@@ -1,4 +1,4 @@
-//! The tables, and what is read from and written to them.
+//! The tables, and reading and writing them.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -8,24 +8,26 @@ use redb::{
     WriteTransaction,
 };
 
-use super::totals::{Total, Totals, Usage};
-use super::{Answer, Change, Error, Name, Page, unavailable};
+use super::change::{ChangeResult, KeyPage, StateChange};
+use super::error::{Error, unavailable};
+use super::shared::KeySpaceName;
+use super::totals::{PluginTotal, PluginTotals, Usage};
 use trunkline_config::Quota;
 use trunkline_config::state_dir;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// (plugin, tenant, key) to value.
+/// Values by plugin, tenant and key.
 const VALUES: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("values");
-/// (plugin, tenant) to bytes of keys and values, and number of keys.
-pub(super) const USAGE: TableDefinition<'_, (&str, &str), (u64, u64)> = TableDefinition::new("usage");
+/// Bytes of keys and values, and number of keys, by plugin and tenant.
+const USAGE: TableDefinition<'_, (&str, &str), (u64, u64)> = TableDefinition::new("usage");
 const FORMAT: u64 = 1;
-/// redb's page cache.
+/// Size of redb's page cache.
 const CACHE_BYTES: usize = 16 << 20;
-/// Keys of a page, and their bytes.
+/// Most keys of a page, and most bytes of its keys.
 const PAGE_MAX_KEYS: usize = 1000;
 const PAGE_MAX_BYTES: usize = 64 * 1024;
 
-type Values<'t> = Table<'t, (&'static str, &'static str, &'static str), &'static [u8]>;
+type ValuesTable<'t> = Table<'t, (&'static str, &'static str, &'static str), &'static [u8]>;
 
 /// Opens or makes the file.
 pub(super) fn open(file: &Path) -> Result<Database, Error> {
@@ -36,17 +38,35 @@ pub(super) fn open(file: &Path) -> Result<Database, Error> {
     let format = format(&database).map_err(|error| unavailable(file, &error))?;
     match format {
         FORMAT => Ok(database),
-        other => Err(unavailable(file, &format!("its format is {other}; this version reads {FORMAT}"))),
+        other => Err(unavailable(
+            file,
+            &format!(
+                "the format of the file is {other}, but this version of Trunkline reads format {FORMAT}; start the version that wrote the file"
+            ),
+        )),
     }
 }
 
-/// Whether a closed store has any key. One that cannot be read may have.
+/// Whether a closed store has any key. A store that cannot be read counts as having keys.
 pub(super) fn is_used(file: &Path) -> bool {
     let has_rows = || -> Result<bool, redb::Error> {
         let read = ReadOnlyDatabase::open(file)?.begin_read()?;
         Ok(!read.open_table(USAGE)?.is_empty()?)
     };
     has_rows().unwrap_or(true)
+}
+
+/// Counts the totals of every plugin.
+pub(super) fn count(database: &Database) -> Result<PluginTotals, redb::Error> {
+    let read = database.begin_read()?;
+    let mut totals = PluginTotals::default();
+    for entry in read.open_table(USAGE)?.iter()? {
+        let (key, value) = entry?;
+        let (plugin, tenant) = key.value();
+        let total = totals.of(plugin).with(tenant, Usage::default(), Usage::from(value.value()));
+        totals.set(plugin, total);
+    }
+    Ok(totals)
 }
 
 fn format(database: &Database) -> Result<u64, redb::Error> {
@@ -69,25 +89,25 @@ fn failed(error: impl Into<redb::Error>) -> Error {
     Error::Unavailable(error.into().to_string())
 }
 
-pub(super) fn get(database: &Database, name: &Name, key: &str) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn get(database: &Database, name: &KeySpaceName, key: &str) -> Result<Option<Vec<u8>>, Error> {
     let values = database.begin_read().map_err(failed)?.open_table(VALUES).map_err(failed)?;
     let found = values.get((name.plugin.as_str(), name.tenant.as_str(), key)).map_err(failed)?;
     Ok(found.map(|value| value.value().to_vec()))
 }
 
-pub(super) fn exists(database: &Database, name: &Name, key: &str) -> Result<bool, Error> {
+pub(super) fn exists(database: &Database, name: &KeySpaceName, key: &str) -> Result<bool, Error> {
     let values = database.begin_read().map_err(failed)?.open_table(VALUES).map_err(failed)?;
     Ok(values.get((name.plugin.as_str(), name.tenant.as_str(), key)).map_err(failed)?.is_some())
 }
 
-pub(super) fn keys(database: &Database, name: &Name, cursor: Option<&str>) -> Result<Page, Error> {
+pub(super) fn keys(database: &Database, name: &KeySpaceName, cursor: Option<&str>) -> Result<KeyPage, Error> {
     let values = database.begin_read().map_err(failed)?.open_table(VALUES).map_err(failed)?;
     let (plugin, tenant) = (name.plugin.as_str(), name.tenant.as_str());
     let start = match cursor {
         Some(cursor) => Bound::Excluded((plugin, tenant, cursor)),
         None => Bound::Included((plugin, tenant, "")),
     };
-    let (mut page, mut bytes) = (Page::default(), 0);
+    let (mut page, mut bytes) = (KeyPage::default(), 0);
     for entry in values.range::<(&str, &str, &str)>((start, Bound::Unbounded)).map_err(failed)? {
         let (key, _) = entry.map_err(failed)?;
         let (of_plugin, of_tenant, key) = key.value();
@@ -104,45 +124,49 @@ pub(super) fn keys(database: &Database, name: &Name, cursor: Option<&str>) -> Re
     Ok(page)
 }
 
-/// Makes one change, or none of it.
+/// Makes a change whole or not at all.
 pub(super) fn apply(
     write: &WriteTransaction,
-    totals: &mut Totals,
-    name: &Name,
+    totals: &mut PluginTotals,
+    name: &KeySpaceName,
     quota: Quota,
-    change: &Change,
-) -> Result<Answer, Error> {
+    change: &StateChange,
+) -> Result<ChangeResult, Error> {
     let mut values = write.open_table(VALUES).map_err(failed)?;
-    let mut put =
-        |values: &mut Values<'_>, pairs: &[(&str, Option<&[u8]>)]| put(write, values, totals, (name, quota), pairs);
+    let mut put = |values: &mut ValuesTable<'_>, pairs: &[(&str, Option<&[u8]>)]| {
+        put(write, values, &mut ChangeTarget { totals: &mut *totals, name, quota }, pairs)
+    };
     match change {
-        Change::Set(pairs) => {
+        StateChange::Set(pairs) => {
             let pairs = pairs.iter().map(|(key, value)| (key.as_str(), Some(value.as_slice())));
             put(&mut values, &pairs.collect::<Vec<_>>())?;
-            Ok(Answer::Done)
+            Ok(ChangeResult::Done)
         }
-        Change::Delete(keys) => {
+        StateChange::Delete(keys) => {
             let pairs = keys.iter().map(|key| (key.as_str(), None)).collect::<Vec<_>>();
             put(&mut values, &pairs)?;
-            Ok(Answer::Done)
+            Ok(ChangeResult::Done)
         }
-        Change::Increment(key, delta) => {
+        StateChange::Increment(key, delta) => {
             let before = match current(&values, name, key)? {
                 None => 0,
-                Some(bytes) => number(&bytes).ok_or_else(|| Error::Unfit(format!("{key:?} holds no number")))?,
+                Some(bytes) => {
+                    number(&bytes).ok_or_else(|| Error::Unfit(format!("the value of {key:?} is not a number")))?
+                }
             };
             let after = before.checked_add(*delta);
-            let after = after.ok_or_else(|| Error::Unfit(format!("{key:?} would not fit 64 bits")))?;
+            let after =
+                after.ok_or_else(|| Error::Unfit(format!("the value of {key:?} would not fit into 64 bits")))?;
             put(&mut values, &[(key, Some(after.to_string().as_bytes()))])?;
-            Ok(Answer::Number(after))
+            Ok(ChangeResult::Number(after))
         }
-        Change::Swap { key, seen, value } => {
+        StateChange::Swap { key, seen, value } => {
             let now = current(&values, name, key)?;
             if now != *seen {
-                return Ok(Answer::Other(now));
+                return Ok(ChangeResult::Other(now));
             }
             put(&mut values, &[(key, Some(value))])?;
-            Ok(Answer::Done)
+            Ok(ChangeResult::Done)
         }
     }
 }
@@ -151,24 +175,30 @@ fn number(bytes: &[u8]) -> Option<i64> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
-fn current(values: &Values<'_>, name: &Name, key: &str) -> Result<Option<Vec<u8>>, Error> {
+fn current(values: &ValuesTable<'_>, name: &KeySpaceName, key: &str) -> Result<Option<Vec<u8>>, Error> {
     let found = values.get((name.plugin.as_str(), name.tenant.as_str(), key)).map_err(failed)?;
     Ok(found.map(|value| value.value().to_vec()))
 }
 
-/// Writes or removes, counts, and leaves nothing behind when it would be over the quota.
+/// The key space of a change, the quota, and the totals that the change updates.
+struct ChangeTarget<'a> {
+    totals: &'a mut PluginTotals,
+    name: &'a KeySpaceName,
+    quota: Quota,
+}
+
+/// Writes or removes values and updates the usage. A change that would exceed the quota leaves no trace.
 fn put(
     write: &WriteTransaction,
-    values: &mut Values<'_>,
-    totals: &mut Totals,
-    whose: (&Name, Quota),
+    values: &mut ValuesTable<'_>,
+    target: &mut ChangeTarget<'_>,
     pairs: &[(&str, Option<&[u8]>)],
 ) -> Result<(), Error> {
-    let (name, quota) = whose;
-    let (plugin, tenant) = (name.plugin.as_str(), name.tenant.as_str());
+    let (plugin, tenant) = (target.name.plugin.as_str(), target.name.tenant.as_str());
     let mut usage = write.open_table(USAGE).map_err(failed)?;
-    let before = usage.get((plugin, tenant)).map_err(failed)?.map_or((0, 0), |used| used.value());
-    let (mut bytes, mut count) = before;
+    let before =
+        usage.get((plugin, tenant)).map_err(failed)?.map_or_else(Usage::default, |used| Usage::from(used.value()));
+    let mut after = before;
     let mut undo = Vec::with_capacity(pairs.len());
     for (key, value) in pairs {
         let at = (plugin, tenant, *key);
@@ -178,17 +208,19 @@ fn put(
         };
         let old = old.map(|old| old.value().to_vec());
         if let Some(old) = &old {
-            bytes = bytes.saturating_sub((key.len() + old.len()) as u64);
-            count = count.saturating_sub(1);
+            after.bytes = after.bytes.saturating_sub((key.len() + old.len()) as u64);
+            after.keys = after.keys.saturating_sub(1);
         }
         if let Some(value) = value {
-            bytes += (key.len() + value.len()) as u64;
-            count += 1;
+            after.bytes += (key.len() + value.len()) as u64;
+            after.keys += 1;
         }
         undo.push((*key, old));
     }
-    let (total, after) = (totals.of(plugin), totals.of(plugin).with(tenant, before, (bytes, count)));
-    if let Some(over) = over(quota, (before, (bytes, count)), (total, after)) {
+    let total_before = target.totals.of(plugin);
+    let total_after = total_before.with(tenant, before, after);
+    let change = UsageChange { before, after, total_before, total_after };
+    if let Some(over) = change.exceeds(target.quota) {
         for (key, old) in undo.into_iter().rev() {
             let at = (plugin, tenant, key);
             match old {
@@ -198,28 +230,37 @@ fn put(
         }
         return Err(Error::Quota(over));
     }
-    match count {
+    match after.keys {
         0 => drop(usage.remove((plugin, tenant)).map_err(failed)?),
-        _ => drop(usage.insert((plugin, tenant), (bytes, count)).map_err(failed)?),
+        _ => drop(usage.insert((plugin, tenant), (after.bytes, after.keys)).map_err(failed)?),
     }
-    totals.set(plugin, after);
+    target.totals.set(plugin, total_after);
     Ok(())
 }
 
-/// Which part of the quota is exceeded after a change, of the tenant and of all together. What became smaller is taken even
-/// when a lowered quota is still exceeded.
-fn over(quota: Quota, own: (Usage, Usage), all: (Total, Total)) -> Option<String> {
-    let (before, (bytes, keys)) = own;
-    let (total, after) = all;
-    let grew_over = |before: u64, after: u64, most: u64| after > most && after > before;
-    if grew_over(before.0, bytes, quota.bytes) {
-        return Some(format!("{} bytes", quota.bytes));
+/// Usage of a tenant and of all tenants of a plugin, before and after a change.
+struct UsageChange {
+    before: Usage,
+    after: Usage,
+    total_before: PluginTotal,
+    total_after: PluginTotal,
+}
+
+impl UsageChange {
+    /// The part of the quota that the change exceeds. A change that makes the usage smaller is allowed even above a quota
+    /// that was lowered.
+    fn exceeds(&self, quota: Quota) -> Option<String> {
+        let grew_over = |before: u64, after: u64, most: u64| after > most && after > before;
+        if grew_over(self.before.bytes, self.after.bytes, quota.bytes) {
+            return Some(format!("{} bytes", quota.bytes));
+        }
+        if grew_over(self.before.keys, self.after.keys, quota.keys) {
+            return Some(format!("{} keys", quota.keys));
+        }
+        if grew_over(self.total_before.bytes, self.total_after.bytes, quota.total_bytes) {
+            return Some(format!("{} bytes of all tenants (`total`)", quota.total_bytes));
+        }
+        grew_over(self.total_before.tenants, self.total_after.tenants, quota.tenants)
+            .then(|| format!("{} tenants (`tenants`)", quota.tenants))
     }
-    if grew_over(before.1, keys, quota.keys) {
-        return Some(format!("{} keys", quota.keys));
-    }
-    if grew_over(total.bytes, after.bytes, quota.total_bytes) {
-        return Some(format!("{} bytes over all tenants (`total`)", quota.total_bytes));
-    }
-    grew_over(total.tenants, after.tenants, quota.tenants).then(|| format!("{} tenants (`tenants`)", quota.tenants))
 }

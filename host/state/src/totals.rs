@@ -1,45 +1,42 @@
-//! What plugins keep over all their tenants: counted when the store is opened, and kept up by the writer.
+//! State of each plugin over all its tenants, counted when the store is opened and updated by the writer.
 
 use std::collections::HashMap;
 
-use redb::{Database, ReadableDatabase, ReadableTable};
-
-use super::table::USAGE;
-
-/// By plugin.
+/// Totals by plugin.
 #[derive(Debug, Default)]
-pub(super) struct Totals(HashMap<String, Total>);
+pub(super) struct PluginTotals(HashMap<String, PluginTotal>);
 
-/// Of one plugin.
+/// Total of one plugin.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Total {
-    /// Keys, values, and the tenant's name beside each key, as they lie in the store.
+pub(super) struct PluginTotal {
+    /// Bytes of keys, values and the tenant's name beside each key, as they are stored.
     pub(super) bytes: u64,
-    /// Tenants that have a key.
+    /// Number of tenants that have a key.
     pub(super) tenants: u64,
 }
 
-/// Bytes of keys and values, and number of keys, of one tenant.
-pub(super) type Usage = (u64, u64);
+/// State of one tenant of a plugin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Bytes of keys and values.
+    pub(super) bytes: u64,
+    /// Number of keys.
+    pub(super) keys: u64,
+}
 
-impl Totals {
-    pub(super) fn count(database: &Database) -> Result<Self, redb::Error> {
-        let read = database.begin_read()?;
-        let mut totals = Self::default();
-        for entry in read.open_table(USAGE)?.iter()? {
-            let (key, value) = entry?;
-            let (plugin, tenant) = key.value();
-            let total = totals.of(plugin).with(tenant, (0, 0), value.value());
-            totals.set(plugin, total);
-        }
-        Ok(totals)
+impl From<(u64, u64)> for Usage {
+    /// From a row of the table of usage.
+    fn from((bytes, keys): (u64, u64)) -> Self {
+        Self { bytes, keys }
     }
+}
 
-    pub(super) fn of(&self, plugin: &str) -> Total {
+impl PluginTotals {
+    pub(super) fn of(&self, plugin: &str) -> PluginTotal {
         self.0.get(plugin).copied().unwrap_or_default()
     }
 
-    pub(super) fn set(&mut self, plugin: &str, total: Total) {
+    pub(super) fn set(&mut self, plugin: &str, total: PluginTotal) {
         match self.0.get_mut(plugin) {
             Some(known) => *known = total,
             None => drop(self.0.insert(plugin.to_owned(), total)),
@@ -47,11 +44,11 @@ impl Totals {
     }
 }
 
-impl Total {
-    /// After the usage of a tenant became another.
+impl PluginTotal {
+    /// The total after the usage of a tenant changed.
     pub(super) fn with(self, tenant: &str, before: Usage, after: Usage) -> Self {
-        let share = |(bytes, count): Usage| bytes + count * tenant.len() as u64;
-        let has = |(_, count): Usage| u64::from(count > 0);
+        let share = |usage: Usage| usage.bytes + usage.keys * tenant.len() as u64;
+        let has = |usage: Usage| u64::from(usage.keys > 0);
         Self {
             bytes: (self.bytes + share(after)).saturating_sub(share(before)),
             tenants: (self.tenants + has(after)).saturating_sub(has(before)),

@@ -1,53 +1,54 @@
-//! What is wrong now, as an operator sees it: in `/health`, and as `trunkline_condition{condition, subject}`.
+//! Conditions: problems that last, in `/health` and as `trunkline_condition{condition, subject}`.
 //!
-//! One registry a process, as there is one recorder of metrics: whoever sees a condition raises it, whoever sees it gone
-//! clears it, and nobody has to be handed anything. A condition names a kind and a subject from routes.toml or from a
-//! closed set, never content of messages.
+//! The process has one registry. The code that detects the beginning of a condition raises the condition. The code that
+//! detects the end of a condition clears the condition. A condition has a kind and a subject. The subject comes from
+//! routes.toml or from a closed set, never from content of messages.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::gauge;
+use parking_lot::{Mutex, MutexGuard};
 
-/// A kind of condition: a closed set, since each is a label of a metric and a row of the documentation.
+/// A kind of condition. The set is closed, because each kind is the value of a metric's label and has a line in the
+/// documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
-    /// The broker is away, or refuses the login.
+    /// The daemon has no session with the broker, or the broker refuses the login.
     BrokerAway,
     /// More than three sessions with the broker ended within a minute.
     SessionFlapping,
-    /// A channel to the broker cannot be opened.
+    /// The daemon cannot open a channel to the broker.
     ChannelUnavailable,
     /// A route does not consume its queue.
     RouteDown,
-    /// A route holds an event that the broker does not take.
+    /// A route keeps an event, because the broker does not accept an emission or a copy of the event.
     RouteStuck,
-    /// The task of a route ended without being asked to.
+    /// The task of a route ended unexpectedly.
     RouteEnded,
-    /// The broker refused messages for good; each is a dead letter.
+    /// The broker refused messages permanently.
     PermanentRefusals,
-    /// Delayed messages are due and cannot be passed on.
+    /// The daemon cannot publish delayed messages that are due.
     DelayRelayJammed,
-    /// The store of the embedded broker failed and is being opened again.
+    /// The store of the embedded broker failed. The daemon opens the store again.
     StoreFailed,
-    /// The disk of the embedded broker's store has no room: publishes are refused.
+    /// The disk of the embedded broker's store is full. The embedded broker refuses publishes.
     StoreFull,
-    /// A queue of the embedded broker gives up messages that have no dead-letter queue to go to.
+    /// A queue of the embedded broker must dead-letter a message, but the dead-letter queue is missing.
     DeadLetterMissing,
-    /// The store of the plugins' state failed and is being opened again.
+    /// The store of the plugins' state failed. The daemon opens the store again.
     StateFailed,
-    /// Repeats are not recognised: the dedupe records cannot be read or written.
+    /// The daemon does not recognise repeats, because the daemon cannot read or write the dedupe records.
     DedupeOff,
-    /// An archive cannot be written.
+    /// The daemon cannot write an archive.
     ArchiveFailed,
-    /// Verdicts on canaries cannot be written.
+    /// The daemon cannot write verdicts on canaries.
     RolloutsNotKept,
     /// The HTTP listener cannot accept connections.
     ListenerFailed,
-    /// A reload waits for a broker or a store that does not answer.
+    /// A reload waits for the broker.
     ReloadSlow,
-    /// Log lines are dropped: nobody reads what the daemon writes.
+    /// The daemon drops log lines, because no program reads the lines or the daemon cannot write the lines.
     LogBlocked,
 }
 
@@ -74,7 +75,7 @@ impl Condition {
         Self::LogBlocked,
     ];
 
-    /// The word in `/health`, the label of the metric.
+    /// The word in `/health` and in the label of the metric.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -99,25 +100,61 @@ impl Condition {
         }
     }
 
-    /// Something is wrong with the subject: a route, a store, or empty where there is only one. The detail is a sentence.
-    pub fn raise(self, subject: &str, detail: impl Into<String>) {
-        self.set(subject, detail.into(), None);
-    }
-
-    /// As [`Condition::raise`]; it clears itself when it is not raised again for so long.
-    pub fn raise_for(self, subject: &str, detail: impl Into<String>, lasts: Duration) {
-        self.set(subject, detail.into(), Some(Instant::now() + lasts));
-    }
-
-    /// As [`Condition::raise`], by one of several who see it: it lasts until each of them has called [`Condition::release`].
-    pub fn hold(self, subject: &str, detail: impl Into<String>) {
-        self.set(subject, detail.into(), None);
-        if let Some(raised) = registry().get_mut(&(self, subject.to_owned())) {
-            raised.holders += 1;
+    /// The meaning of the condition, as a sentence.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::BrokerAway => "The daemon has no session with the broker, or the broker refuses the login.",
+            Self::SessionFlapping => "More than three sessions with the broker ended within a minute.",
+            Self::ChannelUnavailable => "The daemon cannot open a channel to the broker.",
+            Self::RouteDown => "A route does not consume its queue.",
+            Self::RouteStuck => {
+                "A route keeps an event, because the broker does not accept an emission or a copy of the event."
+            }
+            Self::RouteEnded => "The task of a route ended unexpectedly. The daemon restarts the route.",
+            Self::PermanentRefusals => {
+                "The broker refused messages permanently. The event of each refused message is dead-lettered."
+            }
+            Self::DelayRelayJammed => "The daemon cannot publish delayed messages that are due.",
+            Self::StoreFailed => "The store of the embedded broker failed. The daemon opens the store again.",
+            Self::StoreFull => {
+                "The disk of the embedded broker's store is full. The embedded broker refuses publishes."
+            }
+            Self::DeadLetterMissing => {
+                "A queue of the embedded broker must dead-letter a message, but the dead-letter queue is missing."
+            }
+            Self::StateFailed => "The store of the plugins' state failed. The daemon opens the store again.",
+            Self::DedupeOff => {
+                "The daemon does not recognise repeats, because the daemon cannot read or write the dedupe records."
+            }
+            Self::ArchiveFailed => "The daemon cannot write an archive. The route of the archive waits.",
+            Self::RolloutsNotKept => "The daemon cannot write verdicts on canaries to the state directory.",
+            Self::ListenerFailed => "The HTTP listener cannot accept connections.",
+            Self::ReloadSlow => "A reload waits for the broker.",
+            Self::LogBlocked => {
+                "The daemon drops log lines, because no program reads the lines or the daemon cannot write the lines."
+            }
         }
     }
 
-    /// One of those who held it sees it no more.
+    /// Raises the condition. The subject is a route, a queue or a store, or empty if the condition has only one subject. The
+    /// detail is a sentence.
+    pub fn raise(self, subject: &str, detail: impl Into<String>) {
+        self.set(subject, detail.into(), None, 0);
+    }
+
+    /// Raises the condition. The condition ends after `lasts` unless the condition is raised again within `lasts`.
+    pub fn raise_for(self, subject: &str, detail: impl Into<String>, lasts: Duration) {
+        self.set(subject, detail.into(), Some(Instant::now() + lasts), 0);
+    }
+
+    /// Raises the condition for one of several holders. The condition lasts until each holder has called
+    /// [`Condition::release`].
+    pub fn hold(self, subject: &str, detail: impl Into<String>) {
+        self.set(subject, detail.into(), None, 1);
+    }
+
+    /// Ends the condition for one holder.
     pub fn release(self, subject: &str) {
         let is_held = registry().get_mut(&(self, subject.to_owned())).is_some_and(|raised| {
             raised.holders = raised.holders.saturating_sub(1);
@@ -128,43 +165,46 @@ impl Condition {
         }
     }
 
-    /// It is over. Without effect when it was not raised.
+    /// Ends the condition. The call has no effect if the condition is not raised.
     pub fn clear(self, subject: &str) {
         let removed = registry().remove(&(self, subject.to_owned()));
         if removed.is_some() {
-            show(self, subject, false);
+            show(self, subject, 0.0);
         }
     }
 
-    /// Whether it is raised.
+    /// Whether the condition is raised.
     #[must_use]
     pub fn is_raised(self, subject: &str) -> bool {
         registry().get(&(self, subject.to_owned())).is_some_and(|raised| !raised.is_over(Instant::now()))
     }
 
-    fn set(self, subject: &str, detail: String, until: Option<Instant>) {
+    fn set(self, subject: &str, detail: String, until: Option<Instant>, more_holders: usize) {
         let mut raised = registry();
         match raised.get_mut(&(self, subject.to_owned())) {
-            Some(known) => (known.detail, known.until) = (detail, until),
+            Some(known) => {
+                (known.detail, known.until) = (detail, until);
+                known.holders += more_holders;
+            }
             None => {
                 let since = jiff::Timestamp::now().to_string();
-                raised.insert((self, subject.to_owned()), Raised { detail, since, until, holders: 0 });
-                show(self, subject, true);
+                raised.insert((self, subject.to_owned()), Raised { detail, since, until, holders: more_holders });
+                show(self, subject, 1.0);
             }
         }
     }
 }
 
-/// A condition that is raised now.
+/// A raised condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RaisedCondition {
-    /// Which.
+    /// The kind.
     pub condition: Condition,
-    /// A route, a store, or empty where there is only one.
+    /// A route, a queue or a store, or empty if the condition has only one subject.
     pub subject: String,
-    /// What happened, as a sentence.
+    /// Description of the problem, as a sentence.
     pub detail: String,
-    /// When it was raised, RFC 3339.
+    /// The time when the condition was raised, in RFC 3339.
     pub since: String,
 }
 
@@ -172,7 +212,7 @@ struct Raised {
     detail: String,
     since: String,
     until: Option<Instant>,
-    /// Those who must see it gone before it is.
+    /// Holders that have not released the condition.
     holders: usize,
 }
 
@@ -187,15 +227,15 @@ type Registry = BTreeMap<(Condition, String), Raised>;
 static REGISTRY: Mutex<Registry> = Mutex::new(BTreeMap::new());
 
 fn registry() -> MutexGuard<'static, Registry> {
-    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+    REGISTRY.lock()
 }
 
-fn show(condition: Condition, subject: &str, raised: bool) {
+fn show(condition: Condition, subject: &str, value: f64) {
     let labels = [("condition", condition.as_str().to_owned()), ("subject", subject.to_owned())];
-    gauge!("trunkline_condition", &labels).set(if raised { 1.0 } else { 0.0 });
+    gauge!("trunkline_condition", &labels).set(value);
 }
 
-/// Everything that is raised now, in the order of kinds and subjects.
+/// Every raised condition, in the order of kinds and subjects.
 #[must_use]
 pub fn raised_conditions() -> Vec<RaisedCondition> {
     let mut registry = registry();
@@ -203,7 +243,7 @@ pub fn raised_conditions() -> Vec<RaisedCondition> {
     registry.retain(|(condition, subject), raised| {
         let stays = !raised.is_over(now);
         if !stays {
-            show(*condition, subject, false);
+            show(*condition, subject, 0.0);
         }
         stays
     });
@@ -221,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions_are_raised_once_and_go_by_order_or_by_time() {
+    fn a_condition_ends_when_it_is_cleared_or_its_time_is_over() {
         let subject = "conditions-test";
         let raised = || raised_conditions().into_iter().filter(|raised| raised.subject == subject).collect::<Vec<_>>();
         Condition::RouteStuck.raise(subject, "first");
@@ -237,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_that_several_see_lasts_until_the_last_sees_it_gone() {
+    fn a_held_condition_lasts_until_the_last_release() {
         let (condition, subject) = (Condition::ChannelUnavailable, "conditions-held");
         condition.hold(subject, "first");
         condition.hold(subject, "second");
@@ -253,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_apart() {
+    fn words_are_unique() {
         let words = Condition::ALL.map(Condition::as_str);
         for (place, word) in words.iter().enumerate() {
             assert!(!words[place + 1..].contains(word), "{word} twice");

@@ -1,8 +1,9 @@
-//! One log line a settled event, with what its plugin emitted: the target `trunkline::trace`, at debug level. Data goes
-//! to the log only when somebody asks for it, as the demo does.
+//! One log line for each settled event, with its emissions. The target is `trunkline::trace`, at debug level, so that data
+//! is logged only when `LOG_LEVEL` asks for it.
 
-use super::Settled;
 use trunkline_event::{Reason, RouteName};
+
+use crate::occurrence::Settled;
 
 /// The target of these lines, for log filters: `trunkline::trace=debug`.
 const TARGET: &str = "trunkline::trace";
@@ -18,7 +19,7 @@ pub struct EmittedTrace {
     pub exchange: String,
     /// Key.
     pub routing_key: String,
-    /// Whether a queue took it.
+    /// Whether a queue got it.
     pub routed: bool,
     /// The payload as text.
     pub data: String,
@@ -32,14 +33,14 @@ pub struct SettledTrace<'a> {
     pub event: &'a str,
     /// The event's type.
     pub kind: &'a str,
-    /// How it ended.
+    /// The outcome of the delivery.
     pub settled: Settled,
-    /// Why, for a dead letter.
+    /// The reason of a dead letter.
     pub reason: Option<Reason>,
 }
 
 impl SettledTrace<'_> {
-    /// Whether anybody listens; what follows is not made otherwise.
+    /// Whether the lines are logged. The caller makes no trace otherwise.
     #[must_use]
     pub fn is_wanted() -> bool {
         tracing::enabled!(target: TARGET, tracing::Level::DEBUG)

@@ -1,10 +1,10 @@
-//! What an agent answers: `{status?, response: {text, type?, attachments?}, agentMetadata?, error?}`, looked at field by
-//! field. Only `response.text` is needed.
+//! The answer of an agent: `{status?, response: {text, type?, attachments?}, agentMetadata?, error?}`. Each field is
+//! checked on its own, and only `response.text` is required.
 
 use super::*;
 use whatsapp_messages::AgentMetadata;
 
-/// The agent's part of a reply.
+/// The part of a [`Reply`] that comes from the agent.
 pub(crate) struct Answer {
     status: Status,
     response: whatsapp_messages::Response,
@@ -12,7 +12,10 @@ pub(crate) struct Answer {
     error: Option<Problem>,
 }
 
-/// An answer, or a retry that names what is wrong with it: agents are not the same every time.
+/// Reads an answer.
+///
+/// # Errors
+/// A retry that names the wrong field, because an agent may answer correctly the next time.
 pub(crate) fn read(response: &Response, took: Duration) -> Result<Answer, Failure> {
     let body: Value = response.json()?;
     parse(&body, took).map_err(|problem| Failure::retry(format!("the agent's answer: {problem}")))
@@ -40,7 +43,7 @@ fn optional<T: serde::de::DeserializeOwned>(body: &Value, field: &str) -> Result
 impl Answer {
     pub(crate) fn into_reply(self, task: &Task) -> Reply {
         Reply {
-            // The same for every attempt, whichever agent it is made with: a reply is sent once.
+            // The id is the same for every attempt and every agent, so that a reply is sent once.
             message_id: format!("reply-{}", task.message.message_id),
             original_message_id: task.message.message_id.clone(),
             timestamp: time::now(),

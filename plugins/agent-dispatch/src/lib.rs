@@ -1,6 +1,8 @@
-//! Asks an agent over HTTP and emits its reply. Which agent: config `agent-TYPE` by the task's type, else `agent`. What may
-//! pass (no answer, 408, 425, 429, 5xx, an answer that is none) is tried again; any other status is an error that the
-//! contact is told of, because it would be the same the next time.
+//! Asks an agent over HTTP and emits its reply.
+//!
+//! The address is config `agent-TYPE` for the task's type, else config `agent`. Passing failures are tried again: no
+//! answer, 408, 425, 429, 5xx, and an answer that cannot be read. Any other status would be the same the next time, so
+//! it becomes a reply that reports an error to the contact.
 
 mod answer;
 
@@ -11,14 +13,14 @@ use trunkline_plugin::json::{Value, from_value, json};
 use trunkline_plugin::{Emission, Event, Failure, config, handler};
 use whatsapp_messages::{Problem, Reply, Status, Task, TaskType, time};
 
-/// Seconds for each step of a request, unless config `timeout-s` says otherwise.
+/// Seconds for each step of a request; config `timeout-s`.
 const TIMEOUT_S: f64 = 25.0;
-/// What a contact reads when the agent refuses a task, unless config `error-text` says otherwise.
+/// The text of the reply when the agent refuses a task; config `error-text`.
 const ERROR_TEXT: &str = "I'm having trouble processing your request. Please try again.";
 
-/// The agent's answer, or an error that the contact is told of.
+/// Emits the agent's answer, or a reply that reports an error to the contact.
 #[handler(
-    description = "Asks an agent over HTTP and answers with its reply",
+    description = "Asks an agent over HTTP and emits the agent's reply",
     takes = ["agent.task"],
     emits = ["agent.reply"]
 )]
@@ -34,7 +36,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     Ok(vec![Emission::json("agent.reply", &reply)?.subject(task.contact.remote_jid)])
 }
 
-/// The agent's answer with status 2xx; within it the problem if it will not take this task.
+/// The agent's answer with status 2xx, or the problem when the agent refuses this task.
 fn ask(id: &str, kind: TaskType, task: &Value) -> Result<Result<Response, Problem>, Failure> {
     let key = match kind {
         TaskType::Conversation => "agent-conversation",
@@ -66,7 +68,7 @@ fn ask(id: &str, kind: TaskType, task: &Value) -> Result<Result<Response, Proble
     }
 }
 
-/// The begin of what somebody answered, in one line.
+/// The beginning of a response body, in one line.
 fn excerpt(body: &[u8]) -> String {
     const MAX: usize = 200;
     let text = String::from_utf8_lossy(body);

@@ -42,7 +42,7 @@ fn the_agent_of_the_type_is_asked_and_its_answer_passed_on() {
         let asked: Value = serde_json::from_slice(&request.body).expect("JSON");
         assert_eq!((&asked["metadata"]["retryCount"], &asked["own"]), (&json!(2), &json!([1])));
         let answer = json!({
-            "status": "partial", "response": { "text": "About 5", "attachments": [{ "url": "https://x" }] },
+            "status": "partial", "response": { "text": "About 5", "attachments": [{ "url": "https://x", "fileName": "menu.pdf" }] },
             "agentMetadata": { "toolsUsed": ["prices"], "reasoningSteps": 4, "processingTime": 12.5, "tokensUsed": 99 },
         });
         Ok(Response { status: 200, body: answer.to_string().into_bytes(), ..Response::default() })
@@ -52,7 +52,10 @@ fn the_agent_of_the_type_is_asked_and_its_answer_passed_on() {
     let wanted = json!({
         "messageId": "reply-m-1", "originalMessageId": "m-1", "timestamp": null, "status": "partial",
         "contact": task()["contact"],
-        "response": { "text": "About 5", "type": "text", "attachments": [{ "url": "https://x" }] },
+        "response": {
+            "text": "About 5", "type": "text",
+            "attachments": [{ "type": "document", "url": "https://x", "fileName": "menu.pdf" }],
+        },
         "agentMetadata": { "toolsUsed": ["prices"], "reasoningSteps": 4, "processingTime": 12.5, "tokensUsed": 99 },
         "error": null,
     });
@@ -60,7 +63,7 @@ fn the_agent_of_the_type_is_asked_and_its_answer_passed_on() {
 }
 
 #[test]
-fn what_may_pass_is_tried_again() {
+fn passing_failures_are_tried_again() {
     for status in [408, 425, 429, 500, 503] {
         agent(status, &[("retry-after", "90")], &json!({}));
         let wanted = Failure::retry_after(format!("the server answered {status}"), Duration::from_secs(90));
@@ -69,6 +72,7 @@ fn what_may_pass_is_tried_again() {
     for (answer, named) in [
         (json!({}), "response"),
         (json!({ "response": { "text": " " } }), "response.text"),
+        (json!({ "response": { "text": "x", "attachments": [{ "type": "dance", "url": "https://x" }] } }), "dance"),
         (json!({ "response": { "text": "x" }, "status": "done" }), "status"),
         (json!({ "response": { "text": "x" }, "agentMetadata": { "tokensUsed": "many" } }), "agentMetadata"),
     ] {
@@ -83,22 +87,22 @@ fn what_may_pass_is_tried_again() {
 }
 
 #[test]
-fn a_refusal_is_an_error_that_the_contact_is_told_of() {
+fn a_refusal_becomes_an_error_for_the_contact() {
     agent(422, &[], &json!({ "detail": "no such\n product" }));
-    let told = reply(1).expect("a reply");
-    assert_eq!((&told["status"], &told["response"]["text"]), (&json!("error"), &json!(ERROR_TEXT)));
-    assert_eq!(told["error"]["code"], "agent-refused");
+    let data = reply(1).expect("a reply");
+    assert_eq!((&data["status"], &data["response"]["text"]), (&json!("error"), &json!(ERROR_TEXT)));
+    assert_eq!(data["error"]["code"], "agent-refused");
     assert!(
-        told["error"]["message"].as_str().is_some_and(|text| text.starts_with("the agent answered 422: {\"detail\""))
+        data["error"]["message"].as_str().is_some_and(|text| text.starts_with("the agent answered 422: {\"detail\""))
     );
     testing::set_config("error-text", "Sorry.");
     testing::set_http(|_| Err(Error::TooLarge));
-    let told = reply(1).expect("a reply");
-    assert_eq!((&told["response"]["text"], &told["error"]["code"]), (&json!("Sorry."), &json!("answer-too-large")));
+    let data = reply(1).expect("a reply");
+    assert_eq!((&data["response"]["text"], &data["error"]["code"]), (&json!("Sorry."), &json!("answer-too-large")));
 }
 
 #[test]
-fn what_is_no_task_is_rejected_and_a_forgotten_address_waits() {
+fn invalid_tasks_are_rejected_and_a_missing_address_is_retried() {
     let mut data = task();
     data["taskType"] = json!("dance");
     match handle(testing::event("agent.task", &data)) {

@@ -1,9 +1,11 @@
-//! Gathers the events of a tenant and type until there are `size` of them, or until `seconds` after the first, and emits one
-//! event `batch` with all of them. An input that is delivered again is in one batch only, and a batch that was published
-//! is not published again with other contents: everything that decides is in the state (`state`), which outlives the call.
+//! Collects the events of a tenant and type, and emits one event `batch` with all of them. A batch is closed when it
+//! has `size` events, or `seconds` after its first event.
 //!
-//! Two events go to the plugin itself, so that its route has to take them: `batcher.timer`, delivered after `seconds`, and
-//! `batcher.done`, published together with a batch; when it comes, the batch certainly is.
+//! A redelivered input is in one batch only, and a repeated batch has the same contents as before. Everything that
+//! decides this is in the state ([`state`]), which outlives the call.
+//!
+//! Two of the emitted events come back to the plugin, so its route must take them. `batcher.timer` is delivered after
+//! `seconds`. `batcher.done` is published together with a batch, so its arrival proves that the batch was published.
 //!
 //! `[plugins.batcher]`: `config = { size = "20", seconds = "5" }`, `allow = { kv = true }`.
 
@@ -34,7 +36,7 @@ struct Gathered {
     data: Value,
 }
 
-/// What `batcher.timer` and `batcher.done` are about.
+/// The data of `batcher.timer` and `batcher.done`: the batch that they name.
 #[derive(Debug, Serialize, Deserialize)]
 struct About {
     #[serde(rename = "type")]
@@ -48,14 +50,14 @@ struct Out<'a> {
     kind: &'a str,
     /// Counts the batches of a tenant and type, from 1.
     number: u64,
-    /// `size` or `time`
+    /// `size` or `time`: the rule that closed the batch.
     reason: &'static str,
     count: usize,
     events: &'a [Gathered],
 }
 
 #[handler(
-    description = "Gathers events of a tenant and type, and emits them as one",
+    description = "Gathers events of a tenant and type, and emits a batch of the events as one event",
     emits = ["batch", "batcher.timer", "batcher.done"]
 )]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
@@ -69,7 +71,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
 fn gather(event: Event) -> Result<Vec<Emission>, Failure> {
     let (size, seconds) = settings()?;
     if !state::fits(&event.data) {
-        return Err(Failure::reject(format!("{}: too long for a batch", event.kind)));
+        return Err(Failure::reject(format!("{}: the event is too long for a batch", event.kind)));
     }
     let data: Value = event.json()?;
     let Event { id, kind, source, time, user, .. } = event;

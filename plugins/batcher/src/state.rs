@@ -1,45 +1,45 @@
-//! Which input is in which batch. The host keeps the state of each tenant apart, so tenants are not named here.
+//! The state: which input is in which batch. The host keeps the state of each tenant apart, so keys name no tenant.
 //!
 //! | key | value |
 //! |---|---|
-//! | `open/TYPE` | the batch that is being gathered; whoever finds a closed one here moves it |
-//! | `closed/TYPE/NUMBER` | a batch until `batcher.done` tells that it is published, then the ids of its inputs |
-//! | `input/TYPE/ID` | the batch of an input, written before the next one is opened; kept for [`REMEMBERED`] batches |
+//! | `open/TYPE` | the batch that collects inputs; a call that finds a closed batch here moves it |
+//! | `closed/TYPE/NUMBER` | a closed batch until `batcher.done` arrives, then the ids of its inputs |
+//! | `input/TYPE/ID` | the batch of an input, written before the next batch is opened; kept for [`REMEMBERED`] batches |
 //!
-//! Each change is of one key, and may be made again: a call that ends between two of them is repeated by the host.
+//! Each change concerns one key and may be repeated, because the host repeats a call that ended between two changes.
 
 use serde::{Deserialize, Serialize};
 use trunkline_plugin::{Failure, kv};
 
 use crate::Gathered;
 
-/// Batches after which a repeated input is no longer known.
+/// A repeated input is recognised for this many batches.
 const REMEMBERED: u64 = 100;
-/// A batch is closed when it is longer; the host takes values of 1 MiB.
+/// A batch is closed when its JSON is larger. The host accepts values of 1 MiB.
 const BATCH_MAX_BYTES: usize = 512 * 1024;
-/// Fits beside a batch that is just not closed.
+/// An input of this size still fits into a batch that is just below [`BATCH_MAX_BYTES`].
 const INPUT_MAX_BYTES: usize = 256 * 1024;
 
 /// A batch, open or closed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Batch {
-    /// Counts from 1.
+    /// Counts the batches of a type, from 1.
     pub(crate) number: u64,
     pub(crate) events: Vec<Gathered>,
-    /// The input or timer that closed it, and that therefore publishes it, however often it is delivered.
+    /// The input or timer that closed the batch. Only that event publishes the batch, also when it is delivered again.
     closed_by: Option<String>,
-    /// The ids of the inputs, once it is published.
+    /// The ids of the inputs, once the batch is published.
     inputs: Option<Vec<String>>,
 }
 
-/// Where an input is.
+/// The place of an input.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Place {
     /// In the open batch.
     Open { number: u64, is_first: bool },
-    /// In a batch that it closed itself.
+    /// In a batch that this input closed.
     Closed(Batch),
-    /// In a batch that is somebody else's to publish, or is published.
+    /// In a batch that another event publishes, or in a published one.
     Settled,
 }
 
@@ -59,7 +59,7 @@ fn encode(batch: &Batch) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(batch).map_err(|error| Failure::reject(error.to_string()))
 }
 
-/// The open batch, and how it is stored.
+/// The open batch, and its stored bytes.
 fn open(kind: &str) -> Result<(Option<Vec<u8>>, Batch), Failure> {
     let Some(bytes) = kv::get(&open_key(kind))? else {
         return Ok((None, Batch { number: 1, events: Vec::new(), closed_by: None, inputs: None }));
@@ -68,12 +68,12 @@ fn open(kind: &str) -> Result<(Option<Vec<u8>>, Batch), Failure> {
     Ok((Some(bytes), batch))
 }
 
-/// Puts an input into the open batch, unless it is in one already.
+/// Puts an input into the open batch, unless the input is in a batch already.
 pub(crate) fn put(input: &Gathered, size: usize) -> Result<Place, Failure> {
     let (kind, id) = (&input.kind, &input.id);
     loop {
         let (seen, mut batch) = open(kind)?;
-        // After the open batch was read: an input is marked before the next batch is opened.
+        // This look-up comes after the open batch was read, because an input is noted before the next batch is opened.
         if let Some(number) = kv::get_json::<u64>(&input_key(kind, id))? {
             return published_by(kind, number, id).map(|own| own.map_or(Place::Settled, Place::Closed));
         }
@@ -106,12 +106,12 @@ pub(crate) fn put(input: &Gathered, size: usize) -> Result<Place, Failure> {
     }
 }
 
-/// Whether an input is short enough for any batch.
+/// Tells whether an input is small enough for any batch.
 pub(crate) fn fits(data: &[u8]) -> bool {
     data.len() <= INPUT_MAX_BYTES
 }
 
-/// Closes the open batch if it is this one, on behalf of a timer; gives it, as often as the same timer comes.
+/// Closes batch `number` for a timer, if it is still open. A repeat of the same timer gives the batch again.
 pub(crate) fn close(kind: &str, number: u64, timer: &str) -> Result<Option<Batch>, Failure> {
     loop {
         let (seen, mut batch) = open(kind)?;
@@ -135,9 +135,9 @@ pub(crate) fn close(kind: &str, number: u64, timer: &str) -> Result<Option<Batch
     }
 }
 
-/// Moves a closed batch out of the way of the next one; whoever comes first.
+/// Moves a closed batch to its own key, and opens the next batch. Any call that finds a closed batch does this.
 fn shut(kind: &str, seen: Option<&[u8]>, batch: &Batch) -> Result<(), Failure> {
-    // Not if it is there: it may be published by now, and then it is shorter.
+    // An existing value stays: the batch may be published by now, and then the value holds the ids only.
     kv::compare_and_set(&closed_key(kind, batch.number), None, &encode(batch)?)?;
     for event in &batch.events {
         kv::set_json(&input_key(kind, &event.id), &batch.number)?;
@@ -147,13 +147,14 @@ fn shut(kind: &str, seen: Option<&[u8]>, batch: &Batch) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A closed batch, if it is this input or timer that publishes it and nobody has heard yet that it is published.
+/// A closed batch that this input or timer publishes, until `batcher.done` has arrived for it.
 fn published_by(kind: &str, number: u64, closer: &str) -> Result<Option<Batch>, Failure> {
     let batch = kv::get_json::<Batch>(&closed_key(kind, number))?;
     Ok(batch.filter(|batch| batch.inputs.is_none() && batch.closed_by.as_deref() == Some(closer)))
 }
 
-/// A batch is published: of its inputs only the ids are kept, and of one that is long past nothing.
+/// Notes that a batch is published: only the ids of its inputs are kept. Removes a batch that is [`REMEMBERED`] batches
+/// old.
 pub(crate) fn forget(kind: &str, number: u64) -> Result<(), Failure> {
     if let Some(mut batch) = kv::get_json::<Batch>(&closed_key(kind, number))?
         && batch.inputs.is_none()

@@ -21,7 +21,7 @@ fn ids(emission: &Emission) -> Vec<String> {
     data["events"].as_array().expect("events").iter().map(|one| one["id"].as_str().expect("an id").to_owned()).collect()
 }
 
-/// An emission as it comes back to the plugin.
+/// An emission as the plugin receives it.
 fn back(emission: &Emission, id: &str) -> Event {
     Event { id: id.to_owned(), kind: emission.kind.clone(), data: emission.data.clone(), ..Event::default() }
 }
@@ -54,7 +54,7 @@ fn so_many_are_one_batch_and_repeats_change_nothing() {
 }
 
 #[test]
-fn a_timer_closes_what_there_is_as_often_as_it_comes() {
+fn a_repeated_timer_closes_the_same_batch() {
     let first = given(input("a", "1"));
     assert!(given(input("a", "2")).is_empty());
     let batch = given(back(&first[0], "t"));
@@ -69,7 +69,7 @@ fn a_timer_closes_what_there_is_as_often_as_it_comes() {
 
 #[test]
 fn a_call_that_ended_after_any_write_is_made_good_by_the_next() {
-    // As the state is when the call that closed a batch ended before it moved it.
+    // The state when a call closed a batch and ended before it moved the batch.
     testing::set_config("size", "2");
     given(input("a", "1"));
     let open = kv::get("open/a").expect("read").expect("there");
@@ -79,14 +79,14 @@ fn a_call_that_ended_after_any_write_is_made_good_by_the_next() {
     closed["events"].as_array_mut().expect("events").push(second);
     closed["closed_by"] = json!("2");
     kv::set_json("open/a", &closed).expect("written");
-    assert_eq!(kinds(&given(input("a", "3"))), ["batcher.timer"], "somebody else moves it, and does not publish it");
+    assert_eq!(kinds(&given(input("a", "3"))), ["batcher.timer"], "another call moves it, and does not publish it");
     let batch = given(input("a", "2"));
     assert_eq!(ids(&batch[0]), ["1", "2"]);
     assert!(given(input("a", "1")).is_empty());
 }
 
 #[test]
-fn what_is_long_past_is_forgotten() {
+fn old_state_is_forgotten() {
     testing::set_config("size", "1");
     for n in 0..150 {
         let batch = given(input("a", &n.to_string()));

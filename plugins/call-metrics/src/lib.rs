@@ -1,4 +1,4 @@
-//! How many calls there were, how they ended and how long they took: in all and for each day, kept for each organisation.
+//! Counts calls, their outcomes and their durations, in total and by day, for each organisation.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use trunkline_plugin::document::Document;
 use trunkline_plugin::time::{Offset, Timestamp};
 use trunkline_plugin::{Emission, Event, Failure, config, handler};
 
-/// Days that are kept; older ones are in the totals only.
+/// Days that are kept; older days are in the totals only.
 const DAYS_MAX: usize = 90;
 const OUTCOMES: [&str; 4] = ["completed", "callback_requested", "voicemail", "failed"];
-/// Seconds; longer than any call, and small enough for a sum in milliseconds.
+/// In seconds: longer than any call, and small enough for a sum in milliseconds.
 const DURATION_MAX: f64 = 1_000_000.0;
 
 #[derive(Deserialize)]
 struct Started {
-    #[expect(dead_code, reason = "an event without it is none of a call")]
+    #[expect(dead_code, reason = "an event without the field is not an event of a call")]
     call_id: String,
 }
 
@@ -27,7 +27,7 @@ struct Ended {
     outcome: String,
 }
 
-/// What an event adds.
+/// The change that one event makes.
 enum Change {
     Started,
     Ended { outcome: &'static str, duration_ms: u64 },
@@ -59,7 +59,7 @@ struct Updated<'a> {
     organization_id: Option<&'a str>,
 }
 
-/// Counts as people read them; durations in seconds.
+/// Counts for people; durations are in seconds.
 #[derive(Serialize)]
 struct Figures {
     started: u64,
@@ -68,11 +68,11 @@ struct Figures {
     duration_sum: f64,
     duration_average: f64,
     duration_max: f64,
-    /// Of the calls that ended, 0 to 1.
+    /// The share of ended calls with the outcome `completed`, 0 to 1.
     completed_share: f64,
 }
 
-/// The figures after a call has ended; nothing when one started.
+/// Emits the figures after a call ended, and nothing when a call started.
 #[handler(
     description = "Counts calls, their outcomes and durations",
     takes = ["call.started", "call.ended"],
@@ -80,9 +80,9 @@ struct Figures {
 )]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let (change, call_id) = read(&event)?;
-    let offset = config::parsed("utc-offset", Offset::default(), "no offset such as +01:00", Offset::parse)?;
+    let offset = config::parsed("utc-offset", Offset::default(), "not an offset such as +01:00", Offset::parse)?;
     let time = event.time.as_deref().and_then(Timestamp::parse);
-    let time = time.ok_or_else(|| Failure::reject(format!("{}: no time that is RFC 3339", event.kind)))?;
+    let time = time.ok_or_else(|| Failure::reject(format!("{}: the event has no time in RFC 3339", event.kind)))?;
     let date = time.date(offset);
     let metrics: Document<Metrics> = Document::new("calls");
     let applied = metrics.apply(&event.id, |metrics| Ok(add(metrics, &date, &change)))?;
@@ -97,7 +97,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     Ok(vec![Emission::json("analytics.calls.updated", &updated)?.subject(date.as_str())])
 }
 
-/// What is to be added, and the call when it ended.
+/// The change, and the id of a call that ended.
 fn read(event: &Event) -> Result<(Change, Option<String>), Failure> {
     let reject = |why: String| Failure::reject(format!("{}: {why}", event.kind));
     match event.kind.as_str() {
@@ -113,11 +113,11 @@ fn read(event: &Event) -> Result<(Change, Option<String>), Failure> {
             let duration_ms = (duration * 1000.0).round() as u64;
             Ok((Change::Ended { outcome, duration_ms }, Some(call_id)))
         }
-        _ => Err(reject("nothing that is counted".to_owned())),
+        _ => Err(reject("events of this type are not counted".to_owned())),
     }
 }
 
-/// Counts, and gives the sums and those of the day.
+/// Adds the change, and gives the totals and the counts of the day.
 fn add(metrics: &mut Metrics, date: &str, change: &Change) -> (Counts, Counts) {
     metrics.total.add(change);
     let day = metrics.days.entry(date.to_owned()).or_default();

@@ -29,7 +29,7 @@ static answer reject(event in, text why) {
   return (answer){.rejected = {out.at, out.length}};
 }
 
-// What is wrong with the data, or NULL.
+// The error in the data, or NULL.
 static const char *parse(text data, call_ended *call) {
   reader json = json_read((const uint8_t *)data.at, data.length);
   text key;
@@ -80,7 +80,7 @@ static int number(const char *at, size_t digits) {
   return value;
 }
 
-// `YYYY-MM-DD` of the day after an RFC 3339 time, by its own date; false when it is none.
+// Writes `YYYY-MM-DD` of the day after an RFC 3339 time, in the time's own offset. Gives false for any other text.
 static bool day_after(text time, char *out, size_t room) {
   if (time.at == NULL || time.length < 11 || time.at[4] != '-' || time.at[7] != '-') return false;
   if (memchr("Tt ", time.at[10], 3) == NULL) return false;
@@ -131,7 +131,7 @@ static text task(event in, const call_ended *call, const char *due_date) {
   return (text){out.at, out.length};
 }
 
-// One task, or none when nobody asked for a call.
+// One task, or none when no call back was requested.
 answer handle(event in) {
   call_ended call = {0};
   const char *wrong = parse(in.data, &call);
@@ -140,7 +140,7 @@ answer handle(event in) {
     return (answer){0};
   if (!text_is(call.outcome, "callback_requested"))
     return reject(in, joined(joined(text_of("unknown outcome `"), call.outcome), text_of("`")));
-  // The event's own time and not the clock: a retry tomorrow must give the same task.
+  // The event's time is used instead of the clock, so that a retry tomorrow gives the same task.
   char due_date[40];
   if (!day_after(in.time, due_date, sizeof due_date))
     return reject(in, text_of("the event has no time, or one that is not RFC 3339"));

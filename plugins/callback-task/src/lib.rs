@@ -1,5 +1,7 @@
-//! `call.ended` with the outcome `callback_requested` becomes a planning task, due tomorrow. The same plugin in other
-//! languages lies beside it (callback-task-js, -python, -c): a test compares what they answer.
+//! `call.ended` with the outcome `callback_requested` becomes a planning task, due tomorrow.
+//!
+//! The folders callback-task-js, callback-task-python and callback-task-c have the same plugin in other languages. A
+//! test compares the answers of all four.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,7 +14,7 @@ const ASKED: &str = "The caller asked to be called back.";
 
 #[derive(Deserialize)]
 struct CallEnded<'a> {
-    // Borrowed where it can be: a text with escapes has to be a new one.
+    // Borrowed where possible; only a text with escapes is copied.
     #[serde(borrow)]
     call_id: Cow<'a, str>,
     /// Seconds.
@@ -41,7 +43,7 @@ struct Source<'a> {
     call_id: &'a str,
 }
 
-/// One task, or none when nobody asked for a call.
+/// One task, or none when no call back was requested.
 #[handler(
     description = "Creates a task for every call that asks to be called back",
     takes = ["call.ended"],
@@ -49,9 +51,9 @@ struct Source<'a> {
 )]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let reject = |why: &str| Failure::reject(format!("{}: {why}", event.kind));
-    // Serde would take a list of the fields for an object.
+    // Serde also reads a list of the fields as this struct.
     if !event.data.trim_ascii_start().starts_with(b"{") {
-        return Err(reject("the data is no JSON object"));
+        return Err(reject("the data is not a JSON object"));
     }
     let call: CallEnded<'_> = event.json()?;
     if call.duration < 0.0 {
@@ -62,9 +64,8 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
         "completed" | "voicemail" | "failed" => return Ok(Vec::new()),
         other => return Err(reject(&format!("unknown outcome `{other}`"))),
     }
-    // The event's own time and not the clock: a retry tomorrow must give the same task.
-    let due_date =
-        day_after(event.time.as_deref()).ok_or_else(|| reject("the event has no time, or one that is not RFC 3339"))?;
+    // The event's time is used instead of the clock, so that a retry tomorrow gives the same task.
+    let due_date = day_after(event.time.as_deref()).ok_or_else(|| reject("the event has no time in RFC 3339"))?;
     let description = match &call.transcript {
         None => ASKED.to_owned(),
         Some(transcript) => [ASKED, "\n\nTranscript:\n", transcript].concat(),
@@ -81,7 +82,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     Ok(vec![Emission::json("planning.task.created", &task)?.subject(call.call_id.clone())])
 }
 
-/// `YYYY-MM-DD` of the day after, by the time's own date.
+/// `YYYY-MM-DD` of the day after, in the time's own offset.
 fn day_after(time: Option<&str>) -> Option<String> {
     let (time, offset) = Timestamp::parse_with_offset(time?)?;
     Some(time.plus(Duration::from_hours(24)).date(offset))

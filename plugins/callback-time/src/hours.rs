@@ -1,10 +1,10 @@
-//! When people work: from one time of the day to another, on some days of the week, by clocks with a fixed offset.
+//! Business hours: from one time of the day to another, on some days of the week, in a fixed offset from UTC.
 
 use trunkline_plugin::time::{Offset, Timestamp, parse_clock};
 use trunkline_plugin::{Failure, config};
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-/// 1970-01-01 was a Thursday.
+/// The weekday of day 0: 1970-01-01 was a Thursday, and Monday is 0.
 const FIRST_DAY: i64 = 3;
 
 /// Business hours, at least one minute a week.
@@ -14,22 +14,22 @@ pub(crate) struct Hours {
     /// Minutes of the day; `opens` is before `closes`.
     opens: i64,
     closes: i64,
-    /// From Monday on.
+    /// Monday first.
     days: [bool; 7],
 }
 
 impl Hours {
-    /// `utc-offset` (Z), `opens` (09:00), `closes` (17:00) and `days` (mon-fri).
+    /// Reads `utc-offset` (Z), `opens` (09:00), `closes` (17:00) and `days` (mon-fri).
     pub(crate) fn from_config() -> Result<Self, Failure> {
-        let clock = "no time of the day such as 09:00";
+        let clock = "not a time of the day such as 09:00";
         let hours = Self {
-            offset: config::parsed("utc-offset", Offset::default(), "no offset such as +01:00", Offset::parse)?,
+            offset: config::parsed("utc-offset", Offset::default(), "not an offset such as +01:00", Offset::parse)?,
             opens: config::parsed("opens", 9 * 60, clock, parse_clock)?,
             closes: config::parsed("closes", 17 * 60, clock, parse_clock)?,
             days: config::parsed(
                 "days",
                 [true, true, true, true, true, false, false],
-                "no days such as mon-fri",
+                "not days such as mon-fri",
                 days,
             )?,
         };
@@ -39,14 +39,14 @@ impl Hours {
         Ok(hours)
     }
 
-    /// The same instant when somebody works then, else the next opening.
+    /// The same instant when it is within business hours, else the next opening.
     pub(crate) fn first_at_or_after(&self, time: Timestamp) -> Timestamp {
         let (today, minute) = (time.day(self.offset), time.minute_of_day(self.offset));
         if self.is_open_on(today) && (self.opens..self.closes).contains(&minute) {
             return time;
         }
         let from = if minute < self.opens { today } else { today + 1 };
-        // One of seven days is open.
+        // At least one of seven days is open.
         let day = (from..from + 7).find(|day| self.is_open_on(*day)).unwrap_or(from);
         Timestamp::of_day(day, self.opens, self.offset)
     }

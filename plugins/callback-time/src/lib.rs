@@ -1,6 +1,8 @@
-//! A call-back task gets its time: so long after it was asked for, within business hours. `planning.task.updated` says it
-//! at once, `planning.task.due` comes at that time. Kept for each organisation: what was suggested lately, because a task that is
-//! published again has another time, and must not get another call-back.
+//! Gives a call-back task its time: a fixed delay after the request, within business hours. `planning.task.updated`
+//! announces the time at once, and `planning.task.due` is delivered at that time.
+//!
+//! The latest suggestions of each organisation are kept. A task that is published again has another time, and must not
+//! get a second call back.
 
 mod hours;
 
@@ -13,17 +15,17 @@ use trunkline_plugin::{Emission, Event, Failure, config, handler};
 
 use hours::Hours;
 
-/// How long after the task the call is wanted, unless config `after` says otherwise.
+/// The delay between the task and the call; config `after`.
 const AFTER: Duration = Duration::from_secs(2 * 3600);
-/// With a week's pause for closed days this stays below the thirty days that an emission can be delayed.
+/// Together with a week of closed days this stays below the 30 days that an emission can be delayed.
 const AFTER_MAX: Duration = Duration::from_secs(20 * 24 * 3600);
-/// With `IDS` the last 16 000 suggestions or so are known.
+/// `SHARDS` times `IDS`: about the last 16 000 suggestions are kept.
 const SHARDS: u64 = 64;
 const IDS: usize = 256;
-/// Nobody calls at 10:07:23; config `round`.
+/// Suggested times are rounded up to this; config `round`.
 const ROUND: Duration = Duration::from_secs(300);
 
-/// The task as it is created; its id is that of the event.
+/// The data of `planning.task.created`. The task's id is the event's id.
 #[derive(Deserialize)]
 struct Task {
     #[serde(default)]
@@ -44,7 +46,7 @@ struct Updated<'a> {
     title: &'a str,
     /// RFC 3339, UTC.
     call_back_at: String,
-    /// The same instant by the clock of the business hours.
+    /// The same instant in the offset of the business hours.
     call_back_at_local: String,
     organization_id: Option<&'a str>,
     user_id: Option<&'a str>,
@@ -60,9 +62,9 @@ struct Due<'a> {
     user_id: Option<&'a str>,
 }
 
-/// The suggestion now and the due task at its time; nothing for a task that is about no call.
+/// Emits the suggestion at once and the due task at its time. Emits nothing for a task without a call.
 #[handler(
-    description = "Suggests when to call back, and says so when it is time",
+    description = "Suggests a time to call back, and emits an event at that time",
     takes = ["planning.task.created"],
     emits = ["planning.task.updated", "planning.task.due"]
 )]
@@ -70,9 +72,9 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let task: Task = event.json()?;
     let Some(call_id) = task.source.call_id.as_deref() else { return Ok(Vec::new()) };
     let asked = event.time.as_deref().and_then(Timestamp::parse);
-    let asked = asked.ok_or_else(|| Failure::reject(format!("{}: no time that is RFC 3339", event.kind)))?;
+    let asked = asked.ok_or_else(|| Failure::reject(format!("{}: the event has no time in RFC 3339", event.kind)))?;
     let (at, offset) = suggest(asked)?;
-    // All are remembered with their answers, so none is forgotten before its id.
+    // All ids are kept together with their answers, so no answer is removed before its id.
     let suggested: Document<()> = Document::sharded("suggested", &event.id, SHARDS).remember(IDS, IDS);
     let Some(at) = suggested.apply(&event.id, |()| Ok(at.millis()))?.answer().map(Timestamp::from_millis) else {
         return Ok(Vec::new());
@@ -89,7 +91,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
         user_id,
     };
     let due = Due { task_id: &event.id, call_id, title, due_at: at.to_string(), organization_id, user_id };
-    // What is late already comes at once.
+    // A time in the past gives no delay.
     let wait = at.since(Timestamp::now());
     Ok(vec![
         Emission::json("planning.task.updated", &updated)?.subject(call_id),

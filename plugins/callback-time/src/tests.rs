@@ -3,7 +3,7 @@ use trunkline_plugin::testing;
 
 use super::*;
 
-/// Each time another task.
+/// A task with a new id each time.
 fn task(time: &str) -> Event {
     let data =
         json!({ "title": "Call back: c-1", "source": { "event_id": "e-0", "call_id": "c-1" }, "priority": "high" });

@@ -1,17 +1,17 @@
-//! `campaign.completed` below its target becomes suggestions, worked out from the campaign's own figures.
+//! A campaign below its target becomes suggestions, derived from the campaign's own figures.
 
 use serde::{Deserialize, Serialize};
 use trunkline_plugin::{Emission, Event, Failure, config, handler};
 
-/// The success rate that is wanted, unless config `target` says otherwise.
+/// The wanted success rate; config `target`.
 const TARGET: f64 = 0.7;
-/// Fewer calls say little.
+/// Fewer calls allow no conclusion.
 const SAMPLE_MIN: u64 = 30;
-/// A larger share of failed calls points at the numbers and not at the talk.
+/// A larger share of failed calls points at the phone numbers rather than at the script.
 const FAILED_SHARE_MAX: f64 = 0.2;
-/// The same for calls that neither succeeded nor failed.
+/// A larger share of calls without a result points at the calling hours.
 const UNDECIDED_SHARE_MAX: f64 = 0.2;
-/// How far the stated rate may be from the counted one.
+/// The allowed difference between the stated rate and the counted one.
 const RATE_TOLERANCE: f64 = 0.01;
 
 #[derive(Deserialize)]
@@ -29,7 +29,7 @@ struct Suggested<'a> {
     campaign_id: &'a str,
     success_rate: f64,
     target: f64,
-    /// Successes that were missing.
+    /// Missing successes.
     shortfall: u64,
     suggestions: Vec<Suggestion>,
     organization_id: Option<&'a str>,
@@ -43,7 +43,7 @@ struct Suggestion {
 
 /// One event with all suggestions, or none when the campaign reached its target.
 #[handler(
-    description = "Suggests how to mend a campaign below its target",
+    description = "Suggests improvements for a campaign below its target",
     takes = ["campaign.completed"],
     emits = ["campaign.optimization.suggested"]
 )]
@@ -76,7 +76,7 @@ fn check(campaign: &CampaignCompleted<'_>) -> Result<(), Failure> {
     }
     let counted = share(successful_calls, total_calls);
     if total_calls > 0 && (counted - success_rate).abs() > RATE_TOLERANCE {
-        return reject(format!("`success_rate` is {success_rate}, and the counts say {counted:.3}"));
+        return reject(format!("`success_rate` is {success_rate}, but the counts give {counted:.3}"));
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A completed campaign becomes a report: its figures, and how it did beside the campaigns before it. Kept for each
-//! organisation: the figures of its last campaigns.
+//! A completed campaign becomes a report with its figures and a comparison with earlier campaigns. The figures of the
+//! last campaigns are kept for each organisation.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use trunkline_plugin::document::Document;
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// Campaigns that a report looks back on.
+/// Number of campaigns in the comparison.
 const CAMPAIGNS_MAX: usize = 24;
 
 #[derive(Serialize, Deserialize, Clone)]
@@ -28,7 +28,7 @@ struct Report<'a> {
     total_calls: u64,
     successful_calls: u64,
     failed_calls: u64,
-    /// Neither one nor the other.
+    /// Calls that neither succeeded nor failed.
     undecided_calls: u64,
     success_rate: f64,
     failure_rate: f64,
@@ -39,21 +39,21 @@ struct Report<'a> {
     organization_id: Option<&'a str>,
 }
 
-/// The campaigns before this one.
+/// The comparison with earlier campaigns.
 #[derive(Serialize)]
 struct Before {
     campaigns: usize,
-    /// Of all their calls.
+    /// The success rate over all calls of the earlier campaigns.
     success_rate: f64,
-    /// This one's rate less theirs.
+    /// The rate of this campaign minus the earlier rate.
     change: f64,
-    /// 1 when no campaign before did better.
+    /// 1 when no earlier campaign had a higher rate.
     rank: usize,
 }
 
 /// One report for each campaign.
 #[handler(
-    description = "Reports a campaign and compares it with those before",
+    description = "Reports a campaign and compares the campaign with earlier campaigns",
     takes = ["campaign.completed"],
     emits = ["campaign.report.created"]
 )]
@@ -62,7 +62,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     check(&campaign)?;
     let campaigns: Document<VecDeque<Campaign>> = Document::new("campaigns").remember(256, 64);
     let applied = campaigns.apply(&event.id, |known| {
-        // A campaign that is completed once more is not compared with itself.
+        // A campaign that is completed again is not compared with itself.
         known.retain(|known| known.campaign_id != campaign.campaign_id);
         let before = known.clone();
         known.push_back(campaign.clone());
@@ -101,7 +101,7 @@ fn check(campaign: &Campaign) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many there were before, their rate together, and this one's rank.
+/// The number of earlier campaigns, their common rate, and the rank of this campaign.
 fn compared(campaign: &Campaign, before: &VecDeque<Campaign>) -> (usize, f64, usize) {
     let sum = |count: fn(&Campaign) -> u64| before.iter().map(count).fold(0, u64::saturating_add);
     let rate = share(sum(|campaign| campaign.successful_calls), sum(|campaign| campaign.total_calls));

@@ -1,5 +1,5 @@
-//! A campaign that is completed is followed by the next one of its sequence. An organisation says its sequence with
-//! `campaign.sequence.defined`, which is kept; for those that said none there is config `sequence`.
+//! Asks for the next campaign of a sequence when a campaign is completed. An organisation defines its sequence with
+//! `campaign.sequence.defined`, and the plugin keeps it. Config `sequence` holds for all other organisations.
 
 use serde::{Deserialize, Serialize};
 use trunkline_plugin::document::Document;
@@ -14,16 +14,16 @@ struct Completed {
 
 #[derive(Deserialize)]
 struct Defined {
-    /// Campaigns in their order; none to go back to config `sequence`.
+    /// Campaigns in their order. An empty list returns to config `sequence`.
     campaigns: Vec<String>,
 }
 
-/// What follows a campaign.
+/// The successor of a campaign.
 #[derive(Serialize, Deserialize)]
 enum Following {
-    /// A campaign, its place from 1 on, and how many there are.
+    /// The next campaign, its position from 1, and the length of the sequence.
     Next(String, usize, usize),
-    /// It was the last of so many.
+    /// The campaign was the last one; the length of the sequence.
     End(usize),
 }
 
@@ -43,7 +43,7 @@ struct Ended<'a> {
     organization_id: Option<&'a str>,
 }
 
-/// The next campaign, the end of the sequence, or nothing for a campaign that is in no sequence.
+/// Emits the next campaign or the end of the sequence. Emits nothing for a campaign that is in no sequence.
 #[handler(
     description = "Asks for the next campaign of a sequence",
     takes = ["campaign.completed", "campaign.sequence.defined"],
@@ -70,18 +70,18 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
             let following = applied.answer().flatten();
             following.map(|following| emission(&event, &campaign_id, &following)).into_iter().collect()
         }
-        other => Err(Failure::reject(format!("{other:?} is nothing that campaigns do"))),
+        other => Err(Failure::reject(format!("{other:?} is not an event of a campaign"))),
     }
 }
 
 fn check(campaigns: &[String]) -> Result<(), Failure> {
     let reject = |why: String| Err(Failure::reject(format!("campaign.sequence.defined: {why}")));
     if campaigns.len() > CAMPAIGNS_MAX {
-        return reject(format!("{} campaigns, {CAMPAIGNS_MAX} at most", campaigns.len()));
+        return reject(format!("{} campaigns; at most {CAMPAIGNS_MAX} are allowed", campaigns.len()));
     }
     for (index, campaign) in campaigns.iter().enumerate() {
         if campaign.is_empty() || campaigns[..index].contains(campaign) {
-            return reject(format!("campaign {campaign:?} is empty, or there twice"));
+            return reject(format!("campaign {campaign:?} is empty or listed twice"));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A call as the CRM sees it, out of the events that each tell a part, and a contact with its last calls.
+//! A call as the CRM shows it, joined from several events, and a contact with its last calls.
 
 use std::collections::VecDeque;
 
@@ -7,10 +7,11 @@ use trunkline_plugin::{Event, Failure};
 
 use crate::Open;
 
-/// Of a transcript, in characters: the CRM shows what the call was about, and the rest is elsewhere.
+/// Length of a transcript's excerpt, in characters. The CRM shows the subject of a call; the transcript itself is kept
+/// elsewhere.
 const EXCERPT_MAX: usize = 280;
 
-/// What is known of a call; each field comes from one kind of event.
+/// All known fields of a call. Each field comes from one kind of event.
 #[derive(Serialize, Deserialize, Default, Clone, Debug, PartialEq)]
 #[serde(default)]
 pub(crate) struct Call {
@@ -38,10 +39,10 @@ pub(crate) struct Call {
     score: Option<f64>,
 }
 
-/// A contact, the oldest call first.
+/// A contact with its last calls, oldest first.
 #[derive(Serialize, Deserialize, Default)]
 pub(crate) struct Contact {
-    /// All there ever were.
+    /// The number of all calls, including those that are no longer kept.
     pub(crate) calls_total: u64,
     pub(crate) calls: VecDeque<Call>,
 }
@@ -75,7 +76,8 @@ struct Analyzed {
     score: f64,
 }
 
-/// What an event tells. Who is called in a campaign is its contact; any other call came from one.
+/// Reads the fields that an event has. In a campaign the contact is the called number, in any other call the calling
+/// one.
 pub(crate) fn read(event: &Event) -> Result<Open, Failure> {
     let mut contact = None;
     let call = match event.kind.as_str() {
@@ -101,12 +103,12 @@ pub(crate) fn read(event: &Event) -> Result<Open, Failure> {
             let Analyzed { call_id, sentiment, score } = event.json()?;
             Call { call_id, sentiment: Some(sentiment), score: Some(score), ..Call::default() }
         }
-        other => return Err(Failure::reject(format!("{other:?} tells nothing of a call"))),
+        other => return Err(Failure::reject(format!("{other:?} is not an event of a call"))),
     };
     Ok(Open { contact, call })
 }
 
-/// The number becomes a key.
+/// Checks the number, because it becomes a key.
 fn checked(event: &Event, number: String) -> Result<String, Failure> {
     let digits = number.strip_prefix('+').unwrap_or_default();
     let is_number = (2..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -121,7 +123,7 @@ fn excerpt(transcript: &str) -> String {
 }
 
 impl Call {
-    /// Takes over what another event tells.
+    /// Takes the fields that another event set.
     pub(crate) fn merge(&mut self, new: &Self) {
         fn take<T: Clone>(known: &mut Option<T>, new: &Option<T>) {
             if new.is_some() {
@@ -143,8 +145,8 @@ impl Call {
 }
 
 impl Contact {
-    /// Adds a call or fills it in, and gives it as it is now. Fields and not calls are put together here again: two events of
-    /// one call may arrive at its contact in another order than at the call.
+    /// Adds the call or fills in its fields, and gives the joined call. Two events of one call may reach the contact in
+    /// another order than they reached the call, so fields are joined here again.
     pub(crate) fn put(&mut self, call: &Call, history: usize) -> Call {
         if let Some(known) = self.calls.iter_mut().find(|known| known.call_id == call.call_id) {
             known.merge(call);

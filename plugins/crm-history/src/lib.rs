@@ -1,9 +1,10 @@
-//! What is known of each call goes into the history of its contact, and the CRM hears of it.
+//! Collects the events of a call into the history of its contact, and emits an update for the CRM.
 //!
-//! Only `call.started` names the numbers; the other events name the call. So two things are kept for each organisation:
-//! lately seen calls with all that is known of them, and the contacts with their last calls. Events of a call may come in
-//! any order, over several queues: each of them fills in its own fields, and what came before the number was known is
-//! handed on when it is.
+//! Only `call.started` has the phone numbers; all other events have only the call's id. The plugin therefore keeps two
+//! documents for each organisation: recent calls with their known fields, and contacts with their last calls.
+//!
+//! The events of a call may arrive in any order, over several queues. Each event fills in its own fields. Fields that
+//! arrive before the number are passed on when the number is known.
 
 mod call;
 
@@ -15,17 +16,17 @@ use trunkline_plugin::{Emission, Event, Failure, config, handler};
 
 use call::{Call, Contact};
 
-/// With `CALLS_MAX` about 16 000 calls at a time: longer than a call and its analysis take.
+/// `SHARDS` times `CALLS_MAX`: about 16 000 calls at a time, more than are in progress or being analysed.
 const SHARDS: u64 = 256;
 const CALLS_MAX: usize = 64;
-/// A shard and a contact see few events; their ids are kept for as long as a repetition is likely.
+/// A shard and a contact see few events, so this many ids cover the time in which repeats are likely.
 const IDS: usize = 128;
 const ANSWERS: usize = 32;
-/// Calls of a contact that are kept, unless config `history` says otherwise.
+/// Calls that are kept of a contact; config `history`.
 const HISTORY: f64 = 20.0;
 const HISTORY_MAX: f64 = 500.0;
 
-/// A call on its way to its contact.
+/// A call whose contact may not be known yet.
 #[derive(Serialize, Deserialize, Default, Clone)]
 struct Open {
     contact: Option<String>,
@@ -49,7 +50,7 @@ struct Updated<'a> {
     organization_id: Option<&'a str>,
 }
 
-/// One update of the contact, or none while the number is not known.
+/// One update of the contact, or none while the number is unknown.
 #[handler(
     description = "Keeps the call history of each contact",
     takes = ["call.started", "call.ended", "call.transcribed", "sentiment.analyzed"],
@@ -74,13 +75,13 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
 fn history() -> Result<usize, Failure> {
     let history = config::number("history", HISTORY)?;
     if !(1.0..=HISTORY_MAX).contains(&history) || history.fract() != 0.0 {
-        return Err(Failure::retry("config \"history\" is no whole number from 1 to 500"));
+        return Err(Failure::retry("config \"history\" is not a whole number from 1 to 500"));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number from 1 to 500")]
     Ok(history as usize)
 }
 
-/// Everything that is known of a call now.
+/// Joins the new fields with the known ones.
 fn merge(calls: &mut VecDeque<Open>, new: &Open) -> Open {
     let at = calls.iter().position(|known| known.call.call_id == new.call.call_id).unwrap_or_else(|| {
         calls.push_back(Open::default());

@@ -44,7 +44,7 @@ fn a_call_grows_with_its_events() {
 }
 
 #[test]
-fn what_comes_before_the_number_waits_for_it() {
+fn events_before_the_number_wait_for_it() {
     assert_eq!(send("1", "sentiment.analyzed", &analyzed("c-1")), vec![]);
     assert_eq!(send("2", "call.ended", &ended("c-1")), vec![]);
     let mut outbound = started("c-1");

@@ -1,5 +1,5 @@
-//! One very negative call is an alert; several within a while are something else: the n-th within a window escalates, and the
-//! count begins anew. Kept for each organisation: the calls below the threshold within the window.
+//! Escalates when several very negative calls occur within a window of time. The n-th call escalates, and the count
+//! starts again. The calls below the threshold are kept for each organisation.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use trunkline_plugin::document::Document;
 use trunkline_plugin::time::Timestamp;
 use trunkline_plugin::{Emission, Event, Failure, config, handler};
 
-/// So many calls, config `count`.
+/// The number of calls; config `count`.
 const COUNT: f64 = 3.0;
 const COUNT_MAX: f64 = 100.0;
-/// Within this time of each other, config `window`.
+/// The window of time; config `window`.
 const WINDOW: Duration = Duration::from_secs(3600);
 
 /// A very negative call.
@@ -36,7 +36,7 @@ struct Escalation<'a> {
 
 /// One escalation when this call is the n-th, else nothing.
 #[handler(
-    description = "Escalates when very negative calls come in numbers",
+    description = "Escalates when many calls are very negative",
     takes = ["sentiment.analyzed"],
     emits = ["supervisor.escalation.created"]
 )]
@@ -44,13 +44,13 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let Some((negative, threshold)) = sentiment::very_negative(&event)? else { return Ok(Vec::new()) };
     let window = config::duration("window", WINDOW)?;
     let count = count()?;
-    // The event's own time and not the clock: what is delivered late is not counted with the calls of today.
+    // The event's time is used instead of the clock, so that a late delivery is not counted with the calls of today.
     let at = event.time.as_deref().and_then(Timestamp::parse);
-    let at = at.ok_or_else(|| Failure::reject(format!("{}: no time that is RFC 3339", event.kind)))?;
+    let at = at.ok_or_else(|| Failure::reject(format!("{}: the event has no time in RFC 3339", event.kind)))?;
     let call = Call { call_id: negative.call_id, at: at.to_string(), score: negative.score };
     let applied =
         Document::new("calls").apply(&event.id, |calls: &mut Vec<Call>| Ok(add(calls, &call, window, count)))?;
-    // A call that is no more than counted was counted before, too: nothing follows from it.
+    // A repeat of a call that was only counted has no answer, so nothing is emitted.
     let Some(calls) = applied.answer().flatten() else { return Ok(Vec::new()) };
     let escalation = Escalation {
         count: calls.len(),
@@ -67,15 +67,15 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
 fn count() -> Result<usize, Failure> {
     let count = config::number("count", COUNT)?;
     if !(1.0..=COUNT_MAX).contains(&count) || count.fract() != 0.0 {
-        return Err(Failure::retry("config \"count\" is no whole number from 1 to 100"));
+        return Err(Failure::retry("config \"count\" is not a whole number from 1 to 100"));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number from 1 to 100")]
     Ok(count as usize)
 }
 
-/// Adds a call and drops what is out of the window; all calls, which are no longer kept, when they are enough.
+/// Adds a call and drops the calls outside the window. Gives all calls, and forgets them, when there are enough.
 fn add(calls: &mut Vec<Call>, call: &Call, window: Duration, count: usize) -> Option<Vec<Call>> {
-    // A call that is analysed again counts once, as it was seen last.
+    // A call that is analysed again counts once, with its latest score.
     calls.retain(|known| known.call_id != call.call_id);
     calls.push(call.clone());
     let time = |call: &Call| Timestamp::parse(&call.at);

@@ -3,7 +3,7 @@ use trunkline_plugin::testing;
 
 use super::*;
 
-/// `10:MINUTE` of a day.
+/// Handles a call at `10:MINUTE` of one day.
 fn analyzed(id: &str, call_id: &str, minute: u32, score: f64) -> Vec<Emission> {
     let data = json!({ "call_id": call_id, "sentiment": "negative", "score": score, "keywords": [] });
     let time = Some(format!("2026-11-21T10:{minute:02}:00Z"));

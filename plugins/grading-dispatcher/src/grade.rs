@@ -1,4 +1,4 @@
-//! What a grader must answer, and may.
+//! The required and the optional fields of a grader's answer.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use trunkline_plugin::json::{Map, Value, json};
 
 use crate::Kind;
 
-/// Bands go from 0 to 9, unless config `score-max` says otherwise.
+/// The highest band; config `score-max`.
 pub(crate) const SCORE_MAX: f64 = 9.0;
 
 const WRITING_SCORES: [&str; 5] =
     ["overall_score", "task_achievement", "coherence_cohesion", "lexical_resource", "grammatical_range"];
 const SPEAKING_SCORES: [&str; 5] = ["overall_score", "pronunciation", "fluency", "grammar", "vocabulary"];
 
-/// Reads fields of an answer, and collects what is wrong with them.
+/// Reads fields of an answer and collects the errors.
 struct Reader<'a> {
     answer: &'a Map<String, Value>,
     result: Map<String, Value>,
     problems: Vec<String>,
 }
 
-/// The grade, with exactly the fields of a result, or every problem.
+/// The grade with exactly the fields of a result, or all errors.
 pub(crate) fn check(
     kind: Kind,
     answer: &Value,
@@ -28,7 +28,7 @@ pub(crate) fn check(
     took: Duration,
     words: Option<usize>,
 ) -> Result<Value, Vec<String>> {
-    let Some(answer) = answer.as_object() else { return Err(vec!["it is no JSON object".to_owned()]) };
+    let Some(answer) = answer.as_object() else { return Err(vec!["the answer is not a JSON object".to_owned()]) };
     let mut reader = Reader { answer, result: Map::new(), problems: Vec::new() };
     let scores = match kind {
         Kind::Writing => WRITING_SCORES,
@@ -68,30 +68,33 @@ impl Reader<'_> {
         self.answer.get(field).cloned().unwrap_or_default()
     }
 
-    /// A number from 0 on; where there is something else to say in its place, it may be missing.
+    /// A number from 0 to `max`. The field may be missing when `otherwise` gives a value for it.
     fn number(&mut self, field: &str, max: f64, otherwise: Option<Value>) {
         let value = match (self.value(field), otherwise) {
             (Value::Null, Some(otherwise)) => otherwise,
             (value, _) => value,
         };
         let is_good = value.as_f64().is_some_and(|number| (0.0..=max).contains(&number));
-        let wanted =
-            if max == f64::MAX { "is no number from 0 on".to_owned() } else { format!("is not from 0 to {max}") };
+        let wanted = if max == f64::MAX {
+            "is not a number of at least 0".to_owned()
+        } else {
+            format!("is not from 0 to {max}")
+        };
         self.keep(field, &value, is_good, &wanted);
     }
 
     fn text(&mut self, field: &str) {
         let value = self.value(field);
-        self.keep(field, &value, value.is_string(), "is no text");
+        self.keep(field, &value, value.is_string(), "is not a string");
     }
 
     fn texts(&mut self, field: &str) {
         let value = self.value(field);
         let is_good = value.as_array().is_some_and(|items| items.iter().all(Value::is_string));
-        self.keep(field, &value, is_good, "is no list of texts");
+        self.keep(field, &value, is_good, "is not a list of strings");
     }
 
-    /// A list of objects with these texts, and perhaps a place in the text: a number, or a text such as "12-18".
+    /// A list of objects with the fields `texts`. The field `place` is optional: a number, or a text such as "12-18".
     fn items(&mut self, field: &str, texts: &[&str], place: Option<&str>) {
         let value = self.value(field);
         let fits = |item: &Value| {
@@ -100,6 +103,6 @@ impl Reader<'_> {
         };
         let is_good = value.as_array().is_some_and(|items| items.iter().all(fits));
         let fields = place.into_iter().chain(texts.iter().copied()).collect::<Vec<_>>().join(", ");
-        self.keep(field, &value, is_good, &format!("is no list of {{{fields}}}"));
+        self.keep(field, &value, is_good, &format!("is not a list of {{{fields}}}"));
     }
 }

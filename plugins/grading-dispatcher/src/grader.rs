@@ -1,6 +1,6 @@
-//! The call of the grader: `POST` of the job as it came, to config `grader-writing` or `grader-speaking`, with the secret
-//! `GRADER_API_KEY` as bearer token where there is one. The event's id goes along as `idempotency-key`: a job that comes
-//! again after a crash need not be graded twice.
+//! The request to the grader: `POST` of the job to config `grader-writing` or `grader-speaking`. The secret
+//! `GRADER_API_KEY`, when set, is the bearer token. The header `idempotency-key` has the event's id, so that a
+//! redelivered job need not be graded twice.
 
 use std::time::{Duration, Instant};
 
@@ -13,23 +13,23 @@ use crate::{Kind, grade};
 
 /// Seconds for each step of a request, unless config `timeout-s` says otherwise.
 const TIMEOUT_S: f64 = 55.0;
-/// What of the grader's words goes into a result, in characters.
+/// Length of the grader's text in a result, in characters.
 const EXCERPT_MAX: usize = 200;
 
-/// What became of a job.
+/// The result of a request.
 pub(crate) enum Graded {
     /// The grade.
     Completed(Value),
-    /// The grader will not take this job, and why.
+    /// The grader refuses this job, with its reason.
     Refused(String),
-    /// There is no grader here.
+    /// No grader is configured.
     Later,
 }
 
-/// Has a good job graded.
+/// Sends a valid job to the grader.
 ///
 /// # Errors
-/// A retry for what may pass; a rejection when the grader's address is not granted.
+/// A retry for passing failures, and a rejection when the grader's address is not granted.
 pub(crate) fn ask(id: &str, kind: Kind, job: &Object, words: Option<usize>) -> Result<Graded, Failure> {
     let key = match kind {
         Kind::Writing => "grader-writing",
@@ -59,12 +59,12 @@ pub(crate) fn ask(id: &str, kind: Kind, job: &Object, words: Option<usize>) -> R
         return Ok(Graded::Refused(format!("the grader answered {}{colon}{excerpt}", response.status)));
     }
     let answer: Value = response.ok()?.json()?;
-    // Some graders wrap it, as results are.
+    // Some graders wrap the grade in a field `result`.
     let answer = answer.get("result").filter(|inner| inner.is_object()).unwrap_or(&answer);
     let score_max = config::number("score-max", grade::SCORE_MAX)?;
     let checked = grade::check(kind, answer, score_max, begun.elapsed(), words);
     checked.map(Graded::Completed).map_err(|problems| {
-        // Graders are not the same every time.
+        // Another attempt may get a valid grade.
         Failure::retry(format!("the grader's answer: {}", problems.join("; ")))
     })
 }

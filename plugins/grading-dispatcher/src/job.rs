@@ -1,12 +1,12 @@
-//! What a job must have.
+//! The rules for the fields of a job.
 
 use serde::Serialize;
 use trunkline_plugin::json::{Map, Value};
 
-/// A job as it came.
+/// The data of a job, unchanged.
 pub(crate) type Object = Map<String, Value>;
 
-/// What the check found.
+/// The result of a check.
 #[derive(Default)]
 pub(crate) struct Checked {
     pub(crate) problems: Vec<FieldProblem>,
@@ -20,7 +20,7 @@ pub(crate) struct FieldProblem {
     pub(crate) problem: String,
 }
 
-/// WritingJob
+/// Checks a writing job, the schema `WritingJob`.
 pub(crate) fn writing(job: &Object) -> Checked {
     let mut checked = common(job);
     checked.one_of(job, "task_type", &["task1", "task2"]);
@@ -30,7 +30,7 @@ pub(crate) fn writing(job: &Object) -> Checked {
     checked
 }
 
-/// SpeakingJob
+/// Checks a speaking job, the schema `SpeakingJob`.
 pub(crate) fn speaking(job: &Object) -> Checked {
     let mut checked = common(job);
     match job.get("part_number").map(Value::as_u64) {
@@ -61,7 +61,7 @@ impl Checked {
         match job.get(field) {
             Some(Value::String(text)) if !text.trim().is_empty() => return Some(text),
             Some(Value::String(_)) => self.problem(field, "is empty"),
-            Some(_) => self.problem(field, "is no string"),
+            Some(_) => self.problem(field, "is not a string"),
             None => self.problem(field, "is missing"),
         }
         None
@@ -71,7 +71,7 @@ impl Checked {
         if let Some(text) = self.text(job, field)
             && !known.contains(&text)
         {
-            self.problem(field, format!("is none of {}", known.join(", ")));
+            self.problem(field, format!("is not one of {}", known.join(", ")));
         }
     }
 
@@ -82,15 +82,15 @@ impl Checked {
         if let Some(text) = self.text(job, field)
             && !is_url(text)
         {
-            self.problem(field, "is no http or https URL of at most 2048 bytes");
+            self.problem(field, "is not an http or https URL of at most 2048 bytes");
         }
     }
 }
 
-/// It travels as a header, of which there are 64 KiB for all.
+/// The URL travels as a header, and all headers together have 64 KiB.
 const URL_MAX_BYTES: usize = 2048;
 
-/// An absolute address of the web.
+/// Tells whether a text is an absolute HTTP or HTTPS address.
 pub(crate) fn is_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     text.len() <= URL_MAX_BYTES

@@ -1,10 +1,12 @@
-//! Writing and speaking jobs: checked field by field, sent to a grader over HTTP, and what comes back checked field by
-//! field. The routing key tells which kind of job it is.
+//! Checks writing and speaking jobs field by field, sends them to a grader over HTTP, and checks the grade field by
+//! field. The routing key says which kind a job has.
 //!
-//! Every job gets one result event: `completed`, or `failed` with what is wrong with the job or what the grader said against
-//! it. What may pass (no answer, 408, 425, 429, 5xx, a grade that is none) is tried again. Without a grader (no config
-//! `grader-writing` or `grader-speaking`) a good job is answered as `pending`: somebody else grades it. There is no
-//! `processing`: all emissions of an event are published when the call has ended, so it would come with the result.
+//! Every job gets one result event: `completed`, or `failed` with the wrong fields of the job or the grader's
+//! objection. Passing failures are tried again: no answer, 408, 425, 429, 5xx, and an invalid grade.
+//!
+//! Without a grader (no config `grader-writing` or `grader-speaking`) a valid job is answered as `pending`, and another
+//! system grades it. There is no `processing`: all emissions of an event are published after the call, so `processing`
+//! would arrive together with the result.
 
 mod grade;
 mod grader;
@@ -31,7 +33,7 @@ struct Answer<'a> {
     user_id: Option<&'a str>,
     kind: Kind,
     status: &'static str,
-    /// The grade, once there is one.
+    /// The grade of a completed job.
     result: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     word_count: Option<usize>,
@@ -44,10 +46,10 @@ struct Problem {
     fields: Vec<job::FieldProblem>,
 }
 
-/// One result event for every job, with the job's `callback_url` as an attribute: whoever notifies it is another route,
-/// so that the result is published first, and a callback that fails holds up nothing.
+/// Emits one result event for every job, with the job's `callback_url` as an attribute. Another route calls that URL,
+/// so that the result is published first and a failing callback delays nothing.
 #[handler(
-    description = "Checks grading jobs, has them graded over HTTP, and answers with the result",
+    description = "Checks grading jobs, calls a grader over HTTP, and emits the result",
     takes = ["writing", "speaking"],
     emits = ["grading.result"]
 )]
@@ -56,7 +58,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let (kind, checked) = match event.routing_key.as_str() {
         "writing" => (Kind::Writing, job::writing(&job)),
         "speaking" => (Kind::Speaking, job::speaking(&job)),
-        other => return Err(Failure::reject(format!("{other:?} is no kind of job; known are writing and speaking"))),
+        other => return Err(Failure::reject(format!("{other:?} is not a kind of job; known: writing and speaking"))),
     };
     let graded = match checked.problems.is_empty() {
         true => grader::ask(&event.id, kind, &job, checked.word_count)?,

@@ -61,12 +61,12 @@ fn every_bad_field_is_named() {
 }
 
 #[test]
-fn what_is_no_job_is_rejected() {
+fn invalid_jobs_are_rejected() {
     assert!(matches!(handle(testing::event("writing", &json!([]))), Err(Failure::Reject(_))));
     assert!(matches!(handle(testing::event("listening", &writing())), Err(Failure::Reject(_))));
 }
 
-/// A grader that answers so to either kind of job.
+/// A grader that gives this answer to both kinds of jobs.
 fn grader(status: u16, answer: &Value) {
     let body = answer.to_string().into_bytes();
     testing::set_config("grader-writing", "http://grader.example/writing");
@@ -97,7 +97,7 @@ fn a_graded_job_is_completed() {
     let answer = graded("writing", &writing());
     assert_eq!((&answer["status"], &answer["error"]), (&json!("completed"), &Value::Null));
     assert_eq!(answer["result"], writing_grade());
-    // What the grader leaves out is counted here, and what it adds is left out.
+    // Missing counts are computed, and unknown fields are left out.
     let mut sparse = writing_grade();
     sparse["word_count"] = Value::Null;
     sparse["model"] = json!("m-7");
@@ -111,7 +111,7 @@ fn a_graded_job_is_completed() {
 }
 
 #[test]
-fn the_grader_gets_the_job_and_who_asks() {
+fn the_grader_gets_the_job_and_the_key() {
     testing::set_config("grader-writing", "http://grader.example/writing");
     testing::set_config("GRADER_API_KEY", "k3y");
     testing::set_http(|request| {
@@ -156,7 +156,7 @@ fn a_grade_with_a_wrong_field_is_asked_for_again_by_name() {
 }
 
 #[test]
-fn what_the_grader_refuses_fails_and_what_may_pass_waits() {
+fn refused_jobs_fail_and_passing_failures_wait() {
     grader(422, &json!({ "detail": "not in English" }));
     let answer = graded("writing", &writing());
     assert_eq!((&answer["status"], &answer["result"]), (&json!("failed"), &Value::Null));
@@ -179,7 +179,7 @@ fn the_callback_goes_along_where_it_can_be_called() {
     assert_eq!(attributes(&writing()), wanted);
     let mut job = writing();
     job["task_type"] = json!("task9");
-    assert_eq!(attributes(&job), wanted, "who sent a bad job is told too");
+    assert_eq!(attributes(&job), wanted, "the sender of a bad job gets the result too");
     for url in [Value::Null, json!("ftp://example.test"), json!(7)] {
         job["callback_url"] = url;
         assert_eq!(attributes(&job), []);

@@ -1,12 +1,12 @@
-//! A grading job that was given up, because the grader was away for too long or the job waited too long, is answered with
-//! a `failed` result, so that whoever asked is not left waiting. It reads the dead letters of the job queues; the letters
-//! themselves stay where people look for them.
+//! Answers a grading job that was dead-lettered with a `failed` result, so that its sender does not wait for ever. A
+//! job is dead-lettered when the grader was away for too long or the job waited too long. The plugin reads copies of
+//! the dead letters; the dead letters themselves stay in their queue.
 
 use serde::Serialize;
 use trunkline_plugin::json::Value;
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// It travels as a header, of which there are 64 KiB for all.
+/// The URL travels as a header, and all headers together have 64 KiB.
 const URL_MAX_BYTES: usize = 2048;
 
 #[derive(Serialize)]
@@ -22,22 +22,22 @@ struct Answer<'a> {
 #[derive(Serialize)]
 struct Problem<'a> {
     message: String,
-    /// A word of the dead letters' reasons.
+    /// One of the dead letters' reasons.
     reason: &'a str,
-    /// As in the answer to an invalid job, of which there are none here.
+    /// Always empty. The answer to an invalid job has its wrong fields here.
     fields: [(); 0],
 }
 
-/// One failed result, or none when the letter is no job that could be answered.
+/// One failed result, or none when the dead letter is not a job that can be answered.
 #[handler(
-    description = "Answers with a failed result for a grading job that was given up",
+    description = "Emits a failed result for a dead-lettered grading job",
     takes = ["writing", "speaking"],
     emits = ["grading.result"]
 )]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let job: Value = event.json()?;
     let Some(job_id) = job["job_id"].as_str().filter(|id| !id.is_empty()) else { return Ok(Vec::new()) };
-    // A queue that gives a message up by itself, for its age above all, does not say so in headers of ours.
+    // A message that the queue itself gave up, mostly for its age, has no `trunkline-` headers.
     let reason = event.attribute("trunkline-reason").unwrap_or("expired");
     let error = event.attribute("trunkline-error").unwrap_or("it waited too long in its queue");
     let answer = Answer {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_job_is_left_to_people() {
+    fn invalid_jobs_give_no_result() {
         for data in [json!([1]), json!({}), json!({ "job_id": 7 })] {
             assert_eq!(handle(testing::event("writing", &data)), Ok(vec![]), "{data}");
         }

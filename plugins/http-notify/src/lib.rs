@@ -1,16 +1,17 @@
-//! Posts events as they are: to the address in the event's attribute `url-attribute` (config), or else to config `url`. An
-//! event that has neither is done. What may pass is tried again; what is not granted or refused is a dead letter.
+//! Posts each event unchanged. The address is the event's attribute that config `url-attribute` names, else config
+//! `url`. An event without an address is acknowledged. Passing failures are tried again. A refused request, or an
+//! address that is not granted, becomes a dead letter.
 
 use std::time::Duration;
 
 use trunkline_plugin::http::Request;
 use trunkline_plugin::{Emission, Event, Failure, config, handler};
 
-/// Seconds for each step of a request, unless config `timeout-s` says otherwise.
+/// Seconds for each step of a request; config `timeout-s`.
 const TIMEOUT_S: f64 = 8.0;
 
-/// Nothing follows from a notification.
-#[handler(description = "Posts events to an address of the configuration or of the event")]
+/// Posts the event and emits nothing.
+#[handler(description = "Posts events to an address from the configuration or from the event")]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let told = config::get("url-attribute").and_then(|name| event.attribute(&name).map(str::to_owned));
     let Some(url) = told.or_else(|| config::get("url")) else { return Ok(Vec::new()) };
@@ -42,7 +43,7 @@ mod tests {
 
     #[test]
     fn the_events_own_address_comes_first() {
-        assert_eq!(notified(None), Ok(vec![]), "nobody is to be told");
+        assert_eq!(notified(None), Ok(vec![]), "no address is set");
         testing::set_http(|request| {
             assert!(request.headers.contains(&("idempotency-key".to_owned(), "event-1".to_owned())));
             assert!(request.headers.contains(&("content-type".to_owned(), "application/json".to_owned())));
@@ -54,7 +55,7 @@ mod tests {
             }
         });
         testing::set_config("url", "http://a.example/one");
-        assert_eq!(notified(Some("http://a.example/other")), Ok(vec![]), "nobody said that attributes count");
+        assert_eq!(notified(Some("http://a.example/other")), Ok(vec![]), "attributes do not count without config");
         testing::set_config("url-attribute", "callback-url");
         assert_eq!(notified(Some("http://a.example/other")), Err(Failure::retry("the server answered 503")));
         assert_eq!(notified(None), Ok(vec![]));

@@ -1,4 +1,4 @@
-//! `sentiment.analyzed` far below zero flags the call, so that somebody listens to the recording.
+//! Flags a call whose sentiment is far below zero, so that its recording is reviewed.
 
 use serde::Serialize;
 use trunkline_plugin::{Emission, Event, Failure, handler};
@@ -10,12 +10,12 @@ struct Flagged<'a> {
     score: f64,
     threshold: f64,
     keywords: &'a [String],
-    /// How far below the threshold, of what there is: 0 to 1, for sorting what to listen to first.
+    /// The distance below the threshold as a share of the range, 0 to 1, for sorting the flagged calls.
     severity: f64,
     organization_id: Option<&'a str>,
 }
 
-/// One flag, or none when the call was not that bad.
+/// One flag, or none when the call is not below the threshold.
 #[handler(
     description = "Flags very negative calls for a review",
     takes = ["sentiment.analyzed"],

@@ -1,5 +1,5 @@
-//! A task that is due becomes a notification, once, unless it is done by then. Kept for each organisation: the tasks that
-//! were completed or cancelled lately, and which reminders went out.
+//! A due task becomes one notification, unless the task is closed by then. The tasks that were completed or cancelled
+//! lately, and the reminders that were sent, are kept for each organisation.
 
 use std::collections::VecDeque;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use trunkline_plugin::document::Document;
 use trunkline_plugin::{Emission, Event, Failure, config, handler};
 
-/// With `CLOSED_MAX` the last 16 000 tasks or so that were closed are known.
+/// `SHARDS` times `CLOSED_MAX`: about the last 16 000 closed tasks are kept.
 const SHARDS: u64 = 64;
 const CLOSED_MAX: usize = 256;
-/// Where the user is told, unless config `channel` says otherwise.
+/// The channel of the notification; config `channel`.
 const CHANNEL: &str = "in-app";
 
 #[derive(Deserialize)]
@@ -35,9 +35,9 @@ struct Reminder<'a> {
     user_id: Option<&'a str>,
 }
 
-/// One notification for a task that is due and not closed.
+/// One notification for a due task that is not closed.
 #[handler(
-    description = "Reminds of tasks that are due and not done",
+    description = "Emits a reminder for each task that is due and not done",
     takes = ["planning.task.due", "planning.task.completed", "planning.task.cancelled"],
     emits = ["notification.reminder.created"]
 )]
@@ -56,7 +56,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
             let applied = closed.apply(&event.id, |closed| Ok(!closed.contains(&task.task_id)))?;
             if applied.answer() == Some(true) { Ok(vec![remind(&event, &task)?]) } else { Ok(Vec::new()) }
         }
-        other => Err(Failure::reject(format!("{other:?} is nothing that tasks do"))),
+        other => Err(Failure::reject(format!("{other:?} is not an event of a task"))),
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_closed_is_forgotten_at_last() {
+    fn old_closed_tasks_are_forgotten() {
         let mut closed = VecDeque::new();
         for number in 0..=CLOSED_MAX {
             close(&mut closed, &number.to_string());

@@ -1,10 +1,10 @@
-//! State as JSON documents that take each event once.
+//! State as JSON documents that apply each event once.
 //!
-//! An event may be delivered again: after a crash between the change of the state and the acknowledgement, from a second
-//! daemon, or because its producer published it twice. A route's `dedupe` keeps most of that away, for its window and
-//! for one daemon. A [`Document`] keeps the ids of the events that changed it in the value itself, so that change and
-//! memory are one write: a repetition changes nothing and gets the answer of the first time, from which the plugin makes
-//! the same emissions, with the same ids.
+//! An event may be delivered again after a crash between the change of the state and the acknowledgement. An event may
+//! also arrive at a second daemon, or its producer may publish the event twice. `dedupe` of a route drops most repeats
+//! within the dedupe window and for one daemon. A [`Document`] keeps its value together with the ids of the events that
+//! changed the value, so that one write contains both. A repeated event does not change the value and gets the first
+//! answer. From the first answer the plugin makes the same emissions with the same ids.
 //!
 //! ```
 //! use trunkline_plugin::document::Document;
@@ -16,7 +16,7 @@
 //!         *count += 1;
 //!         Ok(*count)
 //!     })?;
-//!     // `None` for an event so old that only its id is known: whatever followed from it was published long ago.
+//!     // `None` means an old event of which only the id is kept. The emissions of that event were published long ago.
 //!     applied.answer().map(|count| Emission::json("calls.counted", &count)).into_iter().collect()
 //! }
 //! # let event = trunkline_plugin::testing::event("call.ended", &0);
@@ -32,12 +32,12 @@ use serde_json::value::RawValue;
 
 use crate::{Failure, kv};
 
-/// How many ids are remembered unless [`Document::remember`] says otherwise.
+/// Number of ids that a document keeps, unless [`Document::remember`] sets another number.
 pub const IDS: usize = 512;
-/// How many answers are remembered; at least as many as events can be in work at once.
+/// Number of answers that a document keeps. The number must be at least the number of events that run at a time.
 pub const ANSWERS: usize = 64;
 
-/// A value of at most 1 MiB of JSON under one key, with the memory of the events that changed it. It begins as
+/// A JSON value of at most 1 MiB under one key, with the ids of the events that changed the value. The first value is
 /// `T::default()`.
 #[derive(Debug, Clone)]
 pub struct Document<T> {
@@ -47,19 +47,19 @@ pub struct Document<T> {
     value: PhantomData<fn() -> T>,
 }
 
-/// What became of an event.
+/// Result of applying an event to a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied<A> {
-    /// It changed the document now.
+    /// The event changed the document now.
     First(A),
-    /// It had changed the document before, and this was the answer then.
+    /// The event changed the document before, with this answer.
     Repeated(A),
-    /// It had changed the document before, too long ago for its answer to be known.
+    /// The event changed the document before, and the event's answer is no longer kept.
     Forgotten,
 }
 
 impl<A> Applied<A> {
-    /// The answer of the first time, as long as it is known.
+    /// Returns the first answer, as long as the document keeps the answer.
     #[must_use]
     pub fn answer(self) -> Option<A> {
         match self {
@@ -69,23 +69,23 @@ impl<A> Applied<A> {
     }
 }
 
-/// How it is kept. The answers are those of the last ids.
+/// Stored form of a document. The answers belong to the newest ids.
 #[derive(Serialize, Deserialize)]
-struct Stored<T> {
+struct StoredDocument<T> {
     value: T,
     ids: VecDeque<String>,
     answers: VecDeque<Box<RawValue>>,
 }
 
-impl<T: Default> Default for Stored<T> {
+impl<T: Default> Default for StoredDocument<T> {
     fn default() -> Self {
         Self { value: T::default(), ids: VecDeque::new(), answers: VecDeque::new() }
     }
 }
 
-impl<T> Stored<T> {
+impl<T> StoredDocument<T> {
     fn find(&self, id: &str) -> Option<Option<&RawValue>> {
-        // From the end: what is repeated is mostly young.
+        // A repeat mostly follows soon, so the search begins with the newest id.
         let age = self.ids.iter().rev().position(|known| known == id)?;
         let at = self.answers.len().checked_sub(age + 1);
         Some(at.and_then(|at| self.answers.get(at)).map(|answer| &**answer))
@@ -100,42 +100,43 @@ impl<T> Stored<T> {
 }
 
 impl<T: Default + Serialize + DeserializeOwned> Document<T> {
-    /// The document under a key of at most 1 KiB.
+    /// Returns the document under a key of at most 1 KiB.
     pub fn new(key: impl Into<String>) -> Self {
         Self { key: key.into(), ids_max: IDS, answers_max: ANSWERS, value: PhantomData }
     }
 
-    /// One of `shards` documents, chosen by a name: for small things that come without end, such as calls. A list that
-    /// drops its oldest in each of them takes a bounded number of keys.
+    /// Returns one of `shards` documents, chosen by a hash of `name`. With shards, many small entries such as calls
+    /// need only a bounded number of keys.
     pub fn sharded(key: &str, name: &str, shards: u64) -> Self {
-        // FNV-1a: the same in every version and on every machine, as what is kept has to be found again.
+        // FNV-1a gives the same hash in every version and on every machine, so that stored documents are found again.
         let hash = name
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self::new(format!("{key}/{}", hash % shards.max(1)))
     }
 
-    /// Remembers the last so many ids, and the answers of the last so many of these. Both are read and written with
-    /// every event.
+    /// Sets how many ids and how many answers the document keeps. Every event reads and writes all kept ids and
+    /// answers.
     #[must_use]
     pub fn remember(self, ids: usize, answers: usize) -> Self {
         Self { ids_max: ids, answers_max: answers, ..self }
     }
 
-    /// The value as it is now.
+    /// Returns the current value.
     ///
     /// # Errors
-    /// A retry when it cannot be read.
+    /// Returns a retry when the state cannot be read.
     pub fn read(&self) -> Result<T, Failure> {
         Ok(self.stored(kv::get(&self.key)?.as_deref())?.value)
     }
 
-    /// Changes the value, unless the event with this id did so before. The change may be called several times, each time
-    /// with a fresh value, while others change the document too. The answer is all that a repetition will know: give
-    /// everything that the emissions are made of.
+    /// Changes the value, unless the event with this id changed it before. `change` runs again with the new value when
+    /// another call wrote the document meanwhile. A repeated event gets only the answer. The answer must therefore
+    /// contain all data that the emissions need.
     ///
     /// # Errors
-    /// The change's own, which leaves everything as it was, and a retry when the state cannot be read or written.
+    /// Returns the failure of `change`, or a retry when the state cannot be read or written. After a failure of
+    /// `change` the document is unchanged.
     pub fn apply<A: Serialize + DeserializeOwned>(
         &self,
         id: &str,
@@ -158,10 +159,10 @@ impl<T: Default + Serialize + DeserializeOwned> Document<T> {
         }
     }
 
-    /// Changes the value, whatever was before: for changes that may be repeated.
+    /// Changes the value at every call. Use this function only for changes that may be repeated.
     ///
     /// # Errors
-    /// As [`Document::apply`].
+    /// Fails as [`Document::apply`] does.
     pub fn update<A>(&self, mut change: impl FnMut(&mut T) -> Result<A, Failure>) -> Result<A, Failure> {
         loop {
             let seen = kv::get(&self.key)?;
@@ -173,20 +174,20 @@ impl<T: Default + Serialize + DeserializeOwned> Document<T> {
         }
     }
 
-    fn write(&self, seen: Option<&[u8]>, stored: &Stored<T>) -> Result<bool, Failure> {
+    fn write(&self, seen: Option<&[u8]>, stored: &StoredDocument<T>) -> Result<bool, Failure> {
         let bytes = serde_json::to_vec(stored).map_err(|error| self.unfit(&error))?;
         Ok(kv::compare_and_set(&self.key, seen, &bytes)?)
     }
 
-    fn stored(&self, bytes: Option<&[u8]>) -> Result<Stored<T>, Failure> {
-        bytes.map_or_else(|| Ok(Stored::default()), |bytes| self.parsed(bytes))
+    fn stored(&self, bytes: Option<&[u8]>) -> Result<StoredDocument<T>, Failure> {
+        bytes.map_or_else(|| Ok(StoredDocument::default()), |bytes| self.parsed(bytes))
     }
 
     fn parsed<V: DeserializeOwned>(&self, bytes: &[u8]) -> Result<V, Failure> {
         serde_json::from_slice(bytes).map_err(|error| self.unfit(&error))
     }
 
-    /// A retry: what an older version left can be mended while the event waits.
+    /// Creates a retry. The operator can correct the value of an older version while the event waits.
     fn unfit(&self, error: &serde_json::Error) -> Failure {
         Failure::retry(format!("state: {:?}: {error}", self.key))
     }
@@ -282,7 +283,7 @@ mod tests {
         assert_eq!(kv::exists("d"), Ok(false));
         assert_eq!(add(&document, "a", 1), Applied::First(1));
         assert_eq!(document.update(|numbers| Ok(numbers.pop())), Ok(Some(1)));
-        assert_eq!(add(&document, "a", 1), Applied::Repeated(1), "an update forgets nobody");
+        assert_eq!(add(&document, "a", 1), Applied::Repeated(1), "an update keeps the ids");
         kv::set("d", b"{}").expect("set");
         assert!(matches!(document.read(), Err(Failure::Retry { .. })));
         testing::fail_state(Some("the disk is full"));

@@ -1,53 +1,64 @@
-//! What a plugin is handed.
+//! The event that a handler gets.
 
 use serde::Deserialize;
 
 use crate::Failure;
 
-/// One event; see `trunkline:plugin/types.event` for what the host promises of each field.
+/// One event. `trunkline:plugin/types.event` in the WIT folder defines each field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Event {
-    /// Identity, the same for every attempt.
+    /// Id of the event, the same for every attempt.
     pub id: String,
-    /// Who made it.
+    /// Source of the event: a URI reference, as in CloudEvents 1.0.
     pub source: String,
-    /// What happened, e.g. `call.ended`.
+    /// Event type, for example `call.ended`.
     pub kind: String,
-    /// What it is about.
+    /// Subject of the event, as in CloudEvents 1.0.
     pub subject: Option<String>,
-    /// When it happened, RFC 3339.
+    /// Time of the event, RFC 3339.
     pub time: Option<String>,
     /// Media type of `data`.
     pub content_type: String,
     /// The payload, without an envelope.
     pub data: Vec<u8>,
-    /// The key it was published with.
+    /// Routing key of the message.
     pub routing_key: String,
-    /// The exchange it was published to.
+    /// Exchange to which the message was published.
     pub exchange: String,
-    /// The organisation it belongs to; the host stamps it on every emission.
+    /// Organisation to which the event belongs. The host copies the organisation to every emission.
     pub tenant: Option<String>,
-    /// The user it belongs to; the host stamps it on every emission.
+    /// User to whom the event belongs. The host copies the user to every emission.
     pub user: Option<String>,
-    /// 1 for the first try.
+    /// Number of the attempt, counted from 1.
     pub attempt: u32,
-    /// Further attributes.
+    /// Attributes of the event, as names and values.
     pub attributes: Vec<(String, String)>,
+    /// Queue to which the sender wants the reply. A route with `emit = { reply = true }` sends an emission without a
+    /// routing key to this queue.
+    pub reply_to: Option<String>,
+    /// The AMQP property `correlation-id`.
+    pub correlation_id: Option<String>,
+    /// The AMQP property `content-encoding`. The host has decoded `data` already.
+    pub content_encoding: Option<String>,
+    /// Whether the broker may have delivered the message before.
+    pub redelivered: bool,
+    /// Whether the sender gave the id. Otherwise the host made the id.
+    pub own_id: bool,
 }
 
 impl Event {
-    /// The payload as a type.
+    /// Deserialises the payload.
     ///
     /// # Errors
-    /// A rejection that says what is wrong with the payload and where: the same bytes will not fit later either.
+    /// Returns a rejection with the position of the problem. The same bytes would fail at every attempt.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
-        // As a whole and once: serde_json's own look passes over texts that nobody asked for.
+        // `from_slice` does not check texts that the type leaves out, so the whole payload is checked first.
         let text = std::str::from_utf8(&self.data);
-        let text = text.map_err(|error| Failure::reject(format!("{}: no UTF-8: {error}", self.kind)))?;
+        let text = text.map_err(|error| Failure::reject(format!("{}: not valid UTF-8: {error}", self.kind)))?;
         serde_json::from_str(text).map_err(|error| Failure::reject(format!("{}: {error}", self.kind)))
     }
 
-    /// The value of an attribute.
+    /// Returns the value of an attribute.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())

@@ -1,13 +1,13 @@
-//! The bridge between the generated interface and the types of this crate.
+//! Conversion between the generated bindings and the types of this crate.
 
 pub use crate::bindings;
 use crate::bindings::exports::trunkline::plugin::{handler as wit, metadata};
 use crate::{Descriptor, Emission, Event, Failure};
 
-/// Calls the plugin's function with our types.
+/// Calls the plugin's handler with the types of this crate.
 ///
 /// # Errors
-/// The plugin's own.
+/// Returns the failure that the handler returned.
 pub fn call(
     event: wit::Event,
     handle: impl FnOnce(Event) -> Result<Vec<Emission>, Failure>,
@@ -18,7 +18,7 @@ pub fn call(
     }
 }
 
-/// The descriptor in the interface's form.
+/// Returns the descriptor as the record of the WIT interface.
 #[must_use]
 pub fn describe(descriptor: &Descriptor) -> metadata::Descriptor {
     let texts = |types: &[&str]| types.iter().map(|kind| (*kind).to_owned()).collect();
@@ -46,6 +46,11 @@ fn lift(event: wit::Event) -> Event {
         user: event.user,
         attempt: event.attempt,
         attributes: event.attributes,
+        reply_to: event.reply_to,
+        correlation_id: event.correlation_id,
+        content_encoding: event.content_encoding,
+        redelivered: event.redelivered,
+        own_id: event.own_id,
     }
 }
 

@@ -1,35 +1,35 @@
-//! Why an event was not handled.
+//! The failure of a handler.
 
 use std::time::Duration;
 
-/// What the host is asked to do instead of publishing.
+/// Answer of a handler that could not handle an event. The host publishes no emission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// Call again later, as often as the route allows.
+    /// Asks for another attempt. The route limits the number of attempts.
     Retry {
-        /// For logs and the dead letter.
+        /// Text for the log and for the dead letter.
         reason: String,
-        /// Wait at least this long; the route's schedule when absent.
+        /// Shortest wait before the next attempt. Without this wait the route's `retry` settings decide.
         after: Option<Duration>,
     },
-    /// Never again: dead-letter it.
+    /// Dead-letters the event at once, with this text as the error.
     Reject(String),
 }
 
 impl Failure {
-    /// Something passing.
+    /// Creates a passing failure. A later attempt may succeed.
     #[must_use]
     pub fn retry(reason: impl Into<String>) -> Self {
         Self::Retry { reason: reason.into(), after: None }
     }
 
-    /// Something passing that takes a while.
+    /// Creates a passing failure. The next attempt begins no sooner than `after`.
     #[must_use]
     pub fn retry_after(reason: impl Into<String>, after: Duration) -> Self {
         Self::Retry { reason: reason.into(), after: Some(after) }
     }
 
-    /// Something that stays wrong.
+    /// Creates a permanent failure. Every attempt would fail.
     #[must_use]
     pub fn reject(text: impl Into<String>) -> Self {
         Self::Reject(text.into())

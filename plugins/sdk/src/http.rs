@@ -1,5 +1,6 @@
 //! Requests to the origins of `allow.http` in `[plugins.NAME]` (`wasi:http/outgoing-handler`). The host follows no
-//! redirects; a 3xx comes back as it is, and a request that follows one is checked like any other.
+//! redirects, and the plugin gets the 3xx response. The host checks a request that follows a redirect like any other
+//! request.
 
 use std::time::Duration;
 
@@ -8,42 +9,43 @@ use serde::de::DeserializeOwned;
 
 use crate::Failure;
 
-/// What to ask.
+/// An HTTP request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// `GET`, `POST` and so on.
+    /// Method, for example `GET` or `POST`.
     pub method: String,
-    /// Scheme, host, port if it is not the usual one, path and query.
+    /// URL with scheme, host, path and query, and with the port if the port is not the default.
     pub url: String,
-    /// Names and values. `host` and those of the connection belong to the host and are refused.
+    /// Names and values of headers. The host sets `host` and the headers of the connection, and refuses these headers
+    /// here.
     pub headers: Vec<(String, String)>,
-    /// What is sent.
+    /// Bytes of the body.
     pub body: Vec<u8>,
-    /// For connecting, for the first byte, and between bytes; never longer than the call has left.
+    /// Time limit for connecting, for the first byte, and between bytes. The time limit of the call also holds.
     pub timeout: Option<Duration>,
 }
 
-/// What came back, whatever the status.
+/// An HTTP response of any status.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Response {
-    /// Status.
+    /// Status code.
     pub status: u16,
-    /// Names in lower case, and values.
+    /// Names of headers in lower case, with values.
     pub headers: Vec<(String, String)>,
-    /// At most `limits.http-body`.
+    /// Bytes of the body, at most `limits.http-body`.
     pub body: Vec<u8>,
 }
 
-/// Why nothing came back.
+/// Reason why a request has no response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// Not granted, or no request: it will not go out later either.
+    /// The request is not granted or not valid. Every attempt would fail.
     Refused(String),
-    /// No answer in time.
+    /// The response did not arrive in time.
     Timeout,
-    /// More than `limits.http-body`.
+    /// The body of the response is larger than `limits.http-body`.
     TooLarge,
-    /// The network, TLS, or the other side.
+    /// The network, TLS or the server failed.
     Failed(String),
 }
 
@@ -61,7 +63,7 @@ impl std::fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl From<Error> for Failure {
-    /// What is refused or too large is rejected, everything else tried again.
+    /// `Refused` and `TooLarge` become rejections. All other errors become retries.
     fn from(error: Error) -> Self {
         match error {
             Error::Refused(_) | Error::TooLarge => Self::reject(error.to_string()),
@@ -71,19 +73,19 @@ impl From<Error> for Failure {
 }
 
 impl Request {
-    /// A request without headers and body.
+    /// Creates a request without headers and body.
     #[must_use]
     pub fn new(method: &str, url: &str) -> Self {
         Self { method: method.to_owned(), url: url.to_owned(), headers: Vec::new(), body: Vec::new(), timeout: None }
     }
 
-    /// `GET`
+    /// Creates a `GET` request.
     #[must_use]
     pub fn get(url: &str) -> Self {
         Self::new("GET", url)
     }
 
-    /// `POST`
+    /// Creates a `POST` request.
     #[must_use]
     pub fn post(url: &str) -> Self {
         Self::new("POST", url)
@@ -96,55 +98,58 @@ impl Request {
         self
     }
 
-    /// Sends these bytes.
+    /// Sets the body and its media type.
     #[must_use]
     pub fn body(self, content_type: &str, body: Vec<u8>) -> Self {
         Self { body, ..self }.header("content-type", content_type)
     }
 
-    /// Sends a value as JSON.
+    /// Sets a value as the JSON body.
     ///
     /// # Errors
-    /// A rejection when it has no JSON form.
+    /// Returns a rejection when the value has no JSON form.
     pub fn json<T: Serialize>(self, value: &T) -> Result<Self, Failure> {
         let body = serde_json::to_vec(value).map_err(|error| Failure::reject(format!("{}: {error}", self.url)))?;
         Ok(self.body("application/json", body))
     }
 
-    /// Waits no longer than this for each step.
+    /// Sets the time limit of each step.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self }
     }
 
-    /// Sends it and reads the whole response.
+    /// Sends the request and reads the whole response.
     ///
     /// # Errors
-    /// Why there is none; a status is no error.
+    /// Returns the reason why the request has no response. A response of any status is not an error.
     pub fn send(&self) -> Result<Response, Error> {
         backend::send(self)
     }
 }
 
 impl Response {
-    /// The value of a header, by its name in lower case.
+    /// Returns the value of a header, by the header's name in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body as a type.
+    /// Deserialises the body.
     ///
     /// # Errors
-    /// A retry: a server that answers nonsense may be mended.
+    /// Returns a retry when the body is not JSON of the type, because the server may be repaired.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_slice(&self.body).map_err(|error| Failure::retry(format!("the answer is no JSON: {error}")))
+        // Some servers write a byte order mark before JSON.
+        serde_json::from_slice(self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body))
+            .map_err(|error| Failure::retry(format!("the answer is not the expected JSON: {error}")))
     }
 
-    /// The response if its status is 2xx.
+    /// Returns the response if its status is 2xx.
     ///
     /// # Errors
-    /// A retry for 408, 425, 429 and 5xx, no sooner than `retry-after` says; a rejection for any other.
+    /// Returns a retry for the status 408, 425, 429 or 5xx, with the wait of `retry-after`. Returns a rejection for any
+    /// other status.
     pub fn ok(self) -> Result<Self, Failure> {
         let said = format!("the server answered {}", self.status);
         match self.status {
@@ -154,31 +159,32 @@ impl Response {
         }
     }
 
-    /// Whether the status says that the same request may be answered later: 408, 425, 429 and 5xx.
+    /// Returns whether the status is 408, 425, 429 or 5xx. The server may answer the same request later with another
+    /// status.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         matches!(self.status, 408 | 425 | 429 | 500..=599)
     }
 
-    /// How long the server asks to be left alone; a date instead of seconds is not looked at.
+    /// Returns the wait that the server requests in `retry-after`. The function reads only seconds, not dates.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
     }
 }
 
-/// `GET` of JSON.
+/// Sends a `GET` request and reads a JSON response.
 ///
 /// # Errors
-/// As [`Request::send`], [`Response::ok`] and [`Response::json`].
+/// Fails as [`Request::send`], [`Response::ok`] and [`Response::json`] do.
 pub fn get_json<T: DeserializeOwned>(url: &str, timeout: Duration) -> Result<T, Failure> {
     Request::get(url).header("accept", "application/json").timeout(timeout).send()?.ok()?.json()
 }
 
-/// `POST` of JSON, with JSON as the answer.
+/// Sends a `POST` request with a JSON body and reads a JSON response.
 ///
 /// # Errors
-/// As [`get_json`].
+/// Fails as [`get_json`] does.
 pub fn post_json<T: Serialize, A: DeserializeOwned>(url: &str, value: &T, timeout: Duration) -> Result<A, Failure> {
     Request::post(url).json(value)?.header("accept", "application/json").timeout(timeout).send()?.ok()?.json()
 }
@@ -194,7 +200,7 @@ mod backend {
 
     use super::{Error, Request, Response};
 
-    /// What one write may take.
+    /// The largest write that `wasi:io` allows.
     const WRITE_MAX_BYTES: usize = 4096;
     const READ_BYTES: u64 = 64 * 1024;
 
@@ -287,7 +293,7 @@ mod backend {
         }
         let body = outgoing.body().map_err(|()| refused("no body"))?;
         let future = outgoing_handler::handle(outgoing, Some(options)).map_err(|code| error(&code))?;
-        // When the other side, or the gate, has answered already, its answer tells more than a closed pipe.
+        // An answer that came before the whole body was sent says more than the failed write.
         let written = write(body, &request.body);
         future.subscribe().block();
         match future.get() {
@@ -339,7 +345,7 @@ mod tests {
 
     #[test]
     fn the_fake_answers() {
-        assert!(matches!(Request::get("http://a.example/").send(), Err(Error::Refused(_))), "nobody answers unasked");
+        assert!(matches!(Request::get("http://a.example/").send(), Err(Error::Refused(_))), "no fake server is set");
         testing::set_http(|request| match request.url.as_str() {
             "http://a.example/echo" => Ok(Response { status: 200, body: request.body.clone(), ..Response::default() }),
             "http://a.example/busy" => Ok(Response { status: 503, ..Response::default() }),

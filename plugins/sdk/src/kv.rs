@@ -1,15 +1,15 @@
-//! State that outlives an event (`wasi:keyvalue`), granted by `allow.kv = true` in `[plugins.NAME]`. Each tenant has its
-//! own, and so have events without one. What a call wrote stays written when it fails or is repeated: use
-//! [`increment`] and [`update`] where that matters, with the event's id in what is stored.
+//! State that outlives an event (`wasi:keyvalue`), granted by `allow.kv = true` in `[plugins.NAME]`. Each tenant has
+//! its own state, and all events without a tenant share one state. A write stays when the call fails later, and a
+//! redelivery writes again. [`crate::document::Document`] applies each event once.
 //!
-//! Every error becomes a retry: quotas can be raised and disks emptied while an event waits.
+//! Every error becomes a retry, because the operator can raise a quota or make room on the disk while the event waits.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
 
-/// Why the state was not read or changed.
+/// Reason why the state was not read or changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(pub String);
 
@@ -27,18 +27,18 @@ impl From<Error> for Failure {
     }
 }
 
-/// The value of a key.
+/// Returns the value of a key.
 ///
 /// # Errors
-/// When it cannot be read.
+/// Fails when the state cannot be read.
 pub fn get(key: &str) -> Result<Option<Vec<u8>>, Error> {
     backend::get(key)
 }
 
-/// The value of a key as a type.
+/// Deserialises the JSON value of a key.
 ///
 /// # Errors
-/// When it cannot be read, or is none of that type.
+/// Fails when the value cannot be read, or is not JSON of the type.
 pub fn get_json<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
     let Some(bytes) = get(key)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| Error(format!("{key:?}: {error}")))
@@ -47,7 +47,7 @@ pub fn get_json<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
 /// Writes a value of at most 1 MiB under a key of at most 1 KiB.
 ///
 /// # Errors
-/// When it was not written, for example because of the quota.
+/// Fails when the value was not written, for example because of the quota.
 pub fn set(key: &str, value: &[u8]) -> Result<(), Error> {
     backend::set(key, value)
 }
@@ -55,56 +55,57 @@ pub fn set(key: &str, value: &[u8]) -> Result<(), Error> {
 /// Writes a value as JSON.
 ///
 /// # Errors
-/// As [`set`], and when it has no JSON form.
+/// Fails as [`set`] does, and when the value has no JSON form.
 pub fn set_json<T: Serialize>(key: &str, value: &T) -> Result<(), Error> {
     let bytes = serde_json::to_vec(value).map_err(|error| Error(format!("{key:?}: {error}")))?;
     set(key, &bytes)
 }
 
-/// Removes a key, if it is there.
+/// Removes a key, if the key exists.
 ///
 /// # Errors
-/// When the state cannot be changed.
+/// Fails when the state cannot be changed.
 pub fn delete(key: &str) -> Result<(), Error> {
     backend::delete(key)
 }
 
-/// Whether a key is there.
+/// Returns whether a key exists.
 ///
 /// # Errors
-/// When the state cannot be read.
+/// Fails when the state cannot be read.
 pub fn exists(key: &str) -> Result<bool, Error> {
     backend::exists(key)
 }
 
-/// All keys, in order.
+/// Returns all keys, in order.
 ///
 /// # Errors
-/// When the state cannot be read.
+/// Fails when the state cannot be read.
 pub fn keys() -> Result<Vec<String>, Error> {
     backend::keys()
 }
 
-/// Adds to a number, which begins at 0, and gives the new one. Nobody else's addition is lost.
+/// Adds to a number that begins at 0, and returns the sum. The addition is atomic.
 ///
 /// # Errors
-/// When the value is no number, or the state cannot be changed.
+/// Fails when the value is not a number, or the state cannot be changed.
 pub fn increment(key: &str, by: i64) -> Result<i64, Error> {
     backend::increment(key, by)
 }
 
-/// Writes a value if the key still has the one that was seen; whether it did.
+/// Writes a value if the key still has the value `seen`. Returns whether the value was written.
 ///
 /// # Errors
-/// When the state cannot be read or changed.
+/// Fails when the state cannot be read or changed.
 pub fn compare_and_set(key: &str, seen: Option<&[u8]>, value: &[u8]) -> Result<bool, Error> {
     backend::compare_and_set(key, seen, value)
 }
 
-/// Makes a new value of the old one, again if somebody else was faster, and gives what was written.
+/// Computes a new value from the old value and returns the new value. `change` runs again when another call wrote the
+/// key meanwhile.
 ///
 /// # Errors
-/// The caller's own, and a retry when the state cannot be read or changed.
+/// Returns the failure of `change`, or a retry when the state cannot be read or changed.
 pub fn update(
     key: &str,
     mut change: impl FnMut(Option<&[u8]>) -> Result<Vec<u8>, Failure>,
@@ -126,7 +127,7 @@ mod backend {
 
     fn error(error: store::Error) -> Error {
         Error(match error {
-            store::Error::NoSuchStore => "there is no such store".to_owned(),
+            store::Error::NoSuchStore => "the store does not exist".to_owned(),
             store::Error::AccessDenied => "access is denied".to_owned(),
             store::Error::Other(text) => text,
         })
@@ -196,7 +197,7 @@ mod tests {
         assert_eq!(get("n"), Ok(Some(b"-1".to_vec())));
         set_json("j", &[1, 2]).expect("set");
         assert_eq!(get_json::<Vec<u8>>("j"), Ok(Some(vec![1, 2])));
-        assert!(increment("j", 1).is_err(), "no number");
+        assert!(increment("j", 1).is_err(), "the value is not a number");
         assert_eq!(compare_and_set("c", None, b"1"), Ok(true));
         assert_eq!(compare_and_set("c", None, b"2"), Ok(false));
         let longer = update("c", |seen| Ok([seen.unwrap_or_default(), b"+".as_slice()].concat()));

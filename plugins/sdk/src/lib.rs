@@ -1,4 +1,4 @@
-//! Write Trunkline plugins in Rust.
+//! Library for Trunkline plugins in Rust.
 //!
 //! ```
 //! use trunkline_plugin::{Emission, Event, Failure, handler};
@@ -13,8 +13,9 @@
 //! }
 //! ```
 //!
-//! A plugin is a `cdylib` built for `wasm32-wasip2`. It runs in a fresh instance for every event, so statics never carry
-//! anything over. Natively it is an ordinary function, tested with [`testing`].
+//! A plugin is a `cdylib` built for `wasm32-wasip2`. Every event gets a fresh instance, so a static never carries a
+//! value from one event to the next. Outside WebAssembly the handler is an ordinary function. Test the handler with
+//! [`testing`].
 
 #[cfg(target_os = "wasi")]
 mod arena;
@@ -39,39 +40,38 @@ pub use event::Event;
 pub use failure::Failure;
 pub use trunkline_plugin_macros::handler;
 
-/// JSON values, for plugins that look at fields one by one.
+/// JSON values, for plugins that read single fields.
 pub mod json {
     pub use serde_json::{Map, Value, from_slice, from_value, json, to_vec};
 }
 
-/// What a plugin says of itself; filled in by `#[handler(description = "...", takes = [...], emits = [...])]`.
+/// Name, version and event types of a plugin, filled in by
+/// `#[handler(description = "...", takes = [...], emits = [...])]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptor {
-    /// Name, from the package.
+    /// Name of the package.
     pub name: &'static str,
-    /// Semantic version, from the package.
+    /// Semantic version of the package.
     pub version: &'static str,
-    /// One sentence.
+    /// One sentence about the plugin.
     pub description: &'static str,
-    /// Event types it handles; empty for any.
+    /// Event types that the plugin handles; empty for any type.
     pub takes: &'static [&'static str],
-    /// Event types it may emit.
+    /// Event types that the plugin may emit.
     pub emits: &'static [&'static str],
 }
 
-/// For the code that `#[handler]` writes; not part of the interface.
+/// Items for the code that `#[handler]` generates. These items are not part of the public interface.
 #[doc(hidden)]
 pub mod export;
 
-/// Generated from wit/plugin-v0.1.
+/// Bindings generated from `wit/plugin-v0.1`.
 #[doc(hidden)]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit/plugin-v0.1",
         world: "rust-plugin",
         pub_export_macro: true,
-        // `#[handler]` exports the functions under their own names, and only these.
-        export_prefix: "unused ",
         default_bindings_module: "trunkline_plugin::export::bindings",
         generate_all,
     });

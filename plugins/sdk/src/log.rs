@@ -1,35 +1,35 @@
-//! Lines of the plugin's log (`wasi:logging`), with the event's id added by the host.
+//! Lines of the plugin's log (`wasi:logging`). The host adds the plugin's name and the event's id to each line.
 
-/// Of use to who develops the plugin.
+/// Writes a line for the developer of the plugin.
 pub fn debug(message: &str) {
     write(Level::Debug, message);
 }
 
-/// Something worth knowing happened.
+/// Writes a line about normal operation.
 pub fn info(message: &str) {
     write(Level::Info, message);
 }
 
-/// Something is odd, and handled.
+/// Writes a line about a problem that the plugin handled.
 pub fn warn(message: &str) {
     write(Level::Warn, message);
 }
 
-/// Something is wrong.
+/// Writes a line about an error.
 pub fn error(message: &str) {
     write(Level::Error, message);
 }
 
-/// How loud a line is.
+/// Level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// See [`debug`].
+    /// Level of [`debug`].
     Debug,
-    /// See [`info`].
+    /// Level of [`info`].
     Info,
-    /// See [`warn`].
+    /// Level of [`warn`].
     Warn,
-    /// See [`error`].
+    /// Level of [`error`].
     Error,
 }
 

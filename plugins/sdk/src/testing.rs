@@ -1,5 +1,5 @@
-//! A native harness: events built in a line; log lines, config values, state and a fake of the network kept apart for
-//! each test thread.
+//! Support for tests of handlers outside WebAssembly. The module makes sample events, and has log lines, config values,
+//! state and HTTP answers for each test thread.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,10 +14,10 @@ thread_local! {
     static CONFIG: RefCell<HashMap<String, String>> = RefCell::new(HashMap::new());
 }
 
-/// An event of a type, with a JSON payload and everything else as plain as possible.
+/// Creates an event of a type, with a JSON payload and fixed sample values in the other fields.
 ///
 /// # Panics
-/// When the payload has no JSON form.
+/// Panics when the payload has no JSON form.
 #[must_use]
 pub fn event<T: Serialize>(kind: &str, data: &T) -> Event {
     Event {
@@ -32,6 +32,7 @@ pub fn event<T: Serialize>(kind: &str, data: &T) -> Event {
         tenant: Some("org-1".to_owned()),
         user: Some("user-1".to_owned()),
         attempt: 1,
+        own_id: true,
         ..Event::default()
     }
 }
@@ -41,7 +42,7 @@ pub fn set_config(key: &str, value: &str) {
     CONFIG.with_borrow_mut(|values| values.insert(key.to_owned(), value.to_owned()));
 }
 
-/// The lines that were logged on this thread since the last call.
+/// Returns the log lines of this thread since the last call of this function.
 #[must_use]
 pub fn take_log() -> Vec<(Level, String)> {
     LOG.take()
@@ -57,7 +58,7 @@ pub(crate) fn config(key: &str) -> Option<String> {
     CONFIG.with_borrow(|values| values.get(key).cloned())
 }
 
-/// State in memory, one for each test thread.
+/// State in memory, for each test thread.
 #[cfg(all(feature = "kv", not(target_family = "wasm")))]
 pub(crate) mod state {
     use std::cell::RefCell;
@@ -113,7 +114,7 @@ pub(crate) mod state {
             Some(bytes) => std::str::from_utf8(&bytes)
                 .ok()
                 .and_then(|text| text.parse::<i64>().ok())
-                .ok_or_else(|| Error(format!("{key:?} holds no number")))?,
+                .ok_or_else(|| Error(format!("{key:?} is not a number")))?,
         };
         let after = before.checked_add(by).ok_or_else(|| Error(format!("{key:?} would not fit 64 bits")))?;
         set(key, after.to_string().as_bytes())?;
@@ -129,13 +130,13 @@ pub(crate) mod state {
     }
 }
 
-/// Lets every access to the state fail on this thread, or no more.
+/// Makes every access to the state fail on this thread with the text `why`. With `None` accesses succeed again.
 #[cfg(all(feature = "kv", not(target_family = "wasm")))]
 pub fn fail_state(why: Option<&str>) {
     state::fail(why);
 }
 
-/// Whoever answers requests on this thread.
+/// The fake server of this thread.
 #[cfg(all(feature = "http", not(target_family = "wasm")))]
 pub(crate) mod server {
     use std::cell::RefCell;
@@ -143,21 +144,21 @@ pub(crate) mod server {
 
     use crate::http::{Error, Request, Response};
 
-    pub(super) type Server = dyn Fn(&Request) -> Result<Response, Error>;
+    pub(super) type FakeServer = dyn Fn(&Request) -> Result<Response, Error>;
 
     thread_local! {
-        pub(super) static SERVER: RefCell<Option<Rc<Server>>> = const { RefCell::new(None) };
+        pub(super) static SERVER: RefCell<Option<Rc<FakeServer>>> = const { RefCell::new(None) };
     }
 
     pub(crate) fn send(request: &Request) -> Result<Response, Error> {
         match SERVER.with_borrow(Clone::clone) {
             Some(server) => server(request),
-            None => Err(Error::Refused("no fake answers; see `testing::set_http`".to_owned())),
+            None => Err(Error::Refused("no fake server is set; see `testing::set_http`".to_owned())),
         }
     }
 }
 
-/// Answers the requests of this thread.
+/// Sets the fake server that answers the requests of this thread.
 #[cfg(all(feature = "http", not(target_family = "wasm")))]
 pub fn set_http(server: impl Fn(&crate::http::Request) -> Result<crate::http::Response, crate::http::Error> + 'static) {
     server::SERVER.set(Some(std::rc::Rc::new(server)));

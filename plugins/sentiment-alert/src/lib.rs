@@ -1,10 +1,10 @@
-//! `sentiment.analyzed` far below zero becomes an alert for the supervisor.
+//! A call whose sentiment is far below zero becomes an alert for the supervisor.
 
 use sentiment::Sentiment;
 use serde::Serialize;
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// Below this it cannot wait.
+/// Scores below this give an alert of the severity `critical`.
 const CRITICAL: f64 = -0.8;
 
 #[derive(Serialize)]
@@ -19,7 +19,7 @@ struct Alert<'a> {
     organization_id: Option<&'a str>,
 }
 
-/// One alert, or none when the call was not that bad.
+/// One alert, or none when the call is not below the threshold.
 #[handler(
     description = "Alerts a supervisor to very negative calls",
     takes = ["sentiment.analyzed"],

@@ -1,41 +1,41 @@
-//! What the plugins for very negative calls share: `sentiment.analyzed`, and which of them are below the threshold.
+//! Code that the plugins for very negative calls share: the data of `sentiment.analyzed`, and the threshold.
 
 use serde::{Deserialize, Serialize};
 use trunkline_plugin::{Event, Failure, config};
 
-/// Below this, unless config `threshold` says otherwise.
+/// The threshold; config `threshold`.
 const THRESHOLD: f64 = -0.5;
 
 /// The data of `sentiment.analyzed`.
 #[derive(Deserialize)]
 pub struct Analyzed {
-    /// Of which call.
+    /// The id of the call.
     pub call_id: String,
-    /// In a word.
+    /// The sentiment in one word.
     pub sentiment: Sentiment,
     /// -1 to 1.
     pub score: f64,
-    /// What was talked about.
+    /// Subjects of the call.
     #[serde(default)]
     pub keywords: Vec<String>,
 }
 
-/// How a call went.
+/// The sentiment of a call.
 #[derive(Deserialize, Serialize, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
 pub enum Sentiment {
-    /// Well.
+    /// Above zero.
     Positive,
-    /// As usual.
+    /// Around zero.
     Neutral,
-    /// Badly.
+    /// Below zero.
     Negative,
 }
 
-/// The call of an event and the threshold that it is below; none when it was not that bad.
+/// Gives the data of an event and the threshold when the score is below the threshold, else none.
 ///
 /// # Errors
-/// [`Failure::Reject`] for data that does not fit, [`Failure::Retry`] for a threshold that is no number.
+/// [`Failure::Reject`] for invalid data, [`Failure::Retry`] for a threshold that is not a number.
 pub fn very_negative(event: &Event) -> Result<Option<(Analyzed, f64)>, Failure> {
     let call: Analyzed = event.json()?;
     if !(-1.0..=1.0).contains(&call.score) {

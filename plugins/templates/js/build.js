@@ -1,4 +1,4 @@
-// npm run build: plugin.js and what it imports become {{name}}.wasm.
+// npm run build: makes {{name}}.wasm from plugin.js and its imports.
 
 import { componentize } from '@bytecodealliance/componentize-js';
 import { writeFile } from 'node:fs/promises';
@@ -7,7 +7,8 @@ const { component } = await componentize({
   sourcePath: 'plugin.js',
   witPath: 'wit',
   worldName: 'app',
-  // A plugin has no network unless it is granted: without these the component does not ask for one.
+  // A plugin has no network without a grant. Without these features the component does not import
+  // it.
   disableFeatures: ['http', 'fetch-event'],
 });
 await writeFile('{{name}}.wasm', component);

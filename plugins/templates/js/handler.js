@@ -1,4 +1,4 @@
-// What the plugin does, without a word of WebAssembly, so that `node --test` runs it as it is.
+// The plugin's own code. It does not depend on WebAssembly, so that `node --test` can run it.
 
 export const about = {
   description: 'Answers a greeting',
@@ -24,7 +24,7 @@ function parse(event) {
   const reject = (why) => new Rejected(`${event.type}: ${why}`);
   let data;
   try {
-    // Strict UTF-8, and no byte order mark: what other languages would refuse is refused here too.
+    // Strict UTF-8 without a byte order mark, as in plugins in other languages.
     data = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(event.data));
   } catch (error) {
     throw reject(error.message);

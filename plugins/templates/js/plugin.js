@@ -8,9 +8,11 @@ export const handler = {
     try {
       return handle(event).map(lower);
     } catch (error) {
-      // A thrown object of this form is the interface's `failure`; `retry` is { tag: 'retry', val: { reason } }.
+      // A thrown object of this form is the interface's `failure`. A retry is { tag: 'retry', val:
+      // { reason } }.
       if (error instanceof Rejected) throw { tag: 'reject', val: error.message };
-      // Anything else is a mistake of ours: the event is tried again, and the log tells where.
+      // Any other error is a bug of the plugin. The event is tried again, and the log has the
+      // stack.
       log('error', '', `${error}\n${error.stack}`);
       throw error;
     }

@@ -1,4 +1,4 @@
-"""What the plugin does, without a word of WebAssembly, so that unittest runs it as it is."""
+"""The plugin's own code. It does not depend on WebAssembly, so that unittest can run it."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Rejected(Exception):
 
 @dataclass
 class Emission:
-    """What follows from an event. The data becomes JSON."""
+    """An event to publish. The data becomes JSON."""
 
     type: str
     data: Any
@@ -34,7 +34,7 @@ class Said:
             return Rejected(f"{event.type}: {why}")
 
         try:
-            # By hand, because json.loads would guess at UTF-16 and the like.
+            # Decoded here, because json.loads also accepts UTF-16.
             data = json.loads(event.data.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             raise reject(error) from error
@@ -46,6 +46,6 @@ class Said:
 
 
 def handle(event: Any) -> list[Emission]:
-    """Handles one event, which has `id`, `type`, `data` (bytes), and `time`, `tenant`, `user`, each of them or None."""
+    """Handles one event. It has `id`, `type`, `data` (bytes), and `time`, `tenant` and `user`, which may be None."""
     said = Said.parse(event)
     return [Emission("hello.answered", {"text": f"Hello, {said.name}!"}, subject=said.name)]

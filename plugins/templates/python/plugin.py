@@ -11,7 +11,7 @@ import handler
 
 
 def lower(emission: handler.Emission) -> types.Emission:
-    # The same bytes as other languages write: no spaces, characters as they are.
+    # The same bytes as in other languages: no spaces, no escaped characters.
     data = json.dumps(emission.data, ensure_ascii=False, separators=(",", ":"))
     return types.Emission(
         type=emission.type,
@@ -31,7 +31,7 @@ class Handler(exports.Handler):
         try:
             return [lower(emission) for emission in handler.handle(event)]
         except handler.Rejected as error:
-            # `Failure_Retry(RetryHint(reason, None))` asks to be called again. Any other exception is a trap: the
+            # `Failure_Retry(RetryHint(reason, None))` asks for a retry. Any other exception is a trap: the
             # event is tried again too, and the traceback is in the log.
             raise Err(types.Failure_Reject(str(error))) from error
 

@@ -1,8 +1,8 @@
-//! Transcripts against two lists of phrases: restricted ones, which nobody may say, and coaching moments, sorted by topic,
-//! which a trainer wants to hear. The lists are config:
+//! Searches transcripts for two lists of phrases: restricted phrases, and coaching moments sorted by topic. The lists
+//! are config:
 //!
-//! - `restricted`: phrases between commas, `guaranteed return*, off the record`
-//! - `coaching`: topics between semicolons, `price: too expensive, discount; empathy: I understand`
+//! - `restricted`: phrases separated by commas, `guaranteed return*, off the record`
+//! - `coaching`: topics separated by semicolons, `price: too expensive, discount; empathy: I understand`
 
 mod phrases;
 
@@ -11,10 +11,10 @@ use trunkline_plugin::{Emission, Event, Failure, config, handler};
 
 use phrases::{Phrase, Text, Topic};
 
-/// Below this a transcript is a guess: no lesson is drawn from it, and what it breaks is to be listened to. Config
+/// Below this confidence a transcript gives no coaching moments, and its restricted phrases need a listener. Config
 /// `confidence`.
 const CONFIDENCE: f64 = 0.6;
-/// Of one phrase.
+/// Excerpts of one phrase.
 const EXCERPTS_MAX: usize = 3;
 const MOMENTS_MAX: usize = 50;
 
@@ -32,7 +32,7 @@ struct Detected<'a> {
     call_id: &'a str,
     language: &'a str,
     confidence: f64,
-    /// Whether the transcript is too uncertain to go by.
+    /// The confidence is too low to rely on the transcript.
     needs_listening: bool,
     found: Vec<Found<'a>>,
     organization_id: Option<&'a str>,
@@ -68,7 +68,7 @@ struct Moment<'a> {
     excerpt: Excerpt,
 }
 
-/// One event with all restricted words, one with all coaching moments; neither when nothing was found.
+/// One event with all restricted phrases, and one with all coaching moments; neither without a match.
 #[handler(
     description = "Finds restricted words and coaching moments in transcripts",
     takes = ["call.transcribed"],
@@ -109,7 +109,7 @@ fn found<'a>(text: &Text<'_>, phrase: &'a Phrase) -> Option<Found<'a>> {
     (!places.is_empty()).then(|| Found { keyword: &phrase.text, count: places.len(), excerpts })
 }
 
-/// In the order of the call.
+/// The moments in the order of the call.
 fn moments<'a>(text: &Text<'_>, topics: &'a [Topic]) -> Vec<Moment<'a>> {
     let mut places = Vec::new();
     for topic in topics {

@@ -1,20 +1,20 @@
-//! Phrases and texts as words: case, punctuation and line breaks make no difference, and no phrase is found inside a longer
-//! word, unless its own word ends in `*`.
+//! Phrases and texts as lists of words. Case, punctuation and line breaks make no difference. A phrase does not match
+//! inside a longer word, unless its own word ends in `*`.
 
 use std::ops::Range;
 
 use crate::Excerpt;
 
-/// Characters shown before and after what was found.
+/// Characters of context before and after a match.
 const AROUND: usize = 40;
 
-/// Words in a row.
+/// Consecutive words.
 pub(crate) struct Phrase {
     pub(crate) text: String,
     words: Vec<Wanted>,
 }
 
-/// A word in lower case; `is_prefix` when more may follow.
+/// A word in lower case. `is_prefix` matches longer words too.
 struct Wanted {
     word: String,
     is_prefix: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Topic {
 /// A transcript and its words.
 pub(crate) struct Text<'a> {
     text: &'a str,
-    /// Byte ranges, and the words in lower case.
+    /// The byte range of each word, and the word in lower case.
     words: Vec<(Range<usize>, String)>,
 }
 
@@ -45,7 +45,7 @@ impl Phrase {
 }
 
 impl Topic {
-    /// `price: too expensive, discount; empathy: I understand`
+    /// Reads topics such as `price: too expensive, discount; empathy: I understand`.
     pub(crate) fn read_all(text: &str) -> Option<Vec<Self>> {
         let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
         parts.map(Self::read).collect()
@@ -66,10 +66,10 @@ impl<'a> Text<'a> {
         Self { text, words }
     }
 
-    /// The byte ranges of a phrase, none of which overlap.
+    /// The byte ranges of all matches, without overlaps.
     pub(crate) fn find(&self, phrase: &Phrase) -> Vec<Range<usize>> {
         let (mut found, mut rest, length) = (Vec::new(), self.words.as_slice(), phrase.words.len());
-        // A phrase of punctuation only has no words, and is nowhere.
+        // A phrase of punctuation only has no words and no matches.
         while length > 0 && rest.len() >= length {
             let fits = |(wanted, (_, word)): (&Wanted, &(Range<usize>, String))| {
                 if wanted.is_prefix { word.starts_with(&wanted.word) } else { *word == wanted.word }
@@ -85,7 +85,7 @@ impl<'a> Text<'a> {
         found
     }
 
-    /// What was found, with some of the text around it.
+    /// The match with some of the text around it.
     pub(crate) fn excerpt(&self, place: Range<usize>) -> Excerpt {
         let before =
             self.text[..place.start].char_indices().rev().take(AROUND).last().map_or(place.start, |(at, _)| at);

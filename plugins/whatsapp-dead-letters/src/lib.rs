@@ -1,6 +1,6 @@
-//! What becomes of what could not be handled. A task for an agent, whether it failed, was refused or waited too long, is
-//! answered with a few words (config `fallback-text`); a reply that could not be sent becomes an alert for an admin. Which
-//! it is, its fields tell. Both are addressed to queues: `wb_queue` and `admin_alerts`.
+//! Answers dead letters of the WhatsApp agent. A task for an agent that failed, was refused or waited too long becomes
+//! a short reply to the contact (config `fallback-text`). A reply that could not be sent becomes an alert for an admin.
+//! The fields of the data tell a task from a reply. Replies go to the queue `wb_queue`, alerts to `admin_alerts`.
 
 use serde::{Deserialize, Serialize};
 use trunkline_plugin::json::{Value, from_value};
@@ -9,7 +9,7 @@ use whatsapp_messages::{AgentMetadata, Contact, Problem, Reply, Response, Status
 
 const FALLBACK_TEXT: &str = "I'm having trouble processing your request. Please try again.";
 
-/// As much of a task as an answer needs: the rest may be what was wrong with it.
+/// The fields of a task that an answer needs. Other fields may be the reason of the failure.
 #[derive(Deserialize)]
 struct Task {
     contact: Contact,
@@ -26,7 +26,7 @@ struct Message {
 #[serde(rename_all = "camelCase")]
 struct Alert<'a> {
     alert: &'static str,
-    /// A word of the dead letters' reasons.
+    /// One of the dead letters' reasons.
     reason: &'a str,
     error: &'a str,
     attempts: u32,
@@ -37,15 +37,15 @@ struct Alert<'a> {
     timestamp: &'a Value,
 }
 
-/// A reply or an alert.
+/// Emits a reply or an alert.
 #[handler(
-    description = "Answers contacts whose task came to nothing, and alerts an admin to replies that were not sent",
+    description = "Answers contacts whose task failed, and alerts an admin to replies that were not sent",
     takes = ["agent.task", "agent.reply"],
     emits = ["agent.reply", "admin.alert"]
 )]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let letter: Value = event.json()?;
-    // A queue that gives a message up by itself, for its age above all, does not say so in headers of ours.
+    // A message that the queue itself gave up, mostly for its age, has no `trunkline-` headers.
     let reason = event.attribute("trunkline-reason").unwrap_or("expired");
     let error = event.attribute("trunkline-error").unwrap_or("it waited too long in its queue");
     if letter.get("taskType").is_some() {
@@ -70,7 +70,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
 
 fn answer(event: &Event, letter: Value, reason: &str, error: &str) -> Result<Emission, Failure> {
     let task: Task = from_value(letter)
-        .map_err(|error| Failure::reject(format!("{}: nobody can be answered: {error}", event.kind)))?;
+        .map_err(|error| Failure::reject(format!("{}: the task has no contact to answer: {error}", event.kind)))?;
     let text = config::get("fallback-text").unwrap_or_else(|| FALLBACK_TEXT.to_owned());
     let reply = Reply {
         message_id: format!("fallback-{}", task.message.message_id),

@@ -1,16 +1,16 @@
-//! What is kept of a contact: one document a contact, bounded in every part.
+//! The state of a contact: one document, with a limit on every part.
 
 use serde::{Deserialize, Serialize};
 use trunkline_plugin::{Failure, config, kv};
 use whatsapp_messages::Line;
 
-/// Lines of a conversation, unless config `history` says otherwise.
+/// Lines of a conversation that are kept; config `history`.
 const HISTORY: f64 = 20.0;
-/// More lines than this would not fit the value of a key.
+/// More lines would not fit the value of one key.
 const HISTORY_MAX: f64 = 200.0;
-/// What is kept of one line, in characters.
+/// Length of a kept line, in characters.
 const LINE_MAX: usize = 1000;
-/// Changes that are remembered. WhatsApp and the gateway repeat themselves within minutes.
+/// Changes that are remembered. WhatsApp and its senders repeat themselves within minutes.
 const SEEN_MAX: usize = 200;
 
 /// A contact.
@@ -19,7 +19,7 @@ pub(crate) struct Kept {
     pub(crate) ai_enabled: bool,
     pub(crate) user_notes: Option<String>,
     pub(crate) first_seen: Option<String>,
-    /// How many the contact has written.
+    /// The number of messages from the contact.
     pub(crate) messages: u64,
     history: Vec<Said>,
     seen: Vec<Change>,
@@ -32,21 +32,21 @@ struct Said {
     line: Line,
 }
 
-/// A change that was made, and the event that made it.
+/// A change, and the id of the event that made it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Change {
     id: String,
     event: String,
 }
 
-/// Whether a change was made before.
+/// Tells whether a change was made before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// It is made now.
+    /// The change is made now.
     Never,
-    /// By the same event, which comes again: it may not have been finished.
+    /// The same event made the change and is delivered again. Its call may not have finished.
     FromThis,
-    /// By another event: that one sees to it.
+    /// Another event made the change.
     FromAnother,
 }
 
@@ -57,8 +57,8 @@ impl Kept {
         Self { ai_enabled, user_notes: None, first_seen: None, messages: 0, history, seen }
     }
 
-    /// Adds a line, in the order in which they come: WhatsApp's clock and ours may differ, and what came before a message
-    /// has to be the same when that is looked at again.
+    /// Adds a line in the order of arrival. The clocks of WhatsApp and of this machine may differ, and the lines before
+    /// a message must be the same when the message is handled again.
     pub(crate) fn say(&mut self, id: &str, mut line: Line) {
         if let Some((end, _)) = line.text.char_indices().nth(LINE_MAX) {
             line.text.truncate(end);
@@ -66,13 +66,13 @@ impl Kept {
         self.history.push(Said { id: id.to_owned(), line });
     }
 
-    /// What was said before a message.
+    /// The lines before a message.
     pub(crate) fn before(&self, id: &str) -> Vec<Line> {
         self.history.iter().take_while(|said| said.id != id).map(|said| said.line.clone()).collect()
     }
 
     fn shorten(&mut self, history_max: usize) {
-        // One more: the message itself is no part of what was said before it.
+        // One more than the limit, because the message itself is not part of the lines before it.
         let excess = self.history.len().saturating_sub(history_max + 1);
         self.history.drain(..excess);
         let excess = self.seen.len().saturating_sub(SEEN_MAX);
@@ -80,7 +80,7 @@ impl Kept {
     }
 }
 
-/// Makes a change that has an id, if it was not made before.
+/// Makes a change that has an id, unless it was made before.
 pub(crate) fn change(
     remote_jid: &str,
     id: &str,

@@ -1,44 +1,49 @@
-//! The inbox of the WhatsApp agent. A message of a contact becomes a task for an agent, with what was said before; what
-//! was sent, and what a colleague decides about a contact, only change what is kept.
+//! The inbox of the WhatsApp agent. A contact's message becomes a task for an agent, with the conversation before it.
+//! Sent replies and a colleague's decisions about a contact only change the state.
 //!
-//! Everything about a contact is one document, so that a change and the memory of whose change it was are written
-//! together: an event that comes again changes nothing, and gives the same task.
+//! All state of a contact is one document, so that a change and the id of its event are written together. A redelivered
+//! event changes nothing and gives the same task.
 
 mod contact;
 mod rules;
-mod webhook;
 
 use serde::Deserialize;
-use trunkline_plugin::json::{Value, json};
+use trunkline_plugin::json::json;
 use trunkline_plugin::{Emission, Event, Failure, config, handler, log};
-use whatsapp_messages::{Contact, Context, Line, Metadata, Role, Sent, Task, Text, time};
+use whatsapp_messages::{Context, Line, Metadata, Received, Role, Sent, Task};
 
 use contact::{Kept, Seen};
-use webhook::Incoming;
 
-/// Attempts beyond the first that a task speaks of, unless config `max-retries` says otherwise.
+/// Attempts after the first one, as a task states them; config `max-retries`.
 const RETRIES: f64 = 3.0;
 
-/// `whatsapp.contact.ai`
+/// The data of `whatsapp.contact.ai`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Command {
-    remote_jid: String,
+    contact: Addressee,
     /// Whether an agent answers this contact.
     enabled: bool,
-    /// What the agent should know; null forgets, absent keeps.
+    /// Notes for the agent. null removes them, and an absent field keeps them.
     #[serde(default, deserialize_with = "given")]
     user_notes: Option<Option<String>>,
 }
 
-/// Tells null from absent.
+/// The contact of a command.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Addressee {
+    remote_jid: String,
+}
+
+/// Tells a null from an absent field.
 fn given<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<String>>, D::Error> {
     Option::<String>::deserialize(value).map(Some)
 }
 
-/// A task for every text of a contact, unless a colleague has taken the contact over.
+/// Emits one task for each text of a contact, unless a colleague has taken the contact over.
 #[handler(
-    description = "Makes tasks for an agent out of WhatsApp messages, and keeps what was said",
+    description = "Makes tasks for an agent out of WhatsApp messages, and keeps the conversation",
     takes = ["whatsapp.message.received", "whatsapp.message.sent", "whatsapp.contact.ai"],
     emits = ["agent.task"]
 )]
@@ -47,64 +52,50 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
         "whatsapp.message.received" => received(&event),
         "whatsapp.message.sent" => sent(&event),
         "whatsapp.contact.ai" => command(&event),
-        other => Err(Failure::reject(format!("nothing is known of the key {other:?}"))),
+        other => Err(Failure::reject(format!("the key {other:?} is unknown"))),
     }
 }
 
+/// Adds the line, and gives the task if an agent answers this contact.
 fn received(event: &Event) -> Result<Vec<Emission>, Failure> {
-    let body: Value = event.json()?;
-    let instance = body["instance"].as_str().unwrap_or_default();
-    let mut tasks = Vec::new();
-    for message in webhook::messages(&body).map_err(Failure::reject)? {
-        if let Some(incoming) = webhook::incoming(message).map_err(Failure::reject)? {
-            tasks.extend(answer(event, instance, incoming)?);
-        }
-    }
-    Ok(tasks)
-}
-
-/// Keeps what was said, and makes the task if an agent is to answer.
-fn answer(event: &Event, instance: &str, incoming: Incoming) -> Result<Option<Emission>, Failure> {
-    let line = Line { role: Role::User, text: incoming.text.clone(), timestamp: time::rfc3339(incoming.seconds) };
-    let (kept, seen) = contact::change(&incoming.remote_jid, &incoming.id, &event.id, |kept| {
+    let received: Received = event.json()?;
+    let id = received.message.message_id.clone();
+    let line =
+        Line { role: Role::User, text: received.message.text.clone(), timestamp: received.message.timestamp.clone() };
+    let (kept, seen) = contact::change(&received.contact.remote_jid, &id, &event.id, |kept| {
         kept.first_seen.get_or_insert_with(|| line.timestamp.clone());
         kept.messages += 1;
-        kept.say(&incoming.id, line.clone());
+        kept.say(&id, line.clone());
     })?;
     if seen == Seen::FromAnother {
-        log::info(&format!("message {} came before", incoming.id));
-        return Ok(None);
+        log::info(&format!("message {id} was handled before"));
+        return Ok(Vec::new());
     }
     if !kept.ai_enabled {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let id = incoming.id.clone();
-    let task = task(event, instance, incoming, line, &kept)?;
+    let task = task(event, received, &kept)?;
     let level = task.metadata.priority.level();
     let subject = task.contact.remote_jid.clone();
-    Ok(Some(Emission::json("agent.task", &task)?.priority(level).dedupe_key(id).subject(subject)))
+    Ok(vec![Emission::json("agent.task", &task)?.priority(level).dedupe_key(id).subject(subject)])
 }
 
-fn task(event: &Event, instance: &str, incoming: Incoming, line: Line, kept: &Kept) -> Result<Task, Failure> {
-    let (task_type, priority) = rules::judge(&incoming.text);
+fn task(event: &Event, received: Received, kept: &Kept) -> Result<Task, Failure> {
+    let Received { instance, contact, message } = received;
+    let (task_type, priority) = rules::judge(&message.text);
     let retries = config::number("max-retries", RETRIES)?;
     Ok(Task {
-        message_id: format!("task-{}", incoming.id),
-        timestamp: event.time.clone().unwrap_or_else(|| line.timestamp.clone()),
+        message_id: format!("task-{}", message.message_id),
+        timestamp: event.time.clone().unwrap_or_else(|| message.timestamp.clone()),
         task_type,
-        message: Text { text: incoming.text, message_id: incoming.id.clone(), timestamp: line.timestamp },
+        contact,
         context: Context {
-            conversation_history: kept.before(&incoming.id),
+            conversation_history: kept.before(&message.message_id),
             user_notes: kept.user_notes.clone(),
             session_data: json!({ "instance": instance, "firstSeen": kept.first_seen, "messages": kept.messages }),
         },
         metadata: Metadata { priority, retry_count: 0, max_retries: retries.clamp(0.0, 100.0) as u32 },
-        contact: Contact {
-            country_code: incoming.phone_number.as_deref().and_then(webhook::country_code),
-            remote_jid: incoming.remote_jid,
-            phone_number: incoming.phone_number,
-            name: incoming.name,
-        },
+        message,
     })
 }
 
@@ -119,7 +110,7 @@ fn sent(event: &Event) -> Result<Vec<Emission>, Failure> {
 
 fn command(event: &Event) -> Result<Vec<Emission>, Failure> {
     let command: Command = event.json()?;
-    contact::change(&command.remote_jid, &format!("command {}", event.id), &event.id, |kept| {
+    contact::change(&command.contact.remote_jid, &format!("command {}", event.id), &event.id, |kept| {
         kept.ai_enabled = command.enabled;
         if let Some(notes) = &command.user_notes {
             kept.user_notes.clone_from(notes);

@@ -1,6 +1,7 @@
-//! Which agent a text is for, and how soon: by words. The first of these of which a text has a word decides: appointment,
-//! order, search; else it is conversation. A text with a word of `urgent` is urgent, an appointment or an order is high.
-//! The words are config `keywords-appointment`, `-order`, `-search` and `-urgent`, separated by commas.
+//! Selects the agent and the priority of a text by keywords. The first kind with a matching keyword decides:
+//! appointment, order, search, else conversation. A text with an `urgent` keyword is urgent, and an appointment or an
+//! order has high priority. The keywords are config `keywords-appointment`, `-order`, `-search` and `-urgent`,
+//! separated by commas.
 
 use trunkline_plugin::config;
 use whatsapp_messages::{Priority, TaskType};
@@ -14,7 +15,7 @@ pub(crate) fn judge(text: &str) -> (TaskType, Priority) {
     let text = words(text);
     let has = |kind: &str, fallback: &str| {
         let given = config::get(&format!("keywords-{kind}")).unwrap_or_else(|| fallback.to_owned());
-        // Whole words only: "ordinary" is no order.
+        // Only whole words match, so "ordinary" is not an order.
         given.split(',').map(words).any(|keyword| keyword.len() > 2 && text.contains(&keyword))
     };
     let kind = if has("appointment", APPOINTMENT) {

@@ -1,46 +1,59 @@
-//! What lies in the queues of the WhatsApp agent, shared by its plugins: the [`Task`] in `ag_queue`, the [`Reply`] in
-//! `wb_queue`, and what was [`Sent`]. Fields that are not known here are let through by whoever passes a message on.
+//! The messages in the queues of the WhatsApp agent, shared by its plugins: the [`Received`] message of a contact, the
+//! [`Task`] in `ag_queue`, the [`Reply`] in `wb_queue`, and the [`Sent`] notice. Plugins that pass a message on keep its
+//! unknown fields.
 
+pub mod phone;
 pub mod time;
 
 use serde::{Deserialize, Serialize};
 use trunkline_plugin::json::Value;
 
-/// What an agent is asked: `ag_queue`.
+/// A message of a contact, in one form for all senders: `whatsapp.message.received`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Received {
+    /// The WhatsApp number that received the message.
+    pub instance: String,
+    /// The sender.
+    pub contact: Contact,
+    /// The message.
+    pub message: Text,
+}
+
+/// A task for an agent, in `ag_queue`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Task {
-    /// Identity of the task.
+    /// The id of the task.
     pub message_id: String,
     /// RFC 3339, UTC.
     pub timestamp: String,
-    /// Which agent it is for.
+    /// The kind of agent for the task.
     pub task_type: TaskType,
-    /// Who wrote.
+    /// The sender.
     pub contact: Contact,
-    /// What was written.
+    /// The message.
     pub message: Text,
-    /// What was said before.
+    /// The conversation before the message.
     pub context: Context,
-    /// How it is to be handled.
+    /// Priority and attempts.
     pub metadata: Metadata,
 }
 
-/// Which agent a task is for.
+/// The kind of agent for a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskType {
-    /// Anything else.
+    /// Any other task.
     Conversation,
-    /// A time to meet.
+    /// An appointment.
     Appointment,
-    /// Something to buy.
+    /// An order.
     Order,
-    /// Something to find.
+    /// A search.
     Search,
 }
 
-/// Somebody on WhatsApp.
+/// A person on WhatsApp.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contact {
@@ -48,7 +61,7 @@ pub struct Contact {
     pub remote_jid: String,
     /// E.164.
     pub phone_number: Option<String>,
-    /// As they call themselves.
+    /// The name that the person chose.
     pub name: Option<String>,
     /// Calling code, `+420`.
     pub country_code: Option<String>,
@@ -58,7 +71,7 @@ pub struct Contact {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Text {
-    /// The words.
+    /// The text.
     pub text: String,
     /// WhatsApp's id.
     pub message_id: String,
@@ -66,15 +79,15 @@ pub struct Text {
     pub timestamp: String,
 }
 
-/// What an agent may want to know.
+/// Background for the agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Context {
-    /// The oldest first, without the message itself.
+    /// Oldest line first, without the message itself.
     pub conversation_history: Vec<Line>,
-    /// What colleagues noted about the contact.
+    /// Notes of colleagues about the contact.
     pub user_notes: Option<String>,
-    /// Free.
+    /// Any data of the session.
     pub session_data: Value,
 }
 
@@ -82,15 +95,15 @@ pub struct Context {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Line {
-    /// Who said it.
+    /// The speaker.
     pub role: Role,
-    /// The words, shortened if they were many.
+    /// The text, shortened if it was long.
     pub text: String,
     /// RFC 3339, UTC.
     pub timestamp: String,
 }
 
-/// Who said something.
+/// The speaker of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -100,32 +113,32 @@ pub enum Role {
     Assistant,
 }
 
-/// How a task is to be handled.
+/// Priority and attempts of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
-    /// How soon.
+    /// The priority.
     pub priority: Priority,
     /// Attempts so far.
     pub retry_count: u32,
-    /// Attempts beyond the first.
+    /// Attempts after the first one.
     pub max_retries: u32,
 }
 
-/// How soon a task is wanted.
+/// The priority of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// In its turn.
+    /// In order of arrival.
     Normal,
-    /// Before the normal ones.
+    /// Before normal tasks.
     High,
-    /// Before all others.
+    /// Before all other tasks.
     Urgent,
 }
 
 impl Priority {
-    /// As AMQP has it, from 0 to 9.
+    /// The AMQP priority, from 0 to 9.
     #[must_use]
     pub fn level(self) -> u8 {
         match self {
@@ -136,35 +149,35 @@ impl Priority {
     }
 }
 
-/// What a contact is to be told: `wb_queue`.
+/// A reply to a contact, in `wb_queue`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reply {
-    /// Identity of the reply: it is sent once.
+    /// The id of the reply. A reply is sent once.
     pub message_id: String,
-    /// WhatsApp's id of the message that it answers.
+    /// WhatsApp's id of the answered message.
     pub original_message_id: String,
     /// RFC 3339, UTC.
     pub timestamp: String,
-    /// How it went.
+    /// The result of the agent.
     pub status: Status,
-    /// To whom.
+    /// The recipient.
     pub contact: Contact,
-    /// What.
+    /// The content.
     pub response: Response,
-    /// How the agent came to it.
+    /// Figures of the agent.
     #[serde(default)]
     pub agent_metadata: AgentMetadata,
-    /// Why it is no better.
+    /// The error, when the status is not `success`.
     #[serde(default)]
     pub error: Option<Problem>,
 }
 
-/// How an agent did.
+/// The result of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// The answer.
+    /// A complete answer.
     Success,
     /// No answer.
     Error,
@@ -172,17 +185,62 @@ pub enum Status {
     Partial,
 }
 
-/// What is sent.
+/// The content of a reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Response {
-    /// The words.
+    /// The text.
     pub text: String,
-    /// `text`, or what the gateway knows besides.
+    /// `text`, or another type that the agent names.
     #[serde(rename = "type", default = "text_type")]
     pub kind: String,
-    /// As the gateway takes them.
+    /// Files that follow the text.
     #[serde(default)]
-    pub attachments: Vec<Value>,
+    pub attachments: Vec<Attachment>,
+}
+
+/// A file that WhatsApp downloads from an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// The kind of the file.
+    #[serde(rename = "type", default)]
+    pub media: Media,
+    /// A public address.
+    pub url: String,
+    /// The name of a document in the conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+    /// The media type, for example `application/pdf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mime_type: Option<String>,
+    /// The text below the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption: Option<String>,
+}
+
+/// The kind of a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Media {
+    /// WhatsApp shows the picture.
+    Image,
+    /// WhatsApp offers the file for download.
+    #[default]
+    Document,
+    /// WhatsApp plays the video.
+    Video,
+}
+
+impl Media {
+    /// The word for the kind of the file, which all senders use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Document => "document",
+            Self::Video => "video",
+        }
+    }
 }
 
 fn text_type() -> String {
@@ -190,14 +248,14 @@ fn text_type() -> String {
 }
 
 impl Response {
-    /// Words only.
+    /// A response with a text only.
     #[must_use]
     pub fn words(text: impl Into<String>) -> Self {
         Self { text: text.into(), kind: text_type(), attachments: Vec::new() }
     }
 }
 
-/// How an agent came to its answer; all of it as the agent says.
+/// Figures about an answer, as the agent reports them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AgentMetadata {
@@ -205,37 +263,37 @@ pub struct AgentMetadata {
     pub tools_used: Vec<String>,
     /// A number, or the steps themselves.
     pub reasoning_steps: Value,
-    /// Milliseconds.
+    /// In milliseconds.
     pub processing_time: Option<f64>,
-    /// Tokens.
+    /// The number of tokens.
     pub tokens_used: Option<u64>,
 }
 
-/// What went wrong.
+/// An error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// One word, for programs.
+    /// A code for programs.
     pub code: String,
-    /// For people.
+    /// A text for people.
     pub message: String,
 }
 
-/// What was sent: `whatsapp.message.sent`.
+/// A sent reply: `whatsapp.message.sent`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sent {
-    /// Which of the numbers that we answer for.
+    /// The WhatsApp number that sent the reply.
     pub instance: String,
-    /// The reply's.
+    /// The id of the reply.
     pub message_id: String,
-    /// The message that it answers.
+    /// WhatsApp's id of the answered message.
     pub original_message_id: String,
-    /// The gateway's own id, if it gave one.
+    /// The sender's own id of the message, when it gave one.
     pub provider_message_id: Option<String>,
-    /// To whom.
+    /// The recipient.
     pub contact: Contact,
-    /// What.
+    /// The text. For a file without a text, the name or the address of the file.
     pub text: String,
-    /// When the gateway took it; RFC 3339, UTC.
+    /// The time at which the sender accepted the reply; RFC 3339, UTC.
     pub timestamp: String,
 }

@@ -1,18 +1,18 @@
-//! Seconds since the Unix epoch as RFC 3339, as the queues carry them.
+//! Seconds since the Unix epoch as RFC 3339, the form of times in the queues.
 
 use trunkline_plugin::time::Timestamp;
 
-/// 9999-12-31T23:59:59Z: beyond it the year has five digits.
+/// 9999-12-31T23:59:59Z; later years have five digits.
 const LAST: u64 = 253_402_300_799;
 
-/// `2026-11-21T10:00:00Z`
+/// The time as `2026-11-21T10:00:00Z`.
 #[must_use]
 pub fn rfc3339(seconds: u64) -> String {
     let seconds = i64::try_from(seconds.min(LAST)).unwrap_or_default();
     Timestamp::from_millis(seconds * 1000).to_string()
 }
 
-/// The clock's, in whole seconds.
+/// The current time, in whole seconds.
 #[must_use]
 pub fn now() -> String {
     rfc3339(u64::try_from(Timestamp::now().millis() / 1000).unwrap_or_default())

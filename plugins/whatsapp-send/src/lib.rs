@@ -1,30 +1,47 @@
-//! Sends replies over a WhatsApp gateway: `POST` of `{number, text, attachments, quoted}` to config `url`, in which
-//! `{instance}` is the event's tenant or else config `instance`, with the secret `SENDER_API_KEY` as header `apikey`. Then it
-//! says so: `whatsapp.message.sent`, from which whoever keeps the conversation learns it.
+//! Sends replies over the HTTP API of a WhatsApp sender, and emits `whatsapp.message.sent` for the plugin that keeps the
+//! conversation.
 //!
-//! A reply is sent once: what was sent is kept with its id, and a repetition only says so again. Between the gateway's
-//! answer and that note a crash can still send it twice; the gateway can tell by `idempotency-key`.
+//! Config `api` names the sender: `wasender` (the default), `evolution` or `meta`. Config `origin` is the origin of the
+//! API. The secret `SENDER_API_KEY` is the API key or the access token. The WhatsApp number is the event's tenant, else
+//! config `instance`.
+//!
+//! Each event costs one request, so that `rate` of the route limits the requests. The first file of a reply carries the
+//! text. The rest of the reply becomes another event with the key `agent.reply`.
+//!
+//! A reply is sent once: its id is kept, and a repeat only emits the events again. A crash between the sender's answer
+//! and the write of the id can send a reply twice. The request has an `idempotency-key`, by which a sender can recognise
+//! the second request.
+
+mod api;
+mod evolution;
+mod meta;
+mod part;
+mod settings;
+mod wasender;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use trunkline_plugin::http::{Error, Request, Response};
-use trunkline_plugin::json::{Value, from_slice, json, to_vec};
+use trunkline_plugin::http::Error;
+use trunkline_plugin::json::{from_slice, to_vec};
 use trunkline_plugin::{Emission, Event, Failure, config, handler, kv, log};
 use whatsapp_messages::{Reply, Sent, time};
 
+use api::Api;
+use part::Part;
+
 /// Seconds for each step of a request, unless config `timeout-s` says otherwise.
 const TIMEOUT_S: f64 = 15.0;
-/// Replies that are remembered of a contact.
+/// Replies of one contact that are remembered.
 const SENT_MAX: usize = 50;
 
-/// What is kept of a contact: the last replies, the oldest first.
+/// The state of a contact: the last replies, oldest first.
 #[derive(Default, Serialize, Deserialize)]
 struct Kept {
     sent: Vec<Note>,
 }
 
-/// One reply that the gateway took.
+/// One reply that the sender accepted.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct Note {
     id: String,
@@ -32,88 +49,63 @@ struct Note {
     timestamp: String,
 }
 
-/// Says that the reply was sent.
+/// Emits that the reply was sent, and the rest of the reply.
 #[handler(
-    description = "Sends replies over a WhatsApp gateway's HTTP API, each once",
+    description = "Sends each reply once, over the HTTP API of a WhatsApp sender",
     takes = ["agent.reply"],
-    emits = ["whatsapp.message.sent"]
+    emits = ["whatsapp.message.sent", "agent.reply"]
 )]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let reply: Reply = event.json()?;
     let instance = event.tenant.clone().or_else(|| config::get("instance")).unwrap_or_default();
     let key = format!("contact:{}", reply.contact.remote_jid);
+    let (part, rest) = part::first(&reply).map_err(Failure::reject)?;
     let note = match kept(kv::get(&key)?.as_deref())?.sent.into_iter().find(|note| note.id == reply.message_id) {
         Some(note) => {
             log::info(&format!("{} was sent before", reply.message_id));
             note
         }
         None => {
-            let response = send(&event.id, &instance, &reply)?;
-            let note = Note { id: reply.message_id.clone(), provider: provider_id(&response), timestamp: time::now() };
+            let provider = send(&event.id, &instance, &part)?;
+            let note = Note { id: reply.message_id.clone(), provider, timestamp: time::now() };
             remember(&key, &note)?;
             note
         }
     };
     let sent = Sent {
         instance,
-        message_id: reply.message_id,
-        original_message_id: reply.original_message_id,
+        message_id: reply.message_id.clone(),
+        original_message_id: reply.original_message_id.clone(),
         provider_message_id: note.provider,
-        text: reply.response.text,
+        text: part.words(),
         timestamp: note.timestamp,
-        contact: reply.contact,
+        contact: reply.contact.clone(),
     };
-    Ok(vec![Emission::json("whatsapp.message.sent", &sent)?.subject(sent.contact.remote_jid.clone())])
+    let subject = &sent.contact.remote_jid;
+    let mut emissions = vec![Emission::json("whatsapp.message.sent", &sent)?.subject(subject)];
+    if let Some(rest) = rest {
+        emissions.push(Emission::json("agent.reply", &rest)?.subject(subject));
+    }
+    Ok(emissions)
 }
 
-/// The gateway's answer with status 2xx.
-fn send(id: &str, instance: &str, reply: &Reply) -> Result<Response, Failure> {
-    let url = address(instance)?;
-    // Whose number is hidden is written to by the address that WhatsApp gave instead.
-    let number = reply.contact.phone_number.as_deref().map(|number| number.trim_start_matches('+'));
+/// Sends one message, and gives the sender's id of the message.
+fn send(id: &str, instance: &str, part: &Part<'_>) -> Result<Option<String>, Failure> {
+    let api = Api::configured()?;
     let timeout = config::number("timeout-s", TIMEOUT_S)?.clamp(0.001, 600.0);
-    let mut request = Request::post(&url)
-        .json(&json!({
-            "number": number.unwrap_or(&reply.contact.remote_jid),
-            "text": reply.response.text,
-            "attachments": reply.response.attachments,
-            "quoted": { "key": { "id": reply.original_message_id } },
-        }))?
-        .header("idempotency-key", id)
-        .timeout(Duration::from_secs_f64(timeout));
-    if let Some(secret) = config::get("SENDER_API_KEY") {
-        request = request.header("apikey", &secret);
-    }
+    let request = api.request(instance, part)?;
+    let request = request.header("idempotency-key", id).timeout(Duration::from_secs_f64(timeout));
     match request.send() {
-        Ok(response) => response.ok(),
-        // It was taken; only its answer is of no use.
-        Err(Error::TooLarge) => Ok(Response::default()),
+        Ok(response) => api.outcome(&response),
+        // The sender accepted the message; only its answer is unusable.
+        Err(Error::TooLarge) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-fn address(instance: &str) -> Result<String, Failure> {
-    let url = config::get("url").ok_or_else(|| Failure::retry("config \"url\" is not set"))?;
-    if !url.contains("{instance}") {
-        return Ok(url);
-    }
-    // It comes from a message, and must not change the rest of the address.
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if instance.is_empty() || !instance.bytes().all(is_plain) {
-        return Err(Failure::reject(format!("{instance:?} is no instance of the gateway")));
-    }
-    Ok(url.replace("{instance}", instance))
-}
-
-/// The gateway's own id of the message: `key.id`, as Baileys has it.
-fn provider_id(response: &Response) -> Option<String> {
-    let body: Value = from_slice(&response.body).ok()?;
-    body["key"]["id"].as_str().map(str::to_owned)
-}
-
 fn kept(bytes: Option<&[u8]>) -> Result<Kept, Failure> {
     let Some(bytes) = bytes else { return Ok(Kept::default()) };
-    from_slice(bytes).map_err(|error| Failure::retry(format!("what is kept of the contact: {error}")))
+    from_slice(bytes).map_err(|error| Failure::retry(format!("the stored contact: {error}")))
 }
 
 fn remember(key: &str, note: &Note) -> Result<(), Failure> {

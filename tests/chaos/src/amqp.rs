@@ -1,5 +1,5 @@
-//! Producer and sinks on RabbitMQ, on connections of their own that do not go through the proxy. They reconnect for
-//! ever: how the run ends is the runner's matter.
+//! Producer and sinks on RabbitMQ, with connections of their own that bypass the proxy. They reconnect without a limit;
+//! the runner decides when the run ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Link {
     /// Connects.
     ///
     /// # Errors
-    /// When the broker is not there.
+    /// When the broker is away.
     pub async fn open(url: &str, name: &str) -> Result<Self> {
         let url = format!("{url}?frame_max=131072&heartbeat=10&connection_timeout=5000");
         let properties = ConnectionProperties::default().with_connection_name(name.into());
@@ -51,13 +51,13 @@ impl Link {
         Ok(Self { connection, channel })
     }
 
-    /// Says goodbye, if there is somebody to say it to.
+    /// Closes the connection in order, if it is open.
     pub async fn close(self) {
         let _gone = tokio::time::timeout(PAUSE * 10, self.connection.close(200, ShortString::default())).await;
     }
 }
 
-/// Publishes until the source ends; every event until it is confirmed, with the same id.
+/// Publishes until the source ends. Each event is sent with the same id until it is confirmed.
 pub async fn produce(source: Arc<Source>, url: String) {
     let mut link = None;
     loop {
@@ -77,11 +77,11 @@ pub async fn produce(source: Arc<Source>, url: String) {
     }
 }
 
-/// Publishes a batch; gives the numbers that are confirmed. When one was returned, none counts, because lapin does not
-/// say which.
+/// Publishes a batch, and gives the numbers of the confirmed events. When a message was returned, no event counts,
+/// because lapin does not say which one it was.
 ///
 /// # Errors
-/// When there is no broker, or it went away before the answer of all.
+/// When the broker is away, or goes away before all answers.
 pub async fn publish(link: &mut Option<Link>, source: &Source, url: &str, events: &[Event]) -> Result<Vec<u64>> {
     let channel = match link {
         Some(link) => &link.channel,
@@ -146,18 +146,18 @@ async fn send(channel: &Channel, plan: &Plan, event: Event) -> lapin::Result<lap
     channel.basic_publish(EXCHANGE.into(), event.route.key().into(), options, body.as_bytes(), properties).await
 }
 
-/// What a queue holds, for the ledger.
+/// The content of a queue, for the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holds {
     /// Emissions.
     Outputs,
     /// Dead letters.
     Dead,
-    /// What became of hostile messages.
+    /// Results of hostile messages.
     Side,
 }
 
-/// Consumes a queue for ever.
+/// Consumes a queue without end.
 pub async fn sink(source: Arc<Source>, url: String, queue: String, holds: Holds) {
     loop {
         let _lost = consume(&source, &url, &queue, holds).await;
@@ -194,7 +194,7 @@ async fn consume(source: &Source, url: &str, queue: &str, holds: Holds) -> Resul
     }
 }
 
-/// Notes what came out of a queue.
+/// Notes a delivery of a queue.
 pub fn record(source: &Source, delivery: &Delivery, queue: &str, holds: Holds) {
     let id = delivery.properties.message_id().as_ref().map_or("", ShortString::as_str);
     let (redelivered, cause) = (delivery.redelivered, text(delivery, "trunkline-cause"));
@@ -240,9 +240,9 @@ fn number(delivery: &Delivery, name: &str) -> Option<i64> {
     }
 }
 
-/// Takes the queue of the direct exchange away without taking messages along: first no more come in, then what is in
-/// it goes out to the sink, and only then it is deleted. (The broker confirms what is on its way into a queue that
-/// is deleted: such a message would be lost, and nobody but the deletion would be to blame.)
+/// Deletes the queue of the direct exchange without losing messages. First the queue gets no more messages, then the
+/// sink takes the rest, and only then the queue is deleted. The broker confirms messages that are on their way into a
+/// queue that is being deleted; the deletion alone would lose such messages.
 ///
 /// # Errors
 /// When the broker refuses, or the queue does not become empty.
@@ -266,16 +266,16 @@ pub async fn delete_target(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether something takes connections at a URL's address.
+/// Tells whether a listener accepts connections at a URL's address.
 pub async fn is_listening(url: &str) -> bool {
     let address = url.rsplit('@').next().and_then(|rest| rest.split('/').next()).unwrap_or_default();
     tokio::net::TcpStream::connect(address).await.is_ok()
 }
 
-/// Messages in a queue, or nothing when it is not there.
+/// The number of messages in a queue, or none when the queue is missing.
 ///
 /// # Errors
-/// When there is no broker.
+/// When the broker is away.
 pub async fn depth(url: &str, queue: &str) -> Result<Option<u32>> {
     let link = Link::open(url, "chaos inspector").await?;
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };

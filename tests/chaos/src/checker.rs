@@ -1,47 +1,49 @@
-//! What a history means, in the words of FAULTS.md section 3. Pure: history and facts in, verdict out.
+//! The meaning of a history, by the invariants of FAULTS.md section 3. A pure function of the history and the facts.
 
 use serde::Serialize;
 
 use crate::ledger::{Entry, Ledger, Violations, is_complete};
 use crate::plan::{EMISSIONS_MAX, PREFETCH};
 
-/// What a hard fault may leave in flight: the prefetch of both routes, and what was acknowledged in memory only.
+/// Events that a hard fault may leave in flight: the prefetch of both routes, and acknowledgements that are in memory
+/// only.
 pub const WINDOW: u64 = 2 * 2 * PREFETCH;
 
-/// From an output's sight to its acknowledgement: what the daemon may have to do again although all of it came out.
+/// The time between the sight of an output and its acknowledgement. Within this time the daemon may have to repeat a
+/// complete event.
 const UNACKNOWLEDGED_MS: u32 = 5_000;
 
-/// The time of a fault that may repeat work, by the ledger's clock, until the daemon had recovered from it.
+/// The time of a fault that may repeat work, by the ledger's clock, until the daemon had recovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// When it struck.
+    /// The time at which the fault struck.
     pub from_ms: u32,
-    /// When it was over.
+    /// The time at which the daemon had recovered.
     pub to_ms: u32,
 }
 
-/// The last fault that struck while an event was in flight; `None` when there was none.
+/// The last fault that struck while the event was in flight, or none.
 #[must_use]
 pub fn struck(windows: &[Window], sent_ms: u32, done_ms: u32) -> Option<usize> {
     let until = done_ms.saturating_add(UNACKNOWLEDGED_MS);
     windows.iter().rposition(|window| window.from_ms <= until && window.to_ms >= sent_ms)
 }
 
-/// What is known beside the history.
+/// Facts beside the history.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// Faults that may repeat work: not SIGTERM, and not what others may send. None on the embedded broker, where
-    /// input, outputs and acknowledgement are one transaction.
+    /// Faults that may repeat work. SIGTERM and hostile messages are not among them. On the embedded broker there are
+    /// none, because input, outputs and acknowledgement are one transaction.
     pub windows: Vec<Window>,
-    /// Resident memory of the daemon at its worst.
+    /// The largest resident memory of the daemon.
     pub rss_max_bytes: u64,
-    /// What it may be.
+    /// The limit for that memory.
     pub rss_limit_bytes: u64,
-    /// How long the probes took after the last fault, one a route; `None` when one did not come back.
+    /// The time of each probe after the last fault, one for each route; `None` when a probe was not settled.
     pub probes_ms: Vec<Option<u64>>,
-    /// How long they may take.
+    /// The limit for a probe.
     pub probe_limit_ms: u64,
-    /// What is left in the queues after the drain.
+    /// Messages in the queues after the drain.
     pub left: Vec<String>,
 }
 
@@ -54,42 +56,42 @@ pub struct Counts {
     pub acknowledged: u64,
     /// With every output, or dead.
     pub settled: u64,
-    /// Confirmed, and nothing came of it.
+    /// Confirmed, without any output.
     pub lost: u64,
-    /// Confirmed, and some of its outputs are missing.
+    /// Confirmed, with some outputs missing.
     pub partial: u64,
-    /// Nobody can have made it.
+    /// Outputs that follow from no event.
     pub unexpected: u64,
-    /// With an id or a body that is not the computed one.
+    /// Outputs whose id or body differs from the computed one.
     pub wrong: u64,
-    /// Seen more than once, beyond what the producer itself repeated.
+    /// Seen more than once, beyond the producer's own repeats.
     pub duplicated: u64,
-    /// Repetitions that follow from a repetition of the producer.
+    /// Repeats that follow from a repeat of the producer.
     pub producer_repeats: u64,
-    /// Repetitions by the sink's own broker connection.
+    /// Repeats by the sink's own connection.
     pub sink_repeats: u64,
-    /// Never confirmed, and yet settled.
+    /// Never confirmed, but settled.
     pub recovered: u64,
-    /// Poison that is in a dead-letter queue.
+    /// Poison events in a dead-letter queue.
     pub poison_dead: u64,
-    /// Poison that was confirmed.
+    /// Poison events that were confirmed.
     pub poison: u64,
 }
 
 /// One invariant.
 #[derive(Debug, Clone, Serialize)]
 pub struct Invariant {
-    /// As in FAULTS.md.
+    /// The name in FAULTS.md.
     pub id: &'static str,
-    /// In a few words.
+    /// A short description.
     pub what: &'static str,
-    /// Whether it held.
+    /// The invariant held.
     pub pass: bool,
     /// Figures, or the first violations.
     pub detail: String,
 }
 
-/// The whole.
+/// The result of the checker.
 #[derive(Debug, Clone, Serialize)]
 pub struct Verdict {
     /// The sets.
@@ -99,7 +101,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether everything held.
+    /// True when every invariant held.
     #[must_use]
     pub fn pass(&self) -> bool {
         self.invariants.iter().all(|invariant| invariant.pass)
@@ -157,7 +159,7 @@ pub fn check(ledger: &Ledger, facts: &Facts) -> Verdict {
     Verdict { counts, invariants }
 }
 
-/// Repetitions of an entry that are ours, and those that the producer's own repetitions explain.
+/// The daemon's repeats of an entry, and the repeats that follow from the producer's repeats.
 fn repeats(entry: &Entry, emissions: usize) -> (u64, u64) {
     let allowed = u64::from(entry.attempts.saturating_sub(1));
     let extra = |count: &u16| u64::from(count.saturating_sub(1));
@@ -166,11 +168,11 @@ fn repeats(entry: &Entry, emissions: usize) -> (u64, u64) {
     all.fold((0, 0), |(ours, producers), (more, explained)| (ours + more, producers + explained))
 }
 
-/// Repetitions that are ours.
+/// Repeats by the daemon.
 struct Duplicates {
-    /// Of events that no fault met in flight.
+    /// Repeats of events that were not in flight during a fault.
     without: Violations,
-    /// After one fault, at the worst.
+    /// The largest number of repeats after one fault.
     most: u64,
 }
 
@@ -209,7 +211,7 @@ fn invariants(ledger: &Ledger, facts: &Facts, duplicates: &Duplicates, found: [&
         ),
         of(
             "I11",
-            "probes come back and the queues are empty",
+            "probes are settled and the queues are empty",
             probes_fit && !facts.probes_ms.is_empty() && facts.left.is_empty(),
             format!("probes {:?} ms, left: {}", facts.probes_ms, facts.left.join(", ")),
         ),

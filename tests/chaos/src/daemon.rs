@@ -1,4 +1,4 @@
-//! The daemon as a process that is killed and started again, always on the same address. Its log goes to a file.
+//! The daemon as a process that is killed and started again, always with the same address. Its log goes to a file.
 
 use std::fs::{File, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,16 +12,16 @@ use tokio::process::{Child, Command};
 
 use crate::http::Client;
 
-/// For starting, plugins compiled anew included.
+/// The limit for a start, including the compilation of plugins.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// For an end in order: the daemon's own grace is 30 s.
+/// The limit for an orderly end. The daemon's own grace is 30 s.
 const END_WITHIN: Duration = Duration::from_secs(45);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What it is started with.
+/// The settings of a start.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// A copy of the binary that nobody replaces.
+    /// A copy of the binary, which a build does not replace.
     pub binary: PathBuf,
     /// routes.toml.
     pub routes: PathBuf,
@@ -29,7 +29,7 @@ pub struct Settings {
     pub state: PathBuf,
     /// `embedded`, or the URL of the proxy.
     pub broker: String,
-    /// Where its log is appended.
+    /// The file to which the log is appended.
     pub log: PathBuf,
 }
 
@@ -38,14 +38,14 @@ pub struct Daemon {
     settings: Settings,
     address: SocketAddr,
     child: Option<Child>,
-    /// Starts so far.
+    /// The number of starts.
     pub starts: u64,
-    /// Ends that nobody asked for.
+    /// Ends that the harness did not cause.
     pub unexpected_ends: Vec<String>,
 }
 
 impl Daemon {
-    /// Chooses an address; starts nothing.
+    /// Chooses an address, without starting the daemon.
     ///
     /// # Errors
     /// When there is no free port.
@@ -54,22 +54,22 @@ impl Daemon {
         Ok(Self { settings, address, child: None, starts: 0, unexpected_ends: Vec::new() })
     }
 
-    /// Where it listens.
+    /// The address of the listener.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The process, while it runs.
+    /// The process id, while the daemon runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().and_then(Child::id)
     }
 
-    /// Starts it.
+    /// Starts the daemon.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// When the binary cannot be run.
     pub fn start(&mut self) -> Result<()> {
         let Settings { binary, routes, state, broker, log } = &self.settings;
         let child = Command::new(binary)
@@ -90,10 +90,10 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits until it answers, and is ready if `ready`.
+    /// Waits until the daemon answers, and until it is ready if `ready`.
     ///
     /// # Errors
-    /// When it ends instead, or takes too long.
+    /// When the daemon ends instead, or takes too long.
     pub async fn wait(&mut self, ready: bool) -> Result<()> {
         let mut client = Client::new(self.address);
         let deadline = Instant::now() + READY_WITHIN;
@@ -116,19 +116,19 @@ impl Daemon {
         }
     }
 
-    /// Sends a signal by name, without `SIG`.
+    /// Sends a signal, named without `SIG`.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When the daemon does not run.
     pub async fn signal(&self, name: &str) -> Result<()> {
         let pid = self.pid().context("the daemon is not running")?;
         signal(pid, name).await
     }
 
-    /// Waits for its end; `None` when it goes on.
+    /// Waits for the end of the daemon; `None` when it still runs.
     ///
     /// # Errors
-    /// When it is not running.
+    /// When the daemon is not running.
     pub async fn ended_within(&mut self, within: Duration) -> Result<Option<ExitStatus>> {
         let child = self.child.as_mut().context("the daemon is not running")?;
         let Ok(status) = tokio::time::timeout(within, child.wait()).await else {
@@ -138,10 +138,10 @@ impl Daemon {
         Ok(Some(status?))
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the daemon.
     ///
     /// # Errors
-    /// When it does not end.
+    /// When the daemon does not end.
     pub async fn ended(&mut self) -> Result<ExitStatus> {
         let mut child = self.child.take().context("the daemon is not running")?;
         match tokio::time::timeout(END_WITHIN, child.wait()).await {
@@ -153,10 +153,10 @@ impl Daemon {
         }
     }
 
-    /// Notes an end that nobody asked for, and starts it again.
+    /// Notes an end that the harness did not cause, and starts the daemon again.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When the daemon cannot be started.
     pub async fn ensure_alive(&mut self) -> Result<()> {
         let ended = match &mut self.child {
             Some(child) => child.try_wait()?.map(describe),
@@ -171,7 +171,7 @@ impl Daemon {
     }
 }
 
-/// Sends a process a signal by name, without `SIG`.
+/// Sends a signal to a process, named without `SIG`.
 ///
 /// # Errors
 /// When there is no such process.
@@ -180,14 +180,14 @@ pub async fn signal(pid: u32, name: &str) -> Result<()> {
     if sent.success() { Ok(()) } else { bail!("process {pid} did not take SIG{name}") }
 }
 
-/// Whether a process stands still.
+/// Tells whether a process is stopped.
 #[must_use]
 pub fn is_stopped(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
 }
 
-/// How a process ended.
+/// Describes the end of a process.
 #[must_use]
 pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
@@ -201,7 +201,7 @@ fn append(log: &Path) -> Result<File> {
     Ok(OpenOptions::new().create(true).append(true).open(log)?)
 }
 
-/// The most resident memory that a process had, in bytes.
+/// The largest resident memory of a process, in bytes.
 #[must_use]
 pub fn rss_max_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -1,6 +1,6 @@
-//! Producer and sink on the embedded broker. Events go in through the daemon's own API. Nobody outside can consume, so
-//! outputs are taken out of the store with the broker's library, while no daemon has it and after an orderly end only:
-//! after a kill the daemon's own recovery must be the first to open it.
+//! Producer and sink on the embedded broker. Events go in through the daemon's HTTP API. Other processes cannot consume
+//! from the embedded broker, so the harness opens the store with the broker's library while no daemon runs. It does so
+//! after an orderly end only: after a kill the daemon's own recovery must be the first to open the store.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,14 +20,14 @@ use crate::plan::{DEAD_LETTER_QUEUES, Event, OUTPUT_QUEUE, TARGET_QUEUE};
 use crate::side;
 use crate::source::Source;
 
-/// Connections that publish: as many events share one fsync.
+/// The number of publishing connections, because so many events share one sync.
 pub const PRODUCERS: usize = 192;
 const PAUSE: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_millis(300);
 const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 const PREFETCH: u16 = 2000;
 
-/// What there is to take out, and what it is.
+/// The queues to empty, and their content.
 pub const SINKS: [(&str, Holds); 4] = [
     (OUTPUT_QUEUE, Holds::Outputs),
     (TARGET_QUEUE, Holds::Outputs),
@@ -35,7 +35,7 @@ pub const SINKS: [(&str, Holds); 4] = [
     (DEAD_LETTER_QUEUES[1], Holds::Dead),
 ];
 
-/// Publishes until the source ends; every event until it is accepted, with the same id.
+/// Publishes until the source ends. Each event is sent with the same id until it is accepted.
 pub async fn produce(source: Arc<Source>, address: SocketAddr) {
     let mut client = Client::new(address);
     loop {
@@ -49,7 +49,7 @@ pub async fn produce(source: Arc<Source>, address: SocketAddr) {
     }
 }
 
-/// Publishes one event; whether it was accepted.
+/// Publishes one event, and tells whether it was accepted.
 pub async fn publish(client: &mut Client, source: &Source, event: Event) -> bool {
     let body = source.plan().request(event).to_string();
     source.ledger().attempt(event.number);
@@ -60,10 +60,10 @@ pub async fn publish(client: &mut Client, source: &Source, event: Event) -> bool
     is_accepted
 }
 
-/// The checked form of routes.toml, as the daemon has it.
+/// The checked form of routes.toml, as the daemon reads it.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// When the file is wrong.
 pub fn config(routes: &Path, state: &Path, broker: &str) -> Result<Config> {
     let sources = Sources {
         file: routes.to_owned(),
@@ -79,10 +79,10 @@ pub fn config(routes: &Path, state: &Path, broker: &str) -> Result<Config> {
     }
 }
 
-/// Opens the broker as the daemon would, and with that declares the topology.
+/// Opens the broker as the daemon does, which declares the topology.
 ///
 /// # Errors
-/// When it cannot be opened.
+/// When the store cannot be opened.
 pub async fn open(config: &Config) -> Result<Broker> {
     let broker = Broker::open(&config.broker, Arc::new(config.topology.clone()), &config.state_dir).await?;
     let mut status = broker.status();
@@ -91,12 +91,12 @@ pub async fn open(config: &Config) -> Result<Broker> {
     Ok(broker)
 }
 
-/// Closes it in order.
+/// Closes the broker in order.
 pub async fn close(broker: Broker) {
     broker.close(CLOSE_WITHIN).await;
 }
 
-/// Takes everything out of the output and dead-letter queues.
+/// Empties the output and dead-letter queues.
 ///
 /// # Errors
 /// When the store cannot be opened or read.
@@ -104,7 +104,7 @@ pub async fn drain(source: &Source, config: &Config) -> Result<u64> {
     let broker = open(config).await?;
     let mut taken = 0;
     let aside = side::QUEUES.into_iter().chain([side::LOOKED_DEAD]).map(|queue| (queue, Holds::Side));
-    // An empty one costs a wait.
+    // Reading an empty queue costs a wait.
     let full: Vec<String> = depths(&broker).into_iter().map(|(queue, _)| queue).collect();
     for (queue, holds) in SINKS.into_iter().chain(aside).filter(|(queue, _)| full.iter().any(|full| full == queue)) {
         taken += drain_queue(source, &broker, &QueueName::new(queue)?, holds).await?;
@@ -113,7 +113,7 @@ pub async fn drain(source: &Source, config: &Config) -> Result<u64> {
     Ok(taken)
 }
 
-/// Takes messages of a queue and gives them back, so many times; gives how many were delivered again.
+/// Takes messages of a queue and returns them, `times` times; gives the number of redelivered messages.
 ///
 /// # Errors
 /// When the store cannot be opened or read.
@@ -158,7 +158,8 @@ fn record(source: &Source, delivery: &Delivery, queue: &QueueName, holds: Holds)
     let id = properties.message_id.as_deref().unwrap_or_default();
     let text = |name| properties.headers.text(name).unwrap_or_default();
     let body = &delivery.message.body[..];
-    // Nobody takes these but us, and every drain ends in order: the flag tells only that the daemon was killed.
+    // Only the harness takes these messages, and every drain ends in order. The flag would only say that the daemon was
+    // killed.
     let redelivered = false;
     let (cause, reason) = (text("trunkline-cause"), text("trunkline-reason"));
     match holds {
@@ -185,7 +186,7 @@ fn depths(broker: &Broker) -> Vec<(String, u64)> {
     waiting.filter(|(_, count)| *count > 0).collect()
 }
 
-/// What is left in queues that should be empty, of an open broker.
+/// Messages in queues that should be empty, of an open broker.
 #[must_use]
 pub fn left(broker: &Broker) -> Vec<String> {
     depths(broker).into_iter().map(|(queue, count)| format!("{queue}: {count}")).collect()

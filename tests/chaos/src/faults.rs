@@ -1,5 +1,5 @@
-//! Carries out one fault: breaks, holds, heals, and measures until the next settled event. Each must leave a trace in
-//! what is seen from outside; a fault that left none did not act, and the run fails for it.
+//! Carries out one fault: breaks, holds, heals, and measures the time until the next settled event. Each fault must
+//! have a visible effect. A fault without an effect fails the run.
 
 mod broker;
 mod limits;
@@ -15,42 +15,43 @@ use crate::proxy::Mode;
 use crate::schedule::{BrokerKind, Fault, Kind};
 use crate::world::{Recovery, World};
 
-/// After the way is free; the daemon's own bounds on reconnecting are 5 s between tries and 10 s a try.
+/// The limit for a recovery, from the moment when the fault is healed. The daemon waits at most 5 s between connection
+/// attempts, and 10 s for one attempt.
 pub const RECOVER_WITHIN: Duration = Duration::from_secs(10);
-/// How long we look before we call it never.
+/// A recovery that takes longer counts as missing.
 const LOOK_FOR: Duration = Duration::from_secs(60);
-/// The daemon's heartbeat is 10 s, and its patience with a confirm 30 s.
+/// The daemon's heartbeat is 10 s, and it waits 30 s for a confirm.
 const NOTICE_WITHIN: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What became of a fault.
+/// The result of a fault.
 #[derive(Debug, Clone, Serialize)]
 pub struct Done {
-    /// What was to be done.
+    /// The fault.
     pub fault: Fault,
-    /// When it began, from the start of the run.
+    /// The time of its beginning, from the start of the run.
     pub at_ms: u64,
     /// Rows of FAULTS.md.
     pub rows: &'static [&'static str],
-    /// Whether it had an effect.
+    /// The fault had an effect.
     pub acted: bool,
-    /// Which.
+    /// A description of the effect.
     pub evidence: String,
-    /// From the moment the way was free to the next settled event.
+    /// The time from the healing to the next settled event.
     pub recovery_ms: Option<u64>,
-    /// Events that came or were sent once more meanwhile, or went to a retry queue.
+    /// Events that were repeated or had to wait for a retry meanwhile.
     pub repeats: u64,
-    /// Messages, requests, connections that were refused.
+    /// Refused messages, requests and connections.
     pub refusals: u64,
-    /// Sessions and processes that were made again.
+    /// New sessions and new processes.
     pub reconnects: u64,
-    /// When it struck and when it was over, by the ledger's clock.
+    /// The times of the fault's beginning and end, by the ledger's clock.
     pub window_ms: (u32, u32),
-    /// It acted, and the daemon recovered in time.
+    /// The fault had an effect, and the daemon recovered in time.
     pub pass: bool,
 }
 
-/// The trace of a fault, and the moment from which recovery counts with what was settled then.
+/// The effect of a fault, and the moment from which recovery counts with the number of settled events at that moment.
 struct Trace {
     acted: bool,
     evidence: String,
@@ -63,7 +64,7 @@ impl World {
     /// Carries out a fault.
     ///
     /// # Errors
-    /// When the harness itself cannot go on.
+    /// When the harness itself has to end.
     pub async fn carry_out(&mut self, fault: Fault, at: Duration) -> Result<Done> {
         self.daemon.ensure_alive().await?;
         self.note_pid();
@@ -123,7 +124,7 @@ impl World {
         })
     }
 
-    /// Repetitions so far, and sessions and processes beyond the first.
+    /// The number of repeats so far, and of sessions and processes after the first.
     fn followed(&self) -> (u64, u64) {
         let repeats = self.source.ledger().repeats + self.source.hostile().repeats;
         (repeats + self.watch.retried(), self.reconnects() + self.daemon.starts)
@@ -133,7 +134,7 @@ impl World {
         self.watch.reconnects()
     }
 
-    /// Waits until the daemon has made another session, which it tells itself.
+    /// Waits until the daemon's metrics show another session.
     pub(super) async fn reconnected(&self, before: u64) -> bool {
         let began = Instant::now();
         while self.reconnects() == before && began.elapsed() < LOOK_FOR {
@@ -157,7 +158,7 @@ impl World {
         if fault.kind != Kind::Cut {
             tokio::time::sleep(fault.hold()).await;
         }
-        // The daemon takes its time to say goodbye to what is gone, before it tries anew.
+        // The daemon takes some time to close the lost session before it connects again.
         let began = Instant::now();
         while fault.kind == Kind::Refuse && proxy.seen().refused == before.refused && began.elapsed() < RECOVER_WITHIN {
             tokio::time::sleep(PAUSE).await;
@@ -165,10 +166,10 @@ impl World {
         let base = self.base().await;
         proxy.heal();
         let free = Instant::now();
-        // A silence of three heartbeats must have been noticed as well; a shorter one need not be.
+        // A silence of three heartbeats must be noticed, and a shorter one need not be.
         let must_be_noticed = is_cut || (fault.is_hole() && fault.hold() > NOTICE_WITHIN);
         let is_new_session = must_be_noticed && self.reconnected(reconnects).await;
-        // What was held counts when it is written.
+        // Held bytes are counted when they are written.
         let began = Instant::now();
         while !is_cut && proxy.seen().disturbed == before.disturbed && began.elapsed() < RECOVER_WITHIN {
             tokio::time::sleep(PAUSE).await;
@@ -185,14 +186,14 @@ impl World {
     }
 }
 
-/// How long recovery may take.
+/// The limit for the recovery of a fault.
 fn recover_within(fault: Fault) -> Duration {
-    // A login that was refused is tried again after ten seconds, so that nobody locks the account.
+    // A refused login is tried again after ten seconds, so that the broker does not lock the account.
     let login = if fault.kind == Kind::Permission && fault.amount == 1 { RECOVER_WITHIN } else { Duration::ZERO };
     RECOVER_WITHIN + login
 }
 
-/// What the proxy does for a fault.
+/// The proxy's mode for a fault.
 fn mode(fault: Fault) -> Mode {
     let (is_to, is_from) = (fault.kind == Kind::HoleToBroker, fault.kind == Kind::HoleFromBroker);
     let is_hole = fault.kind == Kind::Hole;

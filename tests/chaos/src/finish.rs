@@ -1,4 +1,4 @@
-//! The end of a run: drain, probe, stop, see what is left, and what is demanded beside the invariants.
+//! The end of a run: drain, probe, stop, look for leftovers, and judge the requirements beside the invariants.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ use crate::schedule::BrokerKind;
 use crate::world::World;
 use crate::{amqp, embedded, side};
 
-/// A drain without progress for so long is over.
+/// A drain without progress for this long is over.
 const PLATEAU: Duration = Duration::from_secs(40);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Waits until nothing is owed, or nothing moves any more.
+/// Waits until every confirmed event is settled, or until there is no progress.
 pub async fn drain(world: &World) {
     let mut client = Client::new(world.address);
     let (mut best, mut since) = (0, Instant::now());
@@ -40,7 +40,7 @@ pub async fn drain(world: &World) {
     println!("nothing moved for {PLATEAU:?}; what is missing now is lost");
 }
 
-/// A fresh event on each route, and how long until it is settled.
+/// Publishes one new event on each route, and gives the time until it is settled.
 pub async fn probe(world: &World) -> Result<Vec<Option<u64>>> {
     let mut probes = Vec::new();
     let mut link = None;
@@ -75,14 +75,14 @@ pub async fn probe(world: &World) -> Result<Vec<Option<u64>>> {
     Ok(probes)
 }
 
-/// The last SIGTERM; gives how the daemon ended.
+/// Sends the last SIGTERM, and describes the daemon's end.
 pub async fn stop(world: &mut World) -> Result<String> {
     world.daemon.ensure_alive().await?;
     world.daemon.signal("TERM").await?;
     Ok(describe(world.daemon.ended().await?))
 }
 
-/// Takes what is still there, and tells what should not be.
+/// Takes the remaining messages, and reports those that should not be there.
 pub async fn left(world: &World) -> Result<Vec<String>> {
     if world.broker == BrokerKind::Embedded {
         embedded::drain(&world.source, &world.config()?).await?;
@@ -97,7 +97,7 @@ pub async fn left(world: &World) -> Result<Vec<String>> {
     for queue in queues {
         let since = Instant::now();
         let mut depth = amqp::depth(&world.url, queue).await?;
-        // The sinks are still at work.
+        // The sinks still run.
         while depth.is_some_and(|depth| depth > 0) && since.elapsed() < RECOVER_WITHIN {
             tokio::time::sleep(PAUSE).await;
             depth = amqp::depth(&world.url, queue).await?;
@@ -109,8 +109,7 @@ pub async fn left(world: &World) -> Result<Vec<String>> {
     Ok(left)
 }
 
-/// What is demanded beside the invariants: faults that really acted, a daemon that recovered and that never ended
-/// unasked.
+/// The requirements beside the invariants: each fault had an effect, and the daemon recovered and never ended unasked.
 #[must_use]
 pub fn demands(world: &World, schedule: &[Done], ended: &str) -> Vec<Invariant> {
     let of = |id, what, pass, detail: String| Invariant { id, what, pass, detail };
@@ -138,7 +137,7 @@ pub fn demands(world: &World, schedule: &[Done], ended: &str) -> Vec<Invariant> 
             disturbed > 0 || !schedule.iter().any(|done| done.fault.kind.ends_sessions()),
             disturbed.to_string(),
         ),
-        of("alive", "ends of the daemon that nobody asked for", ends.is_empty(), or_none(ends)),
+        of("alive", "ends of the daemon that the harness did not cause", ends.is_empty(), or_none(ends)),
         of("H2", "the last SIGTERM", ended == "exit code 0", ended.to_owned()),
     ]
 }

@@ -1,23 +1,23 @@
-//! The history of hostile messages: what each must come to, and what it came to. Each has exactly one end, or one in each
-//! of several queues; more only when it was in flight as a fault struck.
+//! The history of hostile messages: the expected and the actual result of each. A message has exactly one result, or
+//! one in each of several queues. It has more only when it was in flight during a fault.
 
 use crate::checker::{Invariant, Window, struck};
 use crate::ledger::Violations;
 use crate::schedule::Kind;
 
-/// A queue, and the reason if it is one of dead letters.
+/// A queue, and the reason when it is a dead-letter queue.
 pub type End = (&'static str, &'static str);
 
-/// Where a message was seen.
+/// A sight of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Sighting<'a> {
     /// The queue.
     pub queue: &'a str,
-    /// The header `trunkline-reason`, or nothing.
+    /// The header `trunkline-reason`, or an empty text.
     pub reason: &'a str,
-    /// Its id, the id of what it follows from, its body: one of them says which it is.
+    /// Its id, its cause and its body; one of them names the message.
     pub names: [&'a [u8]; 3],
-    /// The queue delivered it before.
+    /// The queue delivered the message before.
     pub redelivered: bool,
 }
 
@@ -42,7 +42,7 @@ impl Message {
 pub struct Hostile {
     seed: u64,
     messages: Vec<Message>,
-    /// Seen once more, beyond what a queue delivered again.
+    /// Messages that were seen again, without redeliveries of the queue.
     pub repeats: u64,
     stray: Violations,
 }
@@ -55,7 +55,7 @@ impl Hostile {
         Self { seed, messages: Vec::new(), repeats: 0, stray }
     }
 
-    /// A message that is about to be sent, and where it must end once it is confirmed; gives its number.
+    /// Notes a message before it is sent, with its expected results once it is confirmed; gives its number.
     pub fn mint(&mut self, kind: Kind, ends: &[End], now_ms: u32) -> usize {
         let (ends, seen) = (ends.to_vec(), vec![0; ends.len()]);
         self.messages.push(Message { kind, sent_ms: now_ms, done_ms: u32::MAX, is_confirmed: false, ends, seen });
@@ -75,14 +75,14 @@ impl Hostile {
         number.parse().ok().filter(|number| *number < self.messages.len())
     }
 
-    /// The broker, or the daemon, has taken it.
+    /// Notes that the broker or the daemon accepted the message.
     pub fn confirm(&mut self, number: usize) {
         if let Some(message) = self.messages.get_mut(number) {
             message.is_confirmed = true;
         }
     }
 
-    /// It came out somewhere.
+    /// Notes a sight of the message.
     pub fn see(&mut self, sighting: Sighting<'_>, now_ms: u32) {
         let Sighting { queue, reason, names, redelivered } = sighting;
         let Some(number) = names.iter().find_map(|name| self.number(name)) else {
@@ -104,19 +104,19 @@ impl Hostile {
         }
     }
 
-    /// How many of a list are done.
+    /// The number of messages of a list that have all their results.
     #[must_use]
     pub fn done(&self, numbers: &[usize]) -> usize {
         numbers.iter().filter(|number| self.messages.get(**number).is_some_and(Message::is_done)).count()
     }
 
-    /// Messages that were taken and are not done.
+    /// Accepted messages that lack a result.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.messages.iter().filter(|message| message.is_confirmed && !message.is_done()).count()
     }
 
-    /// Judges the history; `windows` are the times of faults that may repeat work.
+    /// Judges the history. `windows` are the times of faults that may repeat work.
     #[must_use]
     pub fn check(&self, windows: &[Window]) -> Vec<Invariant> {
         let (mut missing, mut doubled) = (Violations::default(), Violations::default());
@@ -179,10 +179,10 @@ mod tests {
     fn each_end_is_wanted_once() {
         let (mut hostile, id) = one();
         see(&mut hostile, DEAD, &id, false);
-        assert_eq!((hostile.waiting(), failing(&hostile, &[]).len()), (1, 1), "the other one is missing");
+        assert_eq!((hostile.waiting(), failing(&hostile, &[]).len()), (1, 1), "the second result is missing");
         see(&mut hostile, OUT, &format!("\"{id}\""), false);
         see(&mut hostile, OUT, &id, true);
-        assert_eq!((hostile.waiting(), failing(&hostile, &[])), (0, vec![]), "the sink's own repetition is nobody's");
+        assert_eq!((hostile.waiting(), failing(&hostile, &[])), (0, vec![]), "a repeat of the sink does not count");
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
         see(&mut hostile, ("trap", ""), &id, false);
         assert_eq!(failing(&hostile, &[]), ["messages where they do not belong"]);
         let (mut hostile, _) = one();
-        see(&mut hostile, OUT, "nobody's", false);
+        see(&mut hostile, OUT, "foreign", false);
         assert_eq!(failing(&hostile, &[]).len(), 2);
     }
 }

@@ -1,5 +1,5 @@
-//! As much HTTP/1.1 as the harness needs of the daemon: one connection, kept alive, one request at a time. A client
-//! that costs little, because the producer, the daemon and the broker share two cores.
+//! A small HTTP/1.1 client: one connection that is kept alive, one request at a time. It uses little processor time,
+//! because the producer, the daemon and the broker share two cores.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// An answer that does not come in this time will not.
+/// The limit for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const ANSWER_MAX_BYTES: usize = 4 << 20;
 
@@ -23,7 +23,7 @@ pub struct Client {
 pub type Answer = (u16, String);
 
 impl Client {
-    /// Connects with the first request, and again after one that failed.
+    /// Connects with the first request, and again after a failed one.
     #[must_use]
     pub const fn new(address: SocketAddr) -> Self {
         Self { address, stream: None, buffer: Vec::new() }
@@ -32,7 +32,7 @@ impl Client {
     /// `GET`.
     ///
     /// # Errors
-    /// When there is no answer, whatever it is.
+    /// When there is no answer.
     pub async fn get(&mut self, path: &str) -> Result<Answer> {
         self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()).await
     }
@@ -40,12 +40,12 @@ impl Client {
     /// `POST` of a JSON text.
     ///
     /// # Errors
-    /// When there is no answer, whatever it is. The request may have been carried out.
+    /// When there is no answer. The daemon may have carried out the request.
     pub async fn post(&mut self, path: &str, body: &str) -> Result<Answer> {
         self.post_bytes(path, body.as_bytes()).await
     }
 
-    /// `POST` of what is said to be JSON.
+    /// `POST` of bytes with the content type JSON.
     ///
     /// # Errors
     /// As [`Client::post`].
@@ -75,7 +75,7 @@ impl Client {
                 stream
             }
         };
-        // Who refuses a body may answer before all of it was sent, and close.
+        // A daemon that refuses a body may answer and close the connection before the whole body was sent.
         let written = stream.write_all(request).await;
         self.buffer.clear();
         loop {
@@ -94,7 +94,7 @@ impl Client {
     }
 }
 
-/// The answer, once all of it is there.
+/// The answer, once it is complete.
 fn parse(bytes: &[u8]) -> Result<Option<Answer>> {
     let Some(head_end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);

@@ -1,31 +1,31 @@
-//! The history of a run: what was attempted, what was confirmed, what came out. Compact, because a run has millions of
-//! events. Records only; what it means is the checker's matter.
+//! The history of a run: attempts, confirms and outputs. It is compact, because a run has millions of events. The
+//! ledger records; the checker judges.
 
 use std::time::Instant;
 
 use crate::plan::{EMISSIONS_MAX, Plan};
 
-/// Violations that are kept as text; the rest is counted.
+/// Violations that are kept as text. All others are only counted.
 const EXAMPLES_MAX: usize = 20;
 
-/// What is known of one event.
+/// The history of one event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// How often the producer sent it, or may have sent it.
+    /// The number of times the producer sent the event, or may have sent it.
     pub attempts: u16,
-    /// The broker has confirmed it.
+    /// The broker confirmed the event.
     pub is_confirmed: bool,
-    /// How often each output was seen, those that the sink's own broker repeated left out.
+    /// The number of times each output was seen, without redeliveries of the sink's own broker connection.
     pub outputs: [u16; EMISSIONS_MAX],
-    /// How often it was seen dead, likewise.
+    /// The number of times the event was seen as a dead letter, counted likewise.
     pub dead: u16,
-    /// When the producer first sent it, by the ledger's clock.
+    /// The time at which the producer first sent the event, by the ledger's clock.
     pub sent_ms: u32,
-    /// When it had come out whole; 0 until then.
+    /// The time at which all outputs had been seen; 0 until then.
     pub done_ms: u32,
 }
 
-/// A message that came out.
+/// An emission that was seen.
 #[derive(Debug, Clone, Copy)]
 pub struct Output<'a> {
     /// Its id.
@@ -38,14 +38,14 @@ pub struct Output<'a> {
     pub digest: &'a str,
     /// Its body.
     pub body: &'a [u8],
-    /// The sink's queue delivered it before: a repetition of that is nobody's but the sink's.
+    /// The sink's queue delivered the message before, so only the sink causes this repeat.
     pub redelivered: bool,
 }
 
 /// A message of a dead-letter queue.
 #[derive(Debug, Clone, Copy)]
 pub struct DeadLetter<'a> {
-    /// Its id, which is that of the input.
+    /// Its id, which is the input's id.
     pub id: &'a str,
     /// The header `trunkline-reason`.
     pub reason: &'a str,
@@ -53,7 +53,7 @@ pub struct DeadLetter<'a> {
     pub redelivered: bool,
 }
 
-/// Counts of what must not be, with examples.
+/// The number of violations, with examples.
 #[derive(Debug, Clone, Default)]
 pub struct Violations {
     /// How many.
@@ -63,7 +63,7 @@ pub struct Violations {
 }
 
 impl Violations {
-    /// One more.
+    /// Adds a violation.
     pub fn add(&mut self, text: impl FnOnce() -> String) {
         self.count += 1;
         if self.examples.len() < EXAMPLES_MAX {
@@ -80,17 +80,17 @@ pub struct Ledger {
     confirmed: u64,
     settled: u64,
     began: Instant,
-    /// What came out once more, and what the producer sent once more.
+    /// Messages that were seen again, and events that the producer sent again.
     pub repeats: u64,
-    /// Repetitions that the sink's own lost acknowledgements made.
+    /// Repeats that follow from lost acknowledgements of the sink.
     pub sink_repeats: u64,
-    /// Outputs of no event that was ever sent, or with an index that it does not have.
+    /// Outputs of events that were never sent, or with an index that the event does not have.
     pub unexpected: Violations,
-    /// Outputs whose id or body is not the computed one.
+    /// Outputs whose id or body differs from the computed one.
     pub wrong: Violations,
-    /// Dead letters that are no poison, or have another reason.
+    /// Dead letters that are not poison, or have another reason.
     pub dead_healthy: Violations,
-    /// Outputs of another plugin than the first one's.
+    /// Outputs of another plugin than the first one.
     pub digests: Violations,
     digest: Option<String>,
 }
@@ -115,13 +115,13 @@ impl Ledger {
         }
     }
 
-    /// Milliseconds since it was made: the clock of events and of faults.
+    /// Milliseconds since the ledger was made: the clock of events and faults.
     #[must_use]
     pub fn now_ms(&self) -> u32 {
         u32::try_from(self.began.elapsed().as_millis()).unwrap_or(u32::MAX)
     }
 
-    /// The events it is about.
+    /// The plan of the events.
     #[must_use]
     pub const fn plan(&self) -> &Plan {
         &self.plan
@@ -133,19 +133,19 @@ impl Ledger {
         &self.entries
     }
 
-    /// How many are confirmed.
+    /// The number of confirmed events.
     #[must_use]
     pub const fn confirmed(&self) -> u64 {
         self.confirmed
     }
 
-    /// How many of all that was attempted have every output, or are dead.
+    /// The number of attempted events that have every output, or are dead letters.
     #[must_use]
     pub const fn settled(&self) -> u64 {
         self.settled
     }
 
-    /// Whether event `number` has every output, or is dead.
+    /// Tells whether event `number` has every output, or is a dead letter.
     #[must_use]
     pub fn is_settled(&self, number: u64) -> bool {
         self.entry(number).is_some_and(|entry| is_complete(entry, self.plan.event(number).emissions))
@@ -155,7 +155,7 @@ impl Ledger {
         self.entries.get(usize::try_from(number).ok()?).filter(|entry| entry.attempts > 0)
     }
 
-    /// The producer is about to send it.
+    /// Notes that the producer is about to send the event.
     pub fn attempt(&mut self, number: u64) {
         let at = usize::try_from(number).unwrap_or(usize::MAX);
         if self.entries.len() <= at {
@@ -171,7 +171,7 @@ impl Ledger {
         entry.attempts = entry.attempts.saturating_add(1);
     }
 
-    /// The broker has confirmed it: from now on it is owed.
+    /// Notes that the broker has confirmed the event. From now on it must not be lost.
     pub fn confirm(&mut self, number: u64) {
         let entry = usize::try_from(number).ok().and_then(|at| self.entries.get_mut(at));
         if let Some(entry) = entry.filter(|entry| !entry.is_confirmed) {
@@ -180,7 +180,7 @@ impl Ledger {
         }
     }
 
-    /// An output was seen.
+    /// Notes an output.
     pub fn output(&mut self, output: Output<'_>) {
         let known = self.plan.number(output.cause).filter(|number| self.entry(*number).is_some());
         let index = output.index.and_then(|index| usize::try_from(index).ok());
@@ -205,7 +205,7 @@ impl Ledger {
         self.note(number, event.emissions, output.redelivered, |entry| &mut entry.outputs[index]);
     }
 
-    /// A dead letter was seen.
+    /// Notes a dead letter.
     pub fn dead(&mut self, dead: DeadLetter<'_>) {
         let known = self.plan.number(dead.id).filter(|number| self.entry(*number).is_some());
         let Some(number) = known else {
@@ -238,7 +238,7 @@ impl Ledger {
     }
 }
 
-/// Whether an event is done: dead, or with all of its outputs.
+/// Tells whether an event is a dead letter or has all its outputs.
 #[must_use]
 pub fn is_complete(entry: &Entry, emissions: usize) -> bool {
     entry.dead > 0 || (emissions > 0 && entry.outputs[..emissions].iter().all(|count| *count > 0))

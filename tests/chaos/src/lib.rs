@@ -1,5 +1,5 @@
-//! The real daemon under faults: a seed gives the faults, a producer mints events, sinks take what comes out, and a
-//! checker says whether anything confirmed was lost. Started by `cargo xtask chaos`.
+//! Runs the real daemon under faults. A seed gives the faults, a producer publishes events, sinks take the outputs, and
+//! a checker tells whether a confirmed event was lost. Started by `cargo xtask chaos`.
 
 pub mod amqp;
 pub mod checker;

@@ -11,34 +11,34 @@ use trunkline_chaos::run::{Settings, run};
 use trunkline_chaos::schedule::{BrokerKind, Kind, Pace};
 use trunkline_chaos::{faults, strace};
 
-/// Load and faults of `--short`; with start, drain and probes it takes about a minute.
+/// The time of load and faults of `--short`. Start, drain and probes make it about a minute.
 const SHORT: Duration = Duration::from_secs(40);
-/// Of `--events` alone: it ends when all are confirmed, but never later than this.
+/// The limit for `--events` alone, which ends when all events are confirmed.
 const EVENTS_WITHIN: Duration = Duration::from_secs(60 * 60);
 
 /// Runs the real daemon under faults and checks that nothing confirmed is lost.
 #[derive(Parser)]
 #[command(name = "cargo xtask chaos")]
 struct Flags {
-    /// Where messages are.
+    /// The broker.
     #[arg(long, value_enum, default_value = "embedded")]
     broker: BrokerKind,
-    /// Gives the events and the whole sequence of faults; drawn when absent.
+    /// Seed of the events and of the sequence of faults; random when absent.
     #[arg(long)]
     seed: Option<u64>,
-    /// Load and faults for so many minutes.
+    /// Run load and faults for M minutes.
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
-    /// So many events, with faults until they are confirmed.
+    /// Publish N events, with faults until they are confirmed.
     #[arg(long, value_name = "N")]
     events: Option<u64>,
-    /// About a minute with dense faults; the default.
+    /// Run for about a minute with dense faults; the default.
     #[arg(long, conflicts_with_all = ["minutes", "events"])]
     short: bool,
-    /// Only these faults, or "none"; all that fit the broker when absent.
+    /// Only these faults, or "none"; all kinds that fit the broker when absent.
     #[arg(long, value_name = "KIND,...")]
     faults: Option<String>,
-    /// For report.json and the daemon's log.
+    /// Folder for report.json and the daemon's log.
     #[arg(long, value_name = "DIR", default_value = "target/chaos")]
     out: PathBuf,
     /// The daemon's binary; the one beside this program when absent.
@@ -51,7 +51,7 @@ async fn main() -> ExitCode {
     let flags = Flags::parse();
     let seed = flags.seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed}");
-    // Interrupted, the run is dropped, and with it every process that it started.
+    // An interrupted run is dropped together with every process that it started.
     let ended = tokio::select! {
         ended = chaos(&flags, seed) => ended,
         () = interrupted() => Err(anyhow!("interrupted")),

@@ -1,5 +1,5 @@
-//! Looks at the daemon from outside all the time: its metrics and its memory. Counters start again with each process,
-//! so what they gained is added up.
+//! Observes the daemon from outside: its metrics and its memory. Counters start again with each process, so the gains
+//! of all processes are added.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,25 +19,25 @@ const EVERY: Duration = Duration::from_millis(100);
 /// Threads and descriptors are counted once a second.
 const USAGE_TICKS: u64 = 10;
 
-/// The series that matter here, summed over routes.
+/// The relevant series, summed over routes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metrics {
-    /// Settled in whatever way but a retry.
+    /// Settled with any outcome but a retry.
     pub settled: u64,
-    /// Settled by a copy in a retry queue.
+    /// Settled by a copy that waits for a retry.
     pub retried: u64,
-    /// Sessions beyond the first.
+    /// Sessions after the first one.
     pub reconnects: u64,
     /// An alarm stops publishing.
     pub blocked: bool,
-    /// Dead letters of the routes of hostile messages.
+    /// Dead letters of the routes for hostile messages.
     pub aside_dead: u64,
     /// Messages in the embedded broker, by queue.
     pub depths: BTreeMap<String, u64>,
 }
 
 impl Metrics {
-    /// Reads the text form.
+    /// Reads the text form of `/metrics`.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut metrics = Self::default();
@@ -69,7 +69,7 @@ impl Metrics {
         metrics
     }
 
-    /// Events in the embedded broker that are still to be handled.
+    /// Unsettled events in the embedded broker.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         let is_input = |queue: &str| {
@@ -79,7 +79,7 @@ impl Metrics {
         self.depths.iter().filter(|(queue, _)| is_input(queue)).map(|(_, count)| count).sum()
     }
 
-    /// Hostile messages in the embedded broker that are still to be handled.
+    /// Unsettled hostile messages in the embedded broker.
     #[must_use]
     pub fn waiting_aside(&self) -> u64 {
         let is_input =
@@ -88,7 +88,7 @@ impl Metrics {
     }
 }
 
-/// Asks for them.
+/// Reads the metrics of the daemon.
 ///
 /// # Errors
 /// When the daemon does not answer.
@@ -100,18 +100,18 @@ pub async fn metrics(client: &mut Client) -> Result<Metrics> {
     Ok(Metrics::parse(&text))
 }
 
-/// What was seen so far.
+/// The observations so far.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// The daemon's process; 0 while there is none.
+    /// The daemon's process id; 0 while the daemon does not run.
     pub pid: AtomicU64,
-    /// Its memory at the worst.
+    /// Its largest memory.
     pub rss_max_bytes: AtomicU64,
-    /// Looks at which publishing was blocked.
+    /// Samples during which publishing was blocked.
     pub blocked: AtomicU64,
-    /// Waiting in the embedded broker.
+    /// Unsettled events in the embedded broker.
     pub waiting: AtomicU64,
-    /// Looks that were answered.
+    /// Samples with an answer.
     pub looks: AtomicU64,
     /// Threads and descriptors.
     pub usage: Usage,
@@ -120,7 +120,7 @@ pub struct Watch {
     aside_dead: Gains,
 }
 
-/// What a counter gained over all processes: fewer than before is another process.
+/// The gain of a counter over all processes. A smaller value than before comes from a new process.
 #[derive(Debug, Default)]
 struct Gains {
     /// The sum, and the last value.
@@ -140,7 +140,7 @@ impl Gains {
 }
 
 impl Watch {
-    /// Takes one look.
+    /// Adds one sample.
     pub fn note(&self, metrics: &Metrics) {
         self.sessions.note(metrics.reconnects);
         self.retried.note(metrics.retried);
@@ -150,19 +150,19 @@ impl Watch {
         self.looks.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Sessions that were made again, over all processes.
+    /// New sessions, over all processes.
     #[must_use]
     pub fn reconnects(&self) -> u64 {
         self.sessions.sum()
     }
 
-    /// Copies in retry queues, over all processes.
+    /// Copies that waited for a retry, over all processes.
     #[must_use]
     pub fn retried(&self) -> u64 {
         self.retried.sum()
     }
 
-    /// Dead letters of the routes of hostile messages, over all processes.
+    /// Dead letters of the routes for hostile messages, over all processes.
     #[must_use]
     pub fn aside_dead(&self) -> u64 {
         self.aside_dead.sum()
@@ -175,7 +175,7 @@ impl Watch {
         }
     }
 
-    /// Looks for ever.
+    /// Samples without end.
     pub async fn run(&self, address: SocketAddr, each: impl Fn()) {
         let mut client = Client::new(address);
         let mut every = tokio::time::interval(EVERY);
@@ -207,7 +207,7 @@ trunkline_broker_reconnects_total 3
 trunkline_broker_blocked 1
 trunkline_queue_messages{queue="chaos-echo",state="ready"} 4
 trunkline_queue_messages{queue="chaos-echo",state="unacknowledged"} 1
-trunkline_queue_messages{queue="chaos-direct.retry.250",state="ready"} 2
+trunkline_queue_messages{queue="chaos-direct.other",state="ready"} 2
 trunkline_queue_messages{queue="chaos-echo.dlq",state="ready"} 9
 "#;
 

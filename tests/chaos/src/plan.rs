@@ -1,5 +1,5 @@
-//! Which events there are: everything about event `n` follows from the seed, so that no list of them is kept.
-//! Does not know brokers or faults.
+//! The events of a run. Everything about event `n` follows from the seed, so no list is kept. This module knows neither
+//! brokers nor faults.
 
 use serde_json::{Value, json};
 use trunkline_event::{RouteName, emission_id};
@@ -9,23 +9,23 @@ use crate::side;
 
 /// The exchange that events are published to.
 pub const EXCHANGE: &str = "chaos-events";
-/// What the guest emits, and where the sink listens.
+/// The queue of the guest's emissions, which the sink consumes.
 pub const OUTPUT_QUEUE: &str = "chaos-out";
 /// The queue that is deleted and declared again.
 pub const TARGET_QUEUE: &str = "chaos-target";
 /// Dead letters of both routes.
 pub const DEAD_LETTER_QUEUES: [&str; 2] = ["chaos-echo.dlq", "chaos-direct.dlq"];
-/// Deliveries that a route of ours holds at most.
+/// The largest number of deliveries that a route holds.
 pub const PREFETCH: u64 = 200;
-/// Emissions of one event at most.
+/// The largest number of emissions of an event.
 pub const EMISSIONS_MAX: usize = 3;
 
-/// One in so many events is rejected by the guest.
+/// One event in this many is rejected by the guest.
 const POISON_EVERY: u64 = 250;
-/// One in so many goes to the queue that is deleted.
+/// One event in this many goes to the queue that is deleted.
 const DIRECT_EVERY: u64 = 10;
 
-/// The two ways through the daemon.
+/// The two routes for the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     /// Emissions go to the topic exchange, into a quorum queue that is never deleted.
@@ -38,7 +38,7 @@ impl Route {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Echo, Self::Direct];
 
-    /// As in routes.toml.
+    /// The name in routes.toml.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,16 +57,16 @@ impl Route {
     }
 }
 
-/// What must become of an event.
+/// The expected result of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     /// Its number.
     pub number: u64,
-    /// Where it goes.
+    /// The route.
     pub route: Route,
-    /// How many outputs it has; 0 for poison.
+    /// The number of outputs; 0 for poison.
     pub emissions: usize,
-    /// Whether it must end in the dead-letter queue.
+    /// The event must become a dead letter.
     pub is_poison: bool,
 }
 
@@ -79,7 +79,7 @@ pub struct Plan {
 
 impl Plan {
     /// # Errors
-    /// Never: the names are constants that are valid.
+    /// Never: the names are valid constants.
     pub fn new(seed: u64) -> anyhow::Result<Self> {
         Ok(Self { seed, names: [RouteName::new(Route::Echo.name())?, RouteName::new(Route::Direct.name())?] })
     }
@@ -90,7 +90,7 @@ impl Plan {
         self.seed
     }
 
-    /// What event `number` is.
+    /// Event `number`.
     #[must_use]
     pub fn event(&self, number: u64) -> Event {
         let mut random = fastrand::Rng::with_seed(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -120,7 +120,7 @@ impl Plan {
         format!("c{:016x}-{number}", self.seed)
     }
 
-    /// The number of an id of ours.
+    /// The number of an id that this plan made.
     #[must_use]
     pub fn number(&self, id: &str) -> Option<u64> {
         let (seed, number) = id.strip_prefix('c')?.split_once('-')?;
@@ -128,13 +128,13 @@ impl Plan {
         number.parse().ok()
     }
 
-    /// The body of an event, and of all of its outputs.
+    /// The body of an event and of all its outputs.
     #[must_use]
     pub fn body(number: u64) -> String {
         format!("{{\"n\":{number}}}")
     }
 
-    /// The attributes that tell the guest what to do.
+    /// The attributes that control the guest.
     #[must_use]
     pub fn attributes(event: Event) -> Vec<(&'static str, String)> {
         let mut attributes = Vec::new();
@@ -159,7 +159,7 @@ impl Plan {
         })
     }
 
-    /// The id that output `index` of an event must have.
+    /// The expected id of output `index` of an event.
     #[must_use]
     pub fn output_id(&self, event: Event, index: usize) -> String {
         let name = match event.route {
@@ -184,9 +184,11 @@ prefetch = {PREFETCH}
 type = "direct"
 
 [queues.{OUTPUT_QUEUE}]
+owned = true
 bind = "echoed"
 
 [queues.{TARGET_QUEUE}]
+owned = true
 type = "classic"
 bind = {{ exchange = "chaos-direct", keys = "target" }}
 
@@ -224,7 +226,7 @@ mod tests {
     fn ids_lead_back_to_numbers() {
         let plan = Plan::new(u64::MAX).unwrap();
         assert_eq!(plan.number(&plan.id(123)), Some(123));
-        assert_eq!(plan.number(&Plan::new(1).unwrap().id(123)), None, "another run's event is not ours");
+        assert_eq!(plan.number(&Plan::new(1).unwrap().id(123)), None, "the event belongs to another run");
         assert_eq!(plan.number("nonsense"), None);
     }
 }

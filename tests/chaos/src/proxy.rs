@@ -1,5 +1,5 @@
-//! A TCP proxy that misbehaves on command. It decodes nothing. What it holds back it keeps, so that a hole that is
-//! lifted looks like a partition that healed: TCP would have sent again.
+//! A TCP proxy that misbehaves on command. It decodes nothing. It keeps the bytes that it holds back, so that the end
+//! of a hole looks like the end of a network partition, after which TCP sends again.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,64 +15,64 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Read at once.
+/// Bytes of one read.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Chunks that wait in one direction; then the sender feels it.
+/// Chunks that may wait in one direction. With more, the sender has to wait.
 const CHUNKS_MAX: usize = 256;
-/// A throttled connection writes this often a second.
+/// Writes a second on a throttled connection.
 const THROTTLE_STEPS: u64 = 20;
 
-/// What the proxy does to bytes.
+/// The proxy's treatment of bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mode {
     /// New connections are reset at once.
     pub refuse: bool,
-    /// Nothing goes to the broker.
+    /// Nothing is forwarded to the broker.
     pub hole_up: bool,
-    /// Nothing comes from the broker.
+    /// Nothing is forwarded from the broker.
     pub hole_down: bool,
-    /// Everything is so late.
+    /// All bytes are delayed by this time.
     pub delay: Duration,
-    /// Bytes a second and direction.
+    /// Bytes a second in each direction.
     pub bytes_per_second: Option<u64>,
-    /// Bytes a write.
+    /// Bytes of one write.
     pub slice: Option<usize>,
 }
 
-/// What it did so far.
+/// Counts of the proxy.
 #[derive(Debug, Default)]
 struct Totals {
     accepted: AtomicU64,
     refused: AtomicU64,
     cut: AtomicU64,
     bytes: AtomicU64,
-    /// Chunks that were late, held, throttled or sliced.
+    /// Chunks that were delayed, held, throttled or sliced.
     disturbed: AtomicU64,
 }
 
-/// The same, read.
+/// A snapshot of the counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Connections taken.
+    /// Accepted connections.
     pub accepted: u64,
-    /// Connections refused.
+    /// Refused connections.
     pub refused: u64,
-    /// Connections reset.
+    /// Reset connections.
     pub cut: u64,
-    /// Bytes forwarded.
+    /// Forwarded bytes.
     pub bytes: u64,
-    /// Chunks that were late, held, throttled or sliced.
+    /// Chunks that were delayed, held, throttled or sliced.
     pub disturbed: u64,
 }
 
 struct Shared {
     mode: watch::Receiver<Mode>,
-    /// Counts the cuts; a connection ends when it changes.
+    /// The number of cuts. A connection ends when it changes.
     cuts: watch::Receiver<u64>,
     totals: Totals,
 }
 
-/// A running proxy; it ends when it is dropped.
+/// A running proxy, which ends when it is dropped.
 pub struct Proxy {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
@@ -85,7 +85,7 @@ impl Proxy {
     /// Listens on a free port of loopback.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// When the port cannot be opened.
     pub async fn start(upstream: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the proxy cannot listen")?;
         let address = listener.local_addr()?;
@@ -97,18 +97,18 @@ impl Proxy {
         Ok(Self { address, mode, cuts, shared, _task: task })
     }
 
-    /// Where it listens.
+    /// The address of the listener.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on.
+    /// Changes the mode at once.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 
-    /// As if it were not there.
+    /// Forwards all bytes unchanged from now on.
     pub fn heal(&self) {
         self.set(Mode::default());
     }
@@ -118,7 +118,7 @@ impl Proxy {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// What it did so far.
+    /// The counts so far.
     #[must_use]
     pub fn seen(&self) -> Seen {
         let totals = &self.shared.totals;
@@ -156,16 +156,16 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>)
     shared.totals.accepted.fetch_add(1, Ordering::Relaxed);
     let mut cuts = shared.cuts.clone();
     cuts.mark_unchanged();
-    // No broker behind us: a client of the broker itself would be refused, and a reset comes nearest.
+    // The broker is away. A client of the broker itself would be refused; a reset is the closest to that.
     let Ok(mut server) = TcpStream::connect(upstream).await else {
         return reset(&client);
     };
     for stream in [&client, &server] {
         let _slower = stream.set_nodelay(true);
-        // However this connection ends, the other side sees a reset, unless it was shut down in order before.
+        // At any end of this connection its peer sees a reset, unless the connection was shut down in order before.
         let _milder = stream.set_zero_linger();
     }
-    // Borrowed halves: owned ones send a FIN when they are dropped, and a cut would be an orderly end.
+    // Borrowed halves, because owned halves send a FIN when they are dropped, which would make a cut an orderly end.
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     let up = pump(from_client, to_server, &shared, true);
@@ -182,7 +182,7 @@ fn reset(stream: &TcpStream) {
     let _milder = stream.set_zero_linger();
 }
 
-/// One direction: a reader that notes when each chunk is due, and a writer that waits for that.
+/// One direction: a reader that notes when each chunk is due, and a writer that waits for that time.
 async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, shared: &Shared, is_up: bool) {
     let (sender, mut chunks) = mpsc::channel::<(Instant, Bytes)>(CHUNKS_MAX);
     let read = async {
@@ -210,14 +210,14 @@ async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, shared: &Shared, is
         }
         let _gone = to.shutdown().await;
     };
-    // The reader's end is not the end: what it read is still to be written.
+    // The end of the reader is not the end of the direction, because its chunks still have to be written.
     tokio::select! {
         () = write => {}
         () = async { read.await; std::future::pending().await } => {}
     }
 }
 
-/// Writes one chunk as the mode of each moment says.
+/// Writes one chunk in the mode of each moment.
 async fn forward(to: &mut WriteHalf<'_>, mut chunk: Bytes, shared: &Shared, is_up: bool) -> std::io::Result<()> {
     let mut modes = shared.mode.clone();
     let mut was_disturbed = false;

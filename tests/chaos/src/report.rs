@@ -1,4 +1,4 @@
-//! What a run found, as JSON for machines and as a table for people.
+//! The report of a run, as JSON for programs and as a table for people.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,35 +15,35 @@ use crate::usage::Use;
 /// `report.json`.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// When it began, RFC 3339.
+    /// The time of the start, RFC 3339.
     pub date: String,
-    /// Of the sources that the harness was built from.
+    /// The commit of the harness's sources.
     pub commit: String,
-    /// What to give `--seed` for the same sequence of faults.
+    /// The value of `--seed` that gives the same sequence of faults.
     pub seed: u64,
-    /// Which broker.
+    /// The broker.
     pub broker: BrokerKind,
     /// The command line.
     pub command: String,
-    /// All of it, in seconds.
+    /// The duration of the run, in seconds.
     pub seconds: f64,
-    /// From the first event to the last confirm.
+    /// The time from the first event to the last confirm, in seconds.
     pub load_seconds: f64,
-    /// Confirmed events a second of that time, faults included.
+    /// Confirmed events a second in that time, including the faults.
     pub events_per_second: f64,
     /// The sets.
     pub counts: Counts,
-    /// Over all faults.
+    /// The longest recovery of all faults.
     pub recovery_max_ms: Option<u64>,
-    /// Resident memory of the daemon at its worst.
+    /// The largest resident memory of the daemon.
     pub rss_max_bytes: u64,
     /// Threads and descriptors of the daemon.
     pub usage: Use,
-    /// Starts of the daemon, the first included.
+    /// Starts of the daemon, including the first.
     pub daemon_starts: u64,
-    /// Sessions that the daemon made again.
+    /// New sessions after the first one.
     pub reconnects: u64,
-    /// Invariants, and what is demanded beside them.
+    /// The invariants, and the requirements beside them.
     pub invariants: Vec<Invariant>,
     /// Sums over faults.
     pub kinds: Vec<OfKind>,
@@ -53,38 +53,38 @@ pub struct Report {
     pub pass: bool,
 }
 
-/// All faults of a kind.
+/// All faults of one kind.
 #[derive(Debug, Serialize)]
 pub struct OfKind {
-    /// Which.
+    /// The kind.
     pub kind: Kind,
     /// Rows of FAULTS.md.
     pub rows: &'static [&'static str],
-    /// How often.
+    /// The number of faults.
     pub count: usize,
-    /// How often with an effect.
+    /// The number of faults with an effect.
     pub acted: usize,
-    /// How often it acted and the daemon recovered in time.
+    /// The number of faults with an effect and a recovery in time.
     pub passed: usize,
-    /// Events that came or were sent once more.
+    /// Repeated events.
     pub repeats: u64,
-    /// Messages, requests, connections that were refused.
+    /// Refused messages, requests and connections.
     pub refusals: u64,
-    /// Sessions and processes that were made again.
+    /// New sessions and new processes.
     pub reconnects: u64,
     /// The longest recovery.
     pub recovery_max_ms: Option<u64>,
 }
 
 impl OfKind {
-    /// Whether nothing followed from it, though something should have.
+    /// True when an effect was expected and missing.
     #[must_use]
     pub const fn is_silent(&self) -> bool {
         !self.kind.may_go_unnoticed() && self.repeats + self.refusals + self.reconnects == 0
     }
 }
 
-/// Sums faults up by kind.
+/// Sums up the faults of each kind.
 #[must_use]
 pub fn by_kind(schedule: &[Done]) -> Vec<OfKind> {
     let mut kinds: BTreeMap<Kind, Vec<&Done>> = BTreeMap::new();
@@ -109,13 +109,13 @@ impl Report {
     /// Writes `report.json` into a folder.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let file = dir.join("report.json");
         std::fs::write(&file, serde_json::to_vec_pretty(self)?).with_context(|| file.display().to_string())
     }
 
-    /// For people.
+    /// The report as a text for people.
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::new();

@@ -1,4 +1,4 @@
-//! One run: start everything, load and faults side by side, then quiet, drain, probe, stop, and judge.
+//! One run: starts everything, runs load and faults side by side, then waits, drains, probes, stops and judges.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,31 +20,31 @@ use crate::usage::{Use, at_rest};
 use crate::world::World;
 use crate::{amqp, embedded, side};
 
-/// Bound on the daemon's memory: a loaded daemon's target of FAULTS.md section 6.
+/// The bound on the daemon's memory under load, from FAULTS.md section 6.
 const RSS_LIMIT_BYTES: u64 = 256 << 20;
-/// Events that may wait: enough to have work when the way is free again, little enough to drain in seconds.
+/// Events that may wait: enough for work after a fault, and few enough to drain in seconds.
 const BACKLOG_MAX: u64 = 4_000;
 const PRODUCERS_END_WITHIN: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What to run.
+/// The settings of a run.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Which broker.
+    /// The broker.
     pub broker: BrokerKind,
-    /// For events and faults.
+    /// The seed of events and faults.
     pub seed: u64,
-    /// Load and faults for so long at most.
+    /// The longest time of load and faults.
     pub time: Duration,
-    /// And so many events at most.
+    /// The largest number of events.
     pub events: u64,
-    /// Which faults.
+    /// The kinds of faults.
     pub kinds: Vec<Kind>,
-    /// How dense.
+    /// The density of faults.
     pub pace: Pace,
-    /// The daemon.
+    /// The daemon's binary.
     pub binary: PathBuf,
-    /// Where reports and logs go.
+    /// The folder for reports and logs.
     pub out: PathBuf,
     /// For the report.
     pub commit: String,
@@ -52,16 +52,16 @@ pub struct Settings {
     pub command: String,
 }
 
-/// Runs it all.
+/// Carries out a run.
 ///
 /// # Errors
-/// When the harness cannot go on; what the daemon did wrong stands in the report.
+/// When the harness has to end early. Faults of the daemon are in the report.
 pub async fn run(settings: &Settings) -> Result<Report> {
     let started = Instant::now();
     let date = jiff::Timestamp::now().to_string();
     let source = Arc::new(Source::new(Plan::new(settings.seed)?, settings.events, BACKLOG_MAX));
     let scratch = tempfile::tempdir()?;
-    // Whoever builds in the meantime must not change what runs.
+    // A build during the run must not replace the binary.
     let binary = scratch.path().join("trunkline");
     std::fs::copy(&settings.binary, &binary).with_context(|| format!("{} is not built", settings.binary.display()))?;
     let mut world = World::start(settings.broker, source.clone(), &binary, scratch.path()).await?;
@@ -140,13 +140,13 @@ async fn drive(settings: &Settings, world: &mut World, started: Instant) -> Resu
     Ok(Driven { schedule, facts, load, usage, demands })
 }
 
-/// When work may have been repeated.
+/// The times in which work may have been repeated.
 fn windows(broker: BrokerKind, schedule: &[Done]) -> Vec<Window> {
     let hard = schedule.iter().filter(|done| broker == BrokerKind::Amqp && done.fault.kind.is_hard());
     hard.map(|done| Window { from_ms: done.window_ms.0, to_ms: done.window_ms.1 }).collect()
 }
 
-/// Producers, which come to an end; and sinks and the watch, which do not.
+/// Starts the producers, which end, and the sinks and the monitor, which do not.
 fn spawn(world: &World) -> (JoinSet<()>, JoinSet<()>) {
     let (mut producers, mut others) = (JoinSet::new(), JoinSet::new());
     let source = &world.source;
@@ -180,7 +180,7 @@ fn spawn(world: &World) -> (JoinSet<()>, JoinSet<()>) {
     (producers, others)
 }
 
-/// One fault after the other, until time or events are used up.
+/// Carries out one fault after another, until time or events are used up.
 async fn break_things(settings: &Settings, world: &mut World, began: Instant) -> Result<Vec<Done>> {
     let mut done = Vec::new();
     for fault in Schedule::new(settings.seed, settings.kinds.clone(), settings.pace) {
@@ -206,7 +206,7 @@ async fn break_things(settings: &Settings, world: &mut World, began: Instant) ->
         );
         done.push(what);
     }
-    // No faults at all: load alone.
+    // Load without faults.
     while began.elapsed() < settings.time && !world.source.is_stopped() {
         tokio::time::sleep(PAUSE).await;
     }

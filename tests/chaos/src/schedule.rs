@@ -1,5 +1,5 @@
-//! One seed, the full sequence of faults. Kinds come as a shuffled deck, again and again, so that each kind acts as
-//! often as any other; only their parameters and pauses are drawn freely.
+//! The sequence of faults of a seed. Kinds come as a shuffled deck, again and again, so that all kinds are equally
+//! frequent. Parameters and pauses are drawn freely.
 
 mod kind;
 
@@ -12,15 +12,16 @@ use serde::Serialize;
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// Its place in the sequence.
+    /// The position in the sequence.
     pub number: usize,
-    /// What.
+    /// The kind.
     pub kind: Kind,
-    /// Undisturbed running before it, counted from the end of the last one.
+    /// The undisturbed time before the fault, from the end of the previous fault.
     pub after_ms: u64,
-    /// How long it lasts, where that is a choice.
+    /// The duration, for kinds with a choice.
     pub hold_ms: u64,
-    /// Milliseconds late, bytes a second, bytes a piece, which fdatasync, or 1 for all permissions.
+    /// The delay in milliseconds, the bytes a second, the bytes of a piece, the number of the fdatasync, or 1 for all
+    /// permissions.
     pub amount: u64,
 }
 
@@ -31,25 +32,25 @@ impl Fault {
         Duration::from_millis(self.after_ms)
     }
 
-    /// Whether bytes stand still while it lasts.
+    /// True when no bytes are forwarded during the fault.
     #[must_use]
     pub const fn is_hole(&self) -> bool {
         self.kind.is_hole()
     }
 
-    /// Its length.
+    /// The duration.
     #[must_use]
     pub const fn hold(&self) -> Duration {
         Duration::from_millis(self.hold_ms)
     }
 }
 
-/// How dense and how long faults are.
+/// The density and the length of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// Each kind once or more within less than a minute.
+    /// Each kind at least once within less than a minute.
     Short,
-    /// Room to run at full speed in between, and holes longer than a heartbeat.
+    /// Time for full speed between faults, and holes longer than a heartbeat.
     Long,
 }
 
@@ -75,7 +76,7 @@ impl Schedule {
             Pace::Short => (self.random.u64(200..700), self.random.u64(500..1_500)),
             Pace::Long => (self.random.u64(1_000..8_000), self.random.u64(1_000..6_000)),
         };
-        // Now and then longer than three heartbeats of the daemon's 10 s.
+        // Sometimes longer than three of the daemon's heartbeats of 10 s.
         let is_endless = kind.is_hole() && self.pace == Pace::Long && self.random.u8(0..4) == 0;
         let hold_ms = if is_endless { self.random.u64(31_000..35_000) } else { hold_ms };
         let amount = match kind {
@@ -83,7 +84,7 @@ impl Schedule {
             Kind::Throttle => self.random.u64(8_000..64_000),
             Kind::Slice => self.random.u64(1..64),
             Kind::SyncError | Kind::SyncKill | Kind::WriteError | Kind::WriteKill => self.random.u64(1..60),
-            // All permissions rather than some: the way back takes a login, of which there is one in ten seconds.
+            // All permissions instead of some: the recovery takes a login, of which there is one in ten seconds.
             Kind::Permission if self.pace == Pace::Long => self.random.u64(0..2),
             Kind::Permission
             | Kind::Cut
@@ -120,8 +121,8 @@ impl Iterator for Schedule {
             self.deck = self.kinds.clone();
             self.random.shuffle(&mut self.deck);
             if self.pace == Pace::Short {
-                // These take ten seconds each: all else first, so that a minute holds most kinds. The deck is taken from
-                // its end.
+                // These kinds take ten seconds each. They come last, so that a minute has most kinds. The deck is taken
+                // from its end.
                 self.deck
                     .sort_by_key(|kind| !matches!(kind, Kind::BrokerKill | Kind::BrokerStop | Kind::ConsumerTimeout));
             }

@@ -1,58 +1,57 @@
-//! Routes and queues beside those of the load: what is hostile goes in here, so that it can be told apart from events
-//! that must come through.
+//! Routes and queues for hostile messages, apart from the routes of the load, whose events must not be lost.
 
 use crate::schedule::BrokerKind;
 
-/// Broken headers, foreign headers, bodies that are too large.
+/// For messages with broken or foreign headers, or with bodies that are too large.
 pub const HOSTILE: &str = "hostile";
-/// Events that emit to the keys that their body lists.
+/// For events that emit to the keys that their body lists.
 pub const BOTH: &str = "both";
-/// Events whose plugin takes as many milliseconds as the body says.
+/// For events whose plugin takes as many milliseconds as the body says.
 pub const SLOW: &str = "slow";
-/// Events whose plugin emits more than fits.
+/// For events whose plugin emits more than the limit.
 pub const BIG: &str = "big";
-/// Events that end in a dead-letter queue that is looked at again and again.
+/// For events that end in a dead-letter queue whose messages are fetched and returned.
 pub const LOOKED: &str = "looked";
-/// Goes to a queue with hardly any room.
+/// The key of a queue with almost no room.
 pub const FULL: &str = "full";
-/// Goes to a queue with room.
+/// The key of a queue with room.
 pub const FREE: &str = "free";
-/// Goes to the queue of what comes out otherwise.
+/// The key of the queue for all other emissions.
 pub const SIDE: &str = "side";
 /// The first word of keys that the daemon may not publish to at times.
 pub const FORBIDDEN: &str = "forbidden";
 
-/// Emissions of the other routes.
+/// The queue of the emissions of these routes.
 pub const SIDE_QUEUE: &str = "chaos-side";
-/// What went to [`FREE`].
+/// The queue of the key [`FREE`].
 pub const FREE_QUEUE: &str = "chaos-free";
-/// Bound to nothing: what is in it came by its name.
+/// A queue without a binding. A message in it was addressed by the queue's name.
 pub const TRAP_QUEUE: &str = "chaos-trap";
-/// Dead letters by route.
+/// Dead letters of the route `hostile`.
 pub const HOSTILE_DEAD: &str = "chaos-hostile.dlq";
-/// Likewise.
+/// Dead letters of the route `both`.
 pub const BOTH_DEAD: &str = "chaos-both.dlq";
-/// Likewise.
+/// Dead letters of the route `big`.
 pub const BIG_DEAD: &str = "chaos-big.dlq";
-/// Likewise; looked at before it is taken from.
+/// Dead letters of the route `looked`, fetched and returned before they are taken.
 pub const LOOKED_DEAD: &str = "chaos-looked.dlq";
-/// What is taken from all the time, on RabbitMQ. Dead letters of `narrow` and `slow` are nobody's.
+/// The queues that sinks consume on RabbitMQ. Dead letters of `narrow` and `slow` are not consumed.
 pub const QUEUES: [&str; 8] =
     [SIDE_QUEUE, FREE_QUEUE, TRAP_QUEUE, HOSTILE_DEAD, BOTH_DEAD, BIG_DEAD, "chaos-narrow.dlq", "chaos-slow.dlq"];
-/// Queues of routes, which have to be empty in the end.
+/// Queues of routes, which have to be empty at the end.
 pub const INPUTS: [&str; 6] = ["chaos-hostile", "chaos-both", "chaos-slow", "chaos-big", "chaos-looked", "chaos-full"];
 
-/// What a route of hostile events takes at most, in bytes.
+/// The `max-body` of the routes for hostile events, in bytes.
 pub const BODY_MAX_BYTES: usize = 64 << 10;
 /// `max_message_size` of the node.
 pub const MESSAGE_MAX_BYTES: usize = 200_000;
 /// `[http] max-body`, which is the default.
 pub const HTTP_MAX_BYTES: usize = 1 << 20;
 
-/// Their part of routes.toml.
+/// The part of routes.toml for these routes.
 #[must_use]
 pub fn routes(broker: BrokerKind) -> String {
-    // On RabbitMQ it is the node that refuses what is too large, on the embedded broker the limit of the plugin's output.
+    // On RabbitMQ the node refuses a large emission, and on the embedded broker the limit of the plugin's output does.
     let output = if broker == BrokerKind::Amqp { "32MiB" } else { "8MiB" };
     format!(
         r#"
@@ -63,12 +62,15 @@ limits = {{ timeout = "30s" }}
 limits = {{ output = "{output}", timeout = "20s" }}
 
 [queues.{SIDE_QUEUE}]
+owned = true
 bind = ["{SIDE}", "{FORBIDDEN}.#"]
 
 [queues.{FREE_QUEUE}]
+owned = true
 bind = "{FREE}"
 
 [queues.{TRAP_QUEUE}]
+owned = true
 bind = "chaos.never"
 
 [queues.chaos-full]

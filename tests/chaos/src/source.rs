@@ -1,4 +1,4 @@
-//! What producers, sinks and faults share: the next event, the history, and when to stop.
+//! The state that producers, sinks and faults share: the next event, the history, and the end of the run.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,22 +10,22 @@ use crate::plan::{Event, Plan};
 
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Shared by everything in a run.
+/// The shared state of a run.
 pub struct Source {
     plan: Plan,
     ledger: Mutex<Ledger>,
     hostile: Mutex<Hostile>,
     next: AtomicU64,
-    /// Events at most.
+    /// The largest number of events.
     limit: u64,
-    /// Events that may wait in the daemon's queues.
+    /// The largest number of events that may wait in the daemon's queues.
     backlog_max: u64,
     backlog: AtomicU64,
     stopped: AtomicBool,
 }
 
 impl Source {
-    /// A source of `limit` events at most, which pauses while `backlog_max` of them wait.
+    /// A source of at most `limit` events, which pauses while `backlog_max` of them wait.
     #[must_use]
     pub fn new(plan: Plan, limit: u64, backlog_max: u64) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl Source {
         }
     }
 
-    /// The events.
+    /// The plan of the events.
     #[must_use]
     pub const fn plan(&self) -> &Plan {
         &self.plan
@@ -72,24 +72,24 @@ impl Source {
         (first..last).map(|number| self.plan.event(number)).collect()
     }
 
-    /// A number that no event had so far, for probes; also keeps producers away from it.
+    /// A number that no event has had, for probes. Producers do not use it afterwards.
     pub fn after_all(&self) -> u64 {
         self.stop();
         self.next.load(Ordering::Relaxed).max(self.ledger().entries().len() as u64)
     }
 
-    /// No more events.
+    /// Ends the source.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Whether there are no more events.
+    /// True when the source has ended.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// How many events wait, as far as is known.
+    /// Sets the number of waiting events, as far as it is known.
     pub fn set_backlog(&self, waiting: u64) {
         self.backlog.store(waiting, Ordering::Relaxed);
     }

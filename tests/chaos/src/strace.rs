@@ -1,4 +1,4 @@
-//! Faults in system calls, by strace attached to the running daemon.
+//! Faults in system calls, by an strace that is attached to the running daemon.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use tokio::process::{Child, Command};
 
 const DETACH_WITHIN: Duration = Duration::from_secs(5);
 
-/// Whether strace can be run.
+/// Tells whether strace can be run.
 pub async fn is_there() -> bool {
     let asked = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
     asked.is_ok_and(|status| status.success())
 }
 
-/// A tracer; killed when it is dropped, which lets the daemon go on undisturbed.
+/// A tracer. The daemon runs undisturbed after the tracer is dropped.
 pub struct Tracer {
     child: Child,
 }
 
-/// From now on, the `when`-th call of each thread and all later ones fail, or the `when`-th kills.
+/// Makes the `when`-th call of each thread and all later ones fail, or kills the daemon in the `when`-th call.
 ///
 /// # Errors
 /// When strace cannot be run.
@@ -40,7 +40,7 @@ pub fn attach(pid: u32, call: &str, kill: bool, when: u64) -> Result<Tracer> {
 }
 
 impl Tracer {
-    /// Lets go of the daemon.
+    /// Detaches from the daemon.
     pub async fn detach(&mut self) {
         if let Some(pid) = self.child.id() {
             let _gone = Command::new("kill").args(["-INT", &pid.to_string()]).status().await;

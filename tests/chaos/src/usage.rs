@@ -1,5 +1,5 @@
-//! Threads and descriptors of the daemon over the run. Under load they go up and down; what is at rest, and what is the
-//! least over many seconds, must not grow.
+//! Threads and descriptors of the daemon over the run. Under load they vary. The counts at rest, and the smallest
+//! counts over many seconds, must not grow.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,15 +8,15 @@ use serde::Serialize;
 
 use crate::checker::Invariant;
 
-/// What may be more than at the beginning, as FAULTS.md I10 has it.
+/// The allowed growth, from FAULTS.md I10.
 const SLACK: u64 = 5;
-/// A process that lives shorter shows no trend.
+/// A process with fewer samples shows no trend.
 const TREND_SAMPLES: usize = 30;
-/// Tokio keeps an idle thread for 10 s.
+/// An idle thread of the daemon ends after 3 s.
 const RESTS_WITHIN: Duration = Duration::from_secs(25);
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// One look.
+/// One sample.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Sample {
     /// Threads.
@@ -26,7 +26,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Of a process, while it is there.
+    /// The sample of a process, while the process exists.
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -39,29 +39,29 @@ impl Sample {
         Self { threads: pick(self.threads, other.threads), descriptors: pick(self.descriptors, other.descriptors) }
     }
 
-    /// Whether it is no more than another one, give or take a few.
+    /// True when the sample exceeds the earlier one by no more than the allowed growth.
     const fn is_flat(self, before: Self) -> bool {
         self.threads <= before.threads + SLACK && self.descriptors <= before.descriptors + SLACK
     }
 }
 
-/// What the report says.
+/// The figures of the report.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Use {
     /// At rest before the load.
     pub first: Sample,
     /// At rest after it.
     pub last: Sample,
-    /// At the worst.
+    /// The largest counts.
     pub max: Sample,
     /// Processes that lived long enough to show a trend.
     pub trends: usize,
-    /// Those whose least use grew.
+    /// Processes whose smallest counts grew.
     pub growing: Vec<String>,
 }
 
 impl Use {
-    /// Whether it is flat.
+    /// True when nothing grew.
     #[must_use]
     pub fn invariant(&self) -> Invariant {
         let Self { first, last, max, trends, growing } = self;
@@ -88,7 +88,7 @@ struct Life {
 }
 
 impl Life {
-    /// The least of the first and of the last third.
+    /// The smallest counts of the first and of the last third.
     fn trend(&self) -> Option<(Sample, Sample)> {
         let third = self.samples.len() / 3;
         let least = |samples: &[Sample]| samples.iter().copied().reduce(|one, other| one.fold(other, u64::min));
@@ -108,7 +108,7 @@ impl Usage {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one of a process, once a second or so.
+    /// Adds a sample of a process, about once a second.
     pub fn note(&self, pid: u32) {
         if let Some(sample) = Sample::of(pid) {
             self.add(pid, sample);
@@ -123,7 +123,7 @@ impl Usage {
         }
     }
 
-    /// What was seen, between two looks at rest.
+    /// The figures between two samples at rest.
     #[must_use]
     pub fn report(&self, first: Sample, last: Sample) -> Use {
         let lives = self.lives();
@@ -136,7 +136,7 @@ impl Usage {
     }
 }
 
-/// Looks at a process at rest: when it is no more than `before`, or does not become so.
+/// Waits until the process is at rest: until it has no more than `before`, or the time is over.
 pub async fn at_rest(pid: u32, before: Option<Sample>) -> Sample {
     let since = Instant::now();
     let mut last = Sample::of(pid).unwrap_or_default();
@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_up_and_down_is_flat() {
+    fn varying_use_is_flat() {
         let used = lived(|second| 40 + (second % 7) * 30);
         assert!(used.invariant().pass, "{used:?}");
         assert_eq!((used.max.descriptors, used.trends), (220, 1));
     }
 
     #[test]
-    fn what_leaks_is_not() {
+    fn a_leak_is_not_flat() {
         assert!(!lived(|second| 40 + second).invariant().pass);
         let more = Sample { threads: 16, descriptors: 40 };
         assert!(!Usage::default().report(REST, more).invariant().pass);

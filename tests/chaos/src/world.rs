@@ -1,4 +1,4 @@
-//! Everything that a run starts: the node and its proxy, the daemon, and who watches them.
+//! All parts that a run starts: the node and its proxy, the daemon, and the monitor.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use xtask::rabbitmq::{self, Node};
+use xtask::rabbitmq::{self, RabbitmqNode};
 
 use crate::daemon::{Daemon, Settings};
 use crate::http::Client;
@@ -20,7 +20,7 @@ use crate::schedule::BrokerKind;
 use crate::source::Source;
 use crate::{amqp, embedded, side};
 
-/// As whom the daemon logs in, so that something can be taken away from it alone.
+/// The daemon's user on RabbitMQ, so that a fault can take permissions from the daemon alone.
 pub const USER: &str = "chaos";
 const PASSWORD: &str = "secret";
 const LOOK: Duration = Duration::from_millis(10);
@@ -28,20 +28,20 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running system.
 pub struct World {
-    /// Which broker.
+    /// The broker.
     pub broker: BrokerKind,
     /// Events and history.
     pub source: Arc<Source>,
     /// The daemon.
     pub daemon: Daemon,
-    /// Where it listens.
+    /// The address of its listener.
     pub address: SocketAddr,
-    /// What is seen of it.
+    /// The observations of the daemon.
     pub watch: Arc<Watch>,
-    /// Between the daemon and the node.
+    /// The proxy between the daemon and the node.
     pub proxy: Option<Proxy>,
     /// The RabbitMQ node.
-    pub node: Option<Arc<Node>>,
+    pub node: Option<Arc<RabbitmqNode>>,
     /// The URL of the node itself.
     pub url: String,
     /// routes.toml.
@@ -52,14 +52,14 @@ pub struct World {
     pub log: PathBuf,
 }
 
-/// How long the next settled event took.
+/// The time until the next settled event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovery {
-    /// So long.
+    /// The time.
     Took(Duration),
     /// There was nothing left to settle.
     NothingToDo,
-    /// It did not come.
+    /// No event was settled.
     Never,
 }
 
@@ -67,7 +67,7 @@ impl World {
     /// Starts the broker, and the daemon on it.
     ///
     /// # Errors
-    /// When something does not start.
+    /// When a part does not start.
     pub async fn start(broker: BrokerKind, source: Arc<Source>, binary: &Path, dir: &Path) -> Result<Self> {
         let (routes_file, state) = (dir.join("routes.toml"), dir.join("state"));
         std::fs::write(&routes_file, routes(broker, trunkline_support::guests()))?;
@@ -102,10 +102,10 @@ impl World {
         Ok(world)
     }
 
-    /// Ends the node and waits until all of it is gone: its port mapper refuses to end before.
+    /// Ends the node and waits until all its processes have ended, because its port mapper refuses to end before.
     ///
     /// # Errors
-    /// When it does not end.
+    /// When the node does not end.
     pub async fn close(&mut self) -> Result<()> {
         let Some(node) = self.node.take() else {
             return Ok(());
@@ -120,23 +120,23 @@ impl World {
         Ok(())
     }
 
-    /// Tells the watch which process it is.
+    /// Gives the daemon's process id to the monitor.
     pub fn note_pid(&self) {
         self.watch.pid.store(u64::from(self.daemon.pid().unwrap_or_default()), Ordering::Relaxed);
     }
 
-    /// How long the daemon's log is, in bytes.
+    /// The length of the daemon's log, in bytes.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When the file is missing.
     pub fn log_length(&self) -> Result<u64> {
         Ok(std::fs::metadata(&self.log)?.len())
     }
 
-    /// What the daemon logged beyond `from` bytes.
+    /// The daemon's log after the first `from` bytes.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the file cannot be read.
     pub fn log_after(&self, from: u64) -> Result<String> {
         let mut file = File::open(&self.log)?;
         file.seek(SeekFrom::Start(from))?;
@@ -145,7 +145,7 @@ impl World {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The checked configuration, on the node itself and not through the proxy.
+    /// The checked configuration, with the address of the node instead of the proxy.
     ///
     /// # Errors
     /// When routes.toml is wrong.
@@ -153,12 +153,13 @@ impl World {
         embedded::config(&self.routes, &self.state, &self.url)
     }
 
-    /// What the daemon has settled; `None` while it does not answer.
+    /// The number of deliveries that the daemon has settled; `None` while it does not answer.
     pub async fn settled(&self) -> Option<u64> {
         metrics(&mut Client::new(self.address)).await.ok().map(|metrics| metrics.settled)
     }
 
-    /// Waits until the daemon settles more than `base`. Counted from `since`, the moment the way was free again.
+    /// Waits until the daemon has settled more than `base` deliveries. The time counts from `since`, when the fault was
+    /// healed.
     pub async fn recovery(&self, since: Instant, base: u64, within: Duration) -> Recovery {
         let mut client = Client::new(self.address);
         loop {
@@ -180,7 +181,7 @@ impl World {
         }
     }
 
-    /// Whether nothing confirmed waits any more, as far as can be seen now.
+    /// True when no confirmed event waits, as far as can be seen now.
     #[must_use]
     pub fn is_done(&self) -> bool {
         match self.broker {
@@ -193,11 +194,11 @@ impl World {
     }
 }
 
-/// A node that takes little in one message, with a user for the daemon.
-fn start_node() -> Result<Node> {
+/// A node with a small limit for messages, and with a user for the daemon.
+fn start_node() -> Result<RabbitmqNode> {
     rabbitmq::ensure()?;
-    let node = Node::start_with(&format!("max_message_size = {}\n", side::MESSAGE_MAX_BYTES))?;
-    // One command rather than two: each is an Erlang VM.
+    let node = RabbitmqNode::start_with(&format!("max_message_size = {}\n", side::MESSAGE_MAX_BYTES))?;
+    // One command instead of two, because each starts an Erlang VM.
     let user = format!("<<\"{USER}\">>");
     node.ctl(&[
         "eval",

@@ -39,6 +39,10 @@ status = 204
 [hooks.clouds]
 codec = "cloudevents"
 exchange = "$P-ocelot"
+[hooks.evolution]
+type = "wa.{data.event}"
+key = "wa.{data.instance|type}.{data.event:dotted}"
+id = "{data.list[0].entry[only].id|header.X-Delivery|new}"
 "##;
 
 const SCHEMA: &str = r#"{"type": "object", "required": ["event"], "properties": {"event": {"type": "string"}}}"#;
@@ -54,7 +58,7 @@ fn of<'m>(messages: &'m [Message], key: &str) -> Vec<&'m Message> {
     messages.iter().filter(|message| message.routing_key.as_str() == key).collect()
 }
 
-async fn what_comes_is_published(bench: Bench) {
+async fn accepted_hooks_are_published(bench: Bench) {
     let daemon = start(&bench).await;
     let (status, accepted) = send(&daemon, "/hooks/plain", &[("content-type", "text/plain")], "hello");
     assert_eq!(
@@ -101,12 +105,12 @@ async fn what_comes_is_published(bench: Bench) {
 /// Path, headers, body; status and a part of the answer.
 type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str, u16, &'a str);
 
-async fn who_may_not_send_and_what_is_wrong(bench: Bench) {
+async fn unauthorised_and_invalid_requests_are_refused(bench: Bench) {
     let daemon = start(&bench).await;
     let token = ("x-hook-token", TOKEN);
     let bearer = format!("Bearer {TOKEN}");
     let good = json!({ "event": "message", "key": { "id": "a" } }).to_string();
-    let dotted = json!({ "event": "a.b", "key": { "id": "a" } }).to_string();
+    let two_words = json!({ "event": "a b", "key": { "id": "a" } }).to_string();
     let no_id = json!({ "event": "a" }).to_string();
     let cases: [Case<'_>; 12] = [
         ("/hooks/wa/in", vec![JSON], &good, 401, "X-Hook-Token"),
@@ -114,7 +118,7 @@ async fn who_may_not_send_and_what_is_wrong(bench: Bench) {
         ("/hooks/wa/in", vec![JSON, ("authorization", &bearer)], &good, 200, ""),
         ("/hooks/wa/in", vec![JSON, token], "{}", 422, "\"event\" is a required property"),
         ("/hooks/wa/in", vec![JSON, token], "{", 422, "JSON"),
-        ("/hooks/wa/in", vec![JSON, token], &dotted, 422, "data.event"),
+        ("/hooks/wa/in", vec![JSON, token], &two_words, 422, "data.event"),
         ("/hooks/wa/in", vec![JSON, token], &no_id, 422, "data.key.id"),
         ("/hooks/signed", vec![], "Hello, World!", 401, "signature"),
         ("/hooks/signed", vec![("x-hub-signature-256", "sha256=00")], "Hello, World!", 401, "signature"),
@@ -132,6 +136,60 @@ async fn who_may_not_send_and_what_is_wrong(bench: Bench) {
     }
     assert_eq!(daemon.get("/hooks/plain").0, 405);
     assert_eq!(send(&daemon, "/hooks/plain", &[], &"x".repeat(2 << 20)).0, 413);
+    assert!(daemon.terminate().await.success());
+}
+
+/// The request has a type with dots, list positions, headers, alternatives, and a path below the path of the hook.
+async fn templates_fit_the_requests_of_senders(bench: Bench) {
+    let daemon = start(&bench).await;
+    let upsert = json!({ "event": "messages.upsert", "instance": "shop", "list": [{ "entry": [{ "id": "m-1" }] }, 1] });
+    let (status, accepted) = send(&daemon, "/hooks/evolution/messages-upsert", &[JSON], &upsert.to_string());
+    assert_eq!((status, &accepted["routing_key"]), (202, &json!("wa.shop.messages.upsert")), "{accepted}");
+    assert_eq!(accepted["id"], "m-1");
+    let plain = json!({ "event": "status" }).to_string();
+    let (_, accepted) = send(&daemon, "/hooks/evolution", &[JSON, ("x-delivery", "d-1")], &plain);
+    assert_eq!((&accepted["id"], &accepted["routing_key"]), (&json!("d-1"), &json!("wa.wa.status.status")));
+    let [one, other] = [(), ()].map(|()| send(&daemon, "/hooks/evolution", &[JSON], &plain).1);
+    assert!(one["id"] != other["id"] && one["repeated"] == false && other["repeated"] == false, "{one} {other}");
+    // The hook with the longest matching path counts. A hook accepts only its own path and paths below its own path.
+    assert_eq!(send(&daemon, "/hooks/wa/in/x", &[JSON], "{}").0, 401);
+    assert_eq!(send(&daemon, "/hooks/evolution-2", &[JSON], "{}").0, 404);
+    assert!(daemon.terminate().await.success());
+    let broker = bench.open_with(ROUTES, &[("HOOK_TOKEN", TOKEN), ("HOOK_SECRET", "It's a Secret to Everybody")]).await;
+    let all = drain(&broker, &bench.queue("$P-all"), 4).await;
+    let kind = of(&all, "wa.shop.messages.upsert")[0].properties.kind.as_deref();
+    assert_eq!((kind, all.len()), (Some("wa.messages.upsert"), 4), "{all:?}");
+    broker.close(trunkline_support::patience()).await;
+}
+
+/// A sender counts its attempts in the body. The same id in the same hook identifies the same event.
+async fn a_senders_retry_is_a_repeat(bench: Bench) {
+    let daemon = start(&bench).await;
+    let attempt = |attempt: u32| json!({ "event": "message", "key": { "id": "r-1" }, "attempt": attempt }).to_string();
+    let with_token = [JSON, ("x-hook-token", TOKEN)];
+    for (number, repeated) in [(1, false), (2, true), (3, true)] {
+        let (status, accepted) = send(&daemon, "/hooks/wa/in", &with_token, &attempt(number));
+        assert_eq!((status, &accepted["repeated"]), (200, &json!(repeated)), "{accepted}");
+    }
+    let key = [JSON, ("idempotency-key", "wa-r-1")];
+    for (body, expected) in [("{\"a\": 1}", 202), ("{\"a\": 2}", 200), ("{\"a\": 1}", 200)] {
+        let (status, accepted) = send(&daemon, "/hooks/plain", &key, body);
+        assert_eq!((status, &accepted["id"]), (expected, &json!("wa-r-1")), "{accepted}");
+        assert_eq!(accepted["repeated"], expected == 200);
+    }
+    // The id of a CloudEvent belongs to the source of the event.
+    let structured = [("content-type", "application/cloudevents+json")];
+    for (source, repeated) in [("/one", false), ("/other", false), ("/other", true)] {
+        let cloud = json!({ "specversion": "1.0", "id": "c-1", "source": source, "type": "t", "data": { "n": 1 } });
+        let (_, accepted) = send(&daemon, "/hooks/clouds", &structured, &cloud.to_string());
+        assert_eq!((&accepted["id"], &accepted["repeated"]), (&json!("c-1"), &json!(repeated)), "{source}: {accepted}");
+    }
+    // The API refuses a second event with the same id and different content.
+    for (data, expected) in [(1, 202), (2, 422)] {
+        let event = json!({ "type": "t", "id": "wa-r-1", "data": data });
+        assert_eq!(daemon.post("/api/v1/events", &event.to_string()).0, expected);
+    }
+    assert_eq!(daemon.metric("trunkline_hook_requests_total{hook=\"plain\",result=\"repeated\"}"), 2.0);
     assert!(daemon.terminate().await.success());
 }
 
@@ -166,7 +224,9 @@ async fn the_document_has_every_answer_that_a_hook_may_give() {
 }
 
 on_both_brokers! {
-    what_comes_is_published,
-    who_may_not_send_and_what_is_wrong,
+    accepted_hooks_are_published,
+    unauthorised_and_invalid_requests_are_refused,
+    templates_fit_the_requests_of_senders,
+    a_senders_retry_is_a_repeat,
     hooks_follow_a_reload,
 }

@@ -41,17 +41,17 @@ async fn a_repetition_is_accepted_and_not_published(bench: Bench) {
     }
     let (status, problem) = send(&daemon, "/api/v1/events", &[json_type, ("idempotency-key", "e-9")], &one.to_string());
     assert_eq!(status, 400, "{problem}");
-    // Nobody has subscribed: the repetition says so too.
-    let nobody = json!({ "type": "nobody", "id": "e-4", "data": 1 });
+    // No queue is bound for the type. The answer to the repetition says so too.
+    let unbound = json!({ "type": "unbound", "id": "e-4", "data": 1 });
     for repeated in [false, true] {
-        let (status, answer) = publish(&daemon, &nobody);
+        let (status, answer) = publish(&daemon, &unbound);
         assert_eq!(
             (status, &answer["routed"], &answer["repeated"]),
             (202, &json!(false), &json!(repeated)),
             "{answer}"
         );
     }
-    // What a refused event leaves is nothing: corrected, it is published.
+    // A refused event leaves no record: its corrected form is published.
     let refused = json!({ "type": "in", "id": "e-5", "data": 1, "exchange": "nowhere" });
     assert_eq!(publish(&daemon, &refused).0, 422);
     assert_eq!(publish(&daemon, &json!({ "type": "in", "id": "e-5", "data": 1 })).1["repeated"], json!(false));
@@ -60,9 +60,9 @@ async fn a_repetition_is_accepted_and_not_published(bench: Bench) {
     daemon.ended().await;
     let daemon = bench.start(ROUTES).await;
     assert_eq!(publish(&daemon, &one).1["repeated"], json!(true), "it is remembered over a crash");
-    // Fifty are remembered.
+    // The window keeps fifty ids.
     for n in 0..60 {
-        assert_eq!(publish(&daemon, &json!({ "type": "nobody", "id": format!("n-{n}"), "data": 1 })).0, 202);
+        assert_eq!(publish(&daemon, &json!({ "type": "unbound", "id": format!("n-{n}"), "data": 1 })).0, 202);
     }
     assert_eq!(publish(&daemon, &one).1["repeated"], json!(false), "and then forgotten");
     assert!(daemon.terminate().await.success());
@@ -96,8 +96,8 @@ async fn of_many_at_once_one_is_published(bench: Bench) {
     broker.close(trunkline_support::patience()).await;
 }
 
-/// Who hangs up before the answer and sends again finds what became of the first request.
-async fn who_hangs_up_and_sends_again_publishes_once(bench: Bench) {
+/// A client that closes its connection before the answer and sends again gets the result of the first request.
+async fn a_client_that_hangs_up_and_sends_again_publishes_once(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
     let address = daemon.url("").replace("http://", "");
     for round in 0..20 {
@@ -117,5 +117,5 @@ async fn who_hangs_up_and_sends_again_publishes_once(bench: Bench) {
 on_both_brokers! {
     a_repetition_is_accepted_and_not_published,
     of_many_at_once_one_is_published,
-    who_hangs_up_and_sends_again_publishes_once,
+    a_client_that_hangs_up_and_sends_again_publishes_once,
 }

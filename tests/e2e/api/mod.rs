@@ -1,17 +1,18 @@
-//! The REST side on both brokers: types with schemas, batches, repeated ids, hooks, queues.
+//! The HTTP API on both brokers: types with schemas, batches, repeated ids, hooks, queues.
 
 mod hooks;
 mod ids;
 mod queues;
 mod reserved;
+pub mod senders;
 mod settings;
 mod types;
 
 use serde_json::{Value, json};
 use trunkline_support::{Daemon, eventually, patience};
 
-/// `POST` with further headers, whatever the status.
-fn send(daemon: &Daemon, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
+/// `POST` with further headers, for any status.
+pub fn send(daemon: &Daemon, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
     let request = ureq::post(daemon.url(path)).config().timeout_global(Some(patience()));
     let mut request = request.http_status_as_error(false).build();
     for (name, value) in headers {

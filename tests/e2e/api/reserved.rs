@@ -1,4 +1,5 @@
-//! What clients may not address: queues by their names, and what the daemon has made for itself; unless they may.
+//! Targets that clients may not address: queues by their names, and the daemon's own exchanges. `[http] reserved`
+//! allows them.
 
 use serde_json::{Value, json};
 use trunkline_support::Daemon;
@@ -38,7 +39,7 @@ fn stream(daemon: &Daemon, exchange: &str) -> (u16, Value) {
     (status, serde_json::from_str(&text).expect("a problem"))
 }
 
-/// Exchange and key of what would go around the topology of routes.toml.
+/// Exchanges and keys that bypass the topology of routes.toml.
 fn addresses(bench: &Bench) -> [(String, String); 5] {
     let own = format!("trunkline.{}", bench.prefix);
     let to = |exchange: &str, key: &str| (exchange.to_owned(), key.to_owned());
@@ -57,7 +58,7 @@ async fn the_nameless_exchange_and_our_names_are_refused(bench: Bench) {
     for address in &addresses(&bench) {
         is_refused(&publish(&daemon, &event("e", address)));
     }
-    // In a batch each for itself.
+    // In a batch each event is answered on its own.
     let mut events: Vec<Value> = addresses(&bench).iter().map(|address| event("e", address)).collect();
     events.push(json!({ "type": "t", "id": "good", "data": 1 }));
     let (status, answer) = daemon.post("/api/v1/events/batch", &json!({ "events": events }).to_string());
@@ -69,7 +70,7 @@ async fn the_nameless_exchange_and_our_names_are_refused(bench: Bench) {
     for exchange in ["", "trunkline.delay.05", &format!("trunkline.{}", bench.prefix)] {
         is_refused(&stream(&daemon, exchange));
     }
-    // Keys of events are words like any others.
+    // Keys that begin with `trunkline` are allowed on other exchanges.
     let (status, answer) = publish(&daemon, &json!({ "type": "trunkline.delay.due", "id": "word", "data": 1 }));
     assert_eq!((status, &answer["routed"]), (202, &json!(true)), "{answer}");
     assert!(daemon.terminate().await.success());
@@ -82,7 +83,7 @@ async fn the_nameless_exchange_and_our_names_are_refused(bench: Bench) {
     broker.close(trunkline_support::patience()).await;
 }
 
-async fn who_may_use_them_may(bench: Bench) {
+async fn reserved_targets_can_be_allowed(bench: Bench) {
     let daemon = bench.start(&routes(true)).await;
     let queue = bench.queue("$P-all");
     let straight = json!({ "type": "t", "exchange": "", "routing_key": queue.as_str(), "data": 1 });
@@ -107,5 +108,5 @@ async fn who_may_use_them_may(bench: Bench) {
 
 on_both_brokers! {
     the_nameless_exchange_and_our_names_are_refused,
-    who_may_use_them_may,
+    reserved_targets_can_be_allowed,
 }

@@ -91,7 +91,7 @@ async fn a_schema_follows_its_file(bench: Bench) {
     write_schemas(&bench, &CALL.replace("\"failed\"", "\"failed\", \"voicemail\""));
     let fits = || async { (publish(&daemon, &call).0 == 202).then_some(()) };
     eventually("the new schema", fits).await;
-    // One that is none changes nothing.
+    // An invalid schema changes nothing.
     write_schemas(&bench, "{\"type\": \"objekt\"}");
     let refusal = eventually("a refusal", || {
         let refused = get(&daemon, "/api/v1/generation")["last_refusal"].clone();
@@ -101,7 +101,7 @@ async fn a_schema_follows_its_file(bench: Bench) {
     assert!(refusal.to_string().contains("TL047") && refusal.to_string().contains("call.json"), "{refusal}");
     assert_eq!(publish(&daemon, &call).0, 202);
     assert_eq!(publish(&daemon, &event("call.ended", &json!({}))).0, 422);
-    // A file beside it counts as well.
+    // A schema in another file counts as well.
     write_schemas(&bench, CALL);
     std::fs::write(bench.path("schemas/parts.json"), "{\"$defs\": {\"id\": {\"type\": \"integer\"}}}").expect("a file");
     let number = event("call.ended", &json!({ "call_id": 1, "outcome": "failed" }));

@@ -1,5 +1,5 @@
-//! P21: what a name leads to is found out once, and checked whole, whatever its own name server answers. The daemon
-//! asks a server of the test: it runs in a mount namespace with another `/etc/resolv.conf`.
+//! P21: a name is resolved once, and every address of the answer is checked. The daemon asks a name server of the test,
+//! because it runs in a mount namespace with another `/etc/resolv.conf`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -13,9 +13,9 @@ use super::answer;
 use super::server::Server;
 use crate::bench::{Bench, binary};
 
-/// Nobody else's name server.
+/// The address of the test's name server.
 const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
-/// What may be reached, and what may not.
+/// An address in `private-networks`, and one that is not.
 const LISTED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const A: u16 = 1;
@@ -33,10 +33,10 @@ allow = { http = ["http://*.trap.test:$PORT"], private-networks = ["127.0.0.2"] 
 limits = { timeout = "5s" }
 "#;
 
-/// What each name answers, one query of a kind after the other; the last answer stays.
+/// The answers to each name, one for each query of a kind. The last answer is repeated.
 type Zone = BTreeMap<&'static str, Vec<Vec<IpAddr>>>;
 
-/// A name server; what it was asked: name and type.
+/// A name server, with the queries that it got: name and type.
 struct Names(Arc<Mutex<Vec<(String, u16)>>>);
 
 impl Names {
@@ -61,7 +61,7 @@ impl Names {
     }
 }
 
-/// A message of RFC 1035: the question again, and its answers, which nobody may keep.
+/// A message of RFC 1035: the question, and its answers with a time to live of 0.
 fn reply(query: &[u8], zone: &Zone, asked: &mut Vec<(String, u16)>) -> Option<Vec<u8>> {
     let (mut at, mut labels) = (12, Vec::new());
     while *query.get(at)? > 0 {
@@ -85,7 +85,7 @@ fn reply(query: &[u8], zone: &Zone, asked: &mut Vec<(String, u16)>) -> Option<Ve
     let count = u8::try_from(data.len()).ok()?;
     let mut reply = [&query[..2], &[0x85, 0x80, 0, 1, 0, count, 0, 0, 0, 0], question].concat();
     for address in data {
-        // The name of the question, class IN, no time to live.
+        // The name of the question, class IN, time to live 0.
         reply.extend([0xc0, 12, 0, u8::try_from(kind).ok()?, 0, 1, 0, 0, 0, 0, 0, u8::try_from(address.len()).ok()?]);
         reply.extend(address);
     }
@@ -152,7 +152,7 @@ async fn a_name_is_looked_up_once_and_every_address_of_it_is_checked() {
     assert_eq!(
         (names.asked("plain", A), listed.heads().len()),
         (1, 1),
-        "asked once, and connected to what was checked"
+        "one look-up, and a connection to a checked address"
     );
     for name in refused.keys() {
         let fetched = fetch(name).await;
@@ -160,7 +160,7 @@ async fn a_name_is_looked_up_once_and_every_address_of_it_is_checked() {
         assert!(error.contains("not public"), "{name}: {fetched}");
         assert_eq!((names.asked(name, A), names.asked(name, AAAA)), (1, 1), "{name}");
     }
-    // What is public or listed when it is checked, and inside when it is asked again, is never asked again.
+    // A name that is public or listed when it is checked, and private at a second query, is not queried a second time.
     assert_eq!(fetch("rebinding").await["status"], 200);
     assert_eq!(names.asked("rebinding", A), 1);
     let second = fetch("rebinding").await;

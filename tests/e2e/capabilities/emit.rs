@@ -1,4 +1,4 @@
-//! `allow.emit`: a plugin publishes where it may and nowhere else, whatever the broker would take.
+//! `allow.emit`: a plugin publishes only where it is granted, whatever the broker accepts.
 
 use std::process::Command;
 
@@ -53,7 +53,7 @@ async fn emissions_stay_within_the_grants_amqp() {
 }
 
 #[test]
-fn check_tells_what_can_be_known() {
+fn check_reports_forbidden_emissions() {
     let check = |text: &str| {
         let bench = Bench::embedded();
         let file = bench.write_routes(text);
@@ -67,5 +67,8 @@ fn check_tells_what_can_be_known() {
     assert!(code == Some(0) && text.contains("TL044") && text.contains("billing.all"), "a warning: {text}");
     let elsewhere = "emit = { exchange = \"$P-other\" }\n[exchanges.$P-other]\ntype = \"topic\"\n";
     let (code, text) = check(&ROUTES.replace("emit = { key = \"planning.{type}\" }\n", elsewhere));
-    assert!(code == Some(78) && text.contains("TL044") && text.contains("may not emit to exchange"), "{code:?} {text}");
+    assert!(
+        code == Some(78) && text.contains("TL044") && text.contains("may not emit to the exchange"),
+        "{code:?} {text}"
+    );
 }

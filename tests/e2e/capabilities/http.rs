@@ -1,4 +1,4 @@
-//! P21: requests go where they may, to the address that was checked, and end in time and size.
+//! P21: requests go only to granted origins, to the checked address, and end within time and size limits.
 
 use serde_json::{Value, json};
 use trunkline_support::Daemon;
@@ -7,7 +7,7 @@ use super::server::Server;
 use super::{answer, publish, refusal};
 use crate::bench::Bench;
 
-/// `$O` is the granted origin, `$N` what `private-networks` lists.
+/// `$O` is the granted origin, `$N` the value of `private-networks`.
 const ROUTES: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
@@ -72,8 +72,8 @@ async fn a_granted_origin_answers_and_no_other_is_asked() {
     assert!(tunnel["error"].is_string(), "{tunnel}");
     assert_eq!(calls(&daemon, "ok"), 1.0);
     assert!(calls(&daemon, "refused") >= 10.0, "{}", daemon.get("/metrics").1);
-    daemon.logged("a request of a plugin was refused").await;
-    assert!(!daemon.log().contains("q=1"), "paths and queries are nobody's business");
+    daemon.logged("the daemon refused an HTTP request of a plugin").await;
+    assert!(!daemon.log().contains("q=1"), "paths and queries are not logged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +88,7 @@ async fn a_name_that_leads_inside_is_refused_unless_its_network_is_listed() {
     let fetched = fetch(&daemon, url.clone()).await;
     assert!(fetched["error"].as_str().is_some_and(|error| error.contains("not public")), "{fetched}");
     assert!(server.heads().is_empty(), "it was not even connected to");
-    daemon.logged("not among `allow.private-networks`").await;
+    daemon.logged("not in `allow.private-networks`").await;
     assert!(daemon.terminate().await.success());
 
     let daemon = Bench::embedded().start(&routes(&origins, &["127.0.0.0/8", "::1"])).await;
@@ -133,7 +133,7 @@ async fn slow_and_endless_servers_end_in_time_and_size() {
     assert_eq!(fits["status"], 200, "{fits}");
     let burst = fetch(&daemon, json!({ "url": server.origin(), "burst": 12 })).await;
     assert_eq!(burst["burst"], json!([8, 4]), "eight at a time");
-    // The plugin's own waiting is bounded by the call, and it hears of it before the end.
+    // A wait of the plugin is bounded by the call, and the plugin gets the error before the call ends.
     for path in ["/silent", "/drips"] {
         let begun = std::time::Instant::now();
         let fetched = fetch(&daemon, json!({ "url": url(path) })).await;
@@ -158,7 +158,7 @@ async fn a_failure_of_the_network_is_retried_and_a_refusal_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_granted_is_refused_at_load_by_name_and_key() {
+async fn an_import_without_a_grant_is_refused_by_name_and_key() {
     let text = r#"
         [defaults]
         exchange = { name = "$P-events", type = "topic" }

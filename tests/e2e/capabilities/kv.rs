@@ -1,4 +1,4 @@
-//! State of plugins: durable before anything leaves, apart by tenant, counted right, bounded.
+//! State of plugins: durable before the outcome counts, apart by tenant, counted exactly, bounded.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ async fn keep(daemon: &Daemon, tenant: Option<&str>, steps: Value) -> Value {
     answer(daemon, "keep", tenant, &steps).await
 }
 
-/// The ids of events that were acknowledged, as far as the log tells.
+/// The ids of acknowledged events, from the log.
 fn acknowledged(daemon: &Daemon) -> BTreeSet<String> {
     let log = daemon.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -41,12 +41,12 @@ fn acknowledged(daemon: &Daemon) -> BTreeSet<String> {
 
 async fn survives_a_kill(bench: Bench) {
     const EVENTS: usize = 400;
-    // For some seconds, so that it is in the middle.
+    // The work takes some seconds, so that the kill comes in the middle.
     let routes = routes("true", 5).replace("plugin = \"keeper\"\n", "plugin = \"keeper\"\nrate = \"50/s\"\n");
     let append = json!([{ "op": "append", "key": "seen" }, { "op": "increment", "key": "n", "by": 1 }]).to_string();
     let published = (0..EVENTS).map(|number| format!("e-{number}")).collect::<BTreeSet<_>>();
     let exchange = format!("{}-events", bench.prefix);
-    // They wait before the daemon begins, so that the kill comes in the middle of the work.
+    // The events wait before the daemon starts, so that the kill comes in the middle of the work.
     let broker = bench.open(&routes).await;
     let batch = published.iter().map(|id| message(&exchange, "keep", id, append.clone())).collect::<Vec<_>>();
     drop(broker.publish(batch).await.expect("confirmed"));
@@ -60,7 +60,7 @@ async fn survives_a_kill(bench: Bench) {
     .await;
     daemon.signal("KILL");
     let pid = daemon.pid();
-    eventually("the process is gone", || {
+    eventually("the process has ended", || {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let gone = state.is_empty() || state.contains(") Z ");
         async move { gone.then_some(()) }
@@ -75,7 +75,7 @@ async fn survives_a_kill(bench: Bench) {
     let get = json!([{ "op": "get", "key": "seen" }, { "op": "get", "key": "n" }]);
     let first = lines(&keep(&daemon, None, get.clone()).await).into_iter().collect::<BTreeSet<_>>();
     assert!(acked.is_subset(&first), "lost: {:?}", acked.difference(&first));
-    let told = eventually("all are there", || {
+    let told = eventually("all ids are stored", || {
         let (daemon, get, published) = (&daemon, get.clone(), &published);
         async move {
             let told = keep(daemon, None, get).await;
@@ -92,12 +92,12 @@ async fn survives_a_kill(bench: Bench) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_call_wrote_survives_a_kill_embedded() {
+async fn state_of_a_call_survives_a_kill_embedded() {
     survives_a_kill(Bench::embedded()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_call_wrote_survives_a_kill_amqp() {
+async fn state_of_a_call_survives_a_kill_amqp() {
     survives_a_kill(Bench::amqp()).await;
 }
 
@@ -171,8 +171,8 @@ async fn quotas_and_sizes_hold_and_a_trap_takes_nothing_back() {
     keep(&daemon, Some("u"), json!([{ "op": "fill", "key": "big", "bytes": 4000 }])).await;
     keep(&daemon, Some("t"), json!([{ "op": "delete", "key": "a" }, { "op": "set", "key": "c", "value": "" }])).await;
     assert_eq!(keep(&daemon, Some("t"), get).await, json!(["before the trap"]));
-    daemon.logged("over the quota of 4096 bytes").await;
-    daemon.logged("over the quota of 3 keys").await;
+    daemon.logged("the quota of 4096 bytes is exceeded").await;
+    daemon.logged("the quota of 3 keys is exceeded").await;
     let limited = "trunkline_plugin_host_calls_total{plugin=\"keeper\",interface=\"kv\",outcome=\"limited\"}";
     assert_eq!(daemon.metric(limited), 2.0);
 }
@@ -215,7 +215,7 @@ async fn a_store_that_cannot_be_opened_holds_only_its_plugin_down() {
     let text = routes("true", 0) + "[routes.$P-echo]\nfrom = \"echo\"\nplugin = \"echo\"\n";
     let daemon = bench.start(&text).await;
     let error = refusal(&daemon, &format!("{}-keep", bench.prefix));
-    assert!(error.contains("`allow.kv`: the state store") && error.contains("state.redb"), "{error}");
+    assert!(error.contains("`allow.kv` cannot be granted: the state store") && error.contains("state.redb"), "{error}");
     let id = publish(&daemon, "echo", None, &json!("x"));
     assert_eq!(daemon.settled(&id).await["outcome"], "ack");
 }

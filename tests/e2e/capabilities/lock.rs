@@ -1,4 +1,4 @@
-//! `plugins.lock`: what may run, by content, with its grants.
+//! `plugins.lock`: the allowed plugins, by content, with their grants.
 
 use std::path::Path;
 use std::process::Command;
@@ -22,7 +22,7 @@ plugin = "keeper"
 allow = { kv = true }
 "#;
 
-/// A custom section, which changes a component's bytes and nothing else.
+/// A custom section, which changes only the bytes of a component.
 const SECTION: [u8; 5] = [0, 3, 1, b'x', 0];
 
 fn bench() -> Bench {
@@ -47,10 +47,10 @@ fn lock(bench: &Bench, check: bool) -> (Option<i32>, String) {
     (output.status.code(), printed)
 }
 
-/// Imports that need the plugin's memory make every instance dearer, and the standard library brings a dozen of them
-/// for the text of a panic.
+/// Imports that need the plugin's memory make every instance more expensive. The standard library imports a dozen of
+/// them for the text of a panic.
 #[test]
-fn a_rust_plugin_imports_what_it_calls_and_no_more() {
+fn a_rust_plugin_imports_only_called_functions() {
     const OURS: [&str; 2] = ["trunkline:plugin/stdio@0.1.0", "trunkline:plugin/types@0.1.0"];
     const CONFIG: &str = "wasi:config/store@0.2.0-rc.1";
     let (plugins, guests) = (trunkline_support::plugins(), trunkline_support::guests());
@@ -79,9 +79,9 @@ fn a_rust_plugin_imports_what_it_calls_and_no_more() {
     }
 }
 
-/// An instance answers once: what would free its answer makes every instance dearer.
+/// Decision 0072: the SDK has the exports that wit-bindgen generates, and those free their results.
 #[test]
-fn a_rust_plugin_does_not_free_what_it_answers() {
+fn a_rust_plugin_frees_its_results() {
     let component = std::fs::read(trunkline_support::plugins().join("callback-task.wasm")).expect("a plugin");
     let (mut lifted, mut freed) = (0, 0);
     for payload in Parser::new(0).parse_all(&component) {
@@ -92,11 +92,11 @@ fn a_rust_plugin_does_not_free_what_it_answers() {
             freed += options.iter().filter(|option| matches!(option, CanonicalOption::PostReturn(_))).count();
         }
     }
-    assert_eq!((lifted, freed), (2, 0), "`handle` and `describe`");
+    assert_eq!((lifted, freed), (2, 2), "`handle` and `describe`");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lock_names_what_may_run() {
+async fn a_lock_lists_the_allowed_plugins() {
     let bench = bench();
     let (code, text) = lock(&bench, true);
     assert!(code == Some(1) && text.contains("echo") && text.contains("trunkline lock"), "{code:?} {text}");
@@ -122,13 +122,14 @@ async fn a_lock_names_what_may_run() {
     let daemon = bench.start(&more).await;
     let (echo, keep) = (refusal(&daemon, "echo"), refusal(&daemon, "keep"));
     assert!(
-        echo.contains("plugins.lock grants what plugin echo may do to") && echo.contains("run `trunkline lock`"),
+        echo.contains("plugins.lock allows the plugin echo only with the digest")
+            && echo.contains("run `trunkline lock`"),
         "{echo}"
     );
-    assert!(keep.contains("the grants of plugin keeper differ") && keep.contains("run `trunkline lock`"), "{keep}");
+    assert!(keep.contains("the grants of the plugin keeper differ") && keep.contains("run `trunkline lock`"), "{keep}");
     assert!(daemon.terminate().await.success());
     let (code, text) = lock(&bench, true);
-    assert!(code == Some(1) && text.contains("echo: sha256") && text.contains("keeper: grants"), "{text}");
+    assert!(code == Some(1) && text.contains("echo: the sha256") && text.contains("keeper: the grants"), "{text}");
     assert_eq!(lock(&bench, false).0, Some(0));
     assert_eq!(lock(&bench, true).0, Some(0));
 
@@ -146,11 +147,11 @@ async fn locked_wants_a_lock_that_can_be_read() {
     let bench = bench();
     let locked = format!("locked = true\n{ROUTES}");
     let daemon = bench.start(&locked).await;
-    assert!(refusal(&daemon, "echo").contains("plugins.lock is not there; run `trunkline lock`"));
+    assert!(refusal(&daemon, "echo").contains("plugins.lock does not exist; write the file with `trunkline lock`"));
     assert!(daemon.terminate().await.success());
     std::fs::write(bench.path("plugins.lock"), "version = 1\nplugin = 7\n").expect("a file");
     let daemon = bench.start(ROUTES).await;
-    assert!(refusal(&daemon, "keep").contains("plugins.lock cannot be used"), "{}", refusal(&daemon, "keep"));
+    assert!(refusal(&daemon, "keep").contains("plugins.lock is not a valid lock file"), "{}", refusal(&daemon, "keep"));
     assert_eq!(lock(&bench, false).0, Some(0), "a broken lock is written anew");
     assert_eq!(lock(&bench, true).0, Some(0));
 }
@@ -161,8 +162,8 @@ async fn grants_belong_to_the_digest() {
     let digest = "00".repeat(32);
     let daemon = bench.start(&ROUTES.replace("allow = { kv", &format!("digest = \"{digest}\"\nallow = {{ kv"))).await;
     let error = refusal(&daemon, "keep");
-    assert!(error.contains("grants belongs to that digest only") && error.contains(&digest), "{error}");
-    // A plugin that cannot be loaded cannot be locked, and then nothing is.
+    assert!(error.contains("but `digest` in [plugins.NAME] is") && error.contains(&digest), "{error}");
+    // A plugin that cannot be loaded cannot be locked, and then no lock is written.
     let (code, text) = lock(&bench, false);
     assert!(code == Some(1) && text.contains("keeper"), "{code:?} {text}");
     assert!(!bench.path("plugins.lock").exists());

@@ -1,4 +1,4 @@
-//! What plugins are granted: that it works, and that nothing else does.
+//! Grants of plugins: granted access works, and all other access is denied.
 
 mod dns;
 mod emit;
@@ -13,7 +13,7 @@ mod tls;
 use serde_json::Value;
 use trunkline_support::Daemon;
 
-/// Publishes over the API, perhaps for an organisation, and gives the id.
+/// Publishes over HTTP, with or without an organisation, and gives the id.
 pub fn publish(daemon: &Daemon, kind: &str, tenant: Option<&str>, data: &Value) -> String {
     let mut body = serde_json::json!({ "type": kind, "data": data });
     if let Some(tenant) = tenant {
@@ -24,7 +24,7 @@ pub fn publish(daemon: &Daemon, kind: &str, tenant: Option<&str>, data: &Value) 
     accepted["id"].as_str().expect("an id").to_owned()
 }
 
-/// Publishes, waits for the end of the event, and reads what its plugin emitted.
+/// Publishes, waits for the outcome of the event, and reads the plugin's emission.
 pub async fn answer(daemon: &Daemon, kind: &str, tenant: Option<&str>, data: &Value) -> Value {
     let id = publish(daemon, kind, tenant, data);
     let settled = daemon.settled(&id).await;
@@ -33,7 +33,7 @@ pub async fn answer(daemon: &Daemon, kind: &str, tenant: Option<&str>, data: &Va
     serde_json::from_str(emitted[0]["data"].as_str().expect("data")).expect("JSON")
 }
 
-/// Why a plugin does not run, as `/health` says it of its route.
+/// The reason why a plugin does not run, from its route in `/health`.
 pub fn refusal(daemon: &Daemon, route: &str) -> String {
     let (_, text) = daemon.get("/health");
     let health: Value = serde_json::from_str(&text).expect("JSON");

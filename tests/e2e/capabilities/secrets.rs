@@ -1,4 +1,4 @@
-//! C4 and C7: a secret reaches its plugin and shows nowhere else; a missing one holds only its plugin down.
+//! C4 and C7: a secret reaches its plugin and appears nowhere else. A missing secret holds only its plugin down.
 
 use std::process::{Command, Output};
 
@@ -10,7 +10,7 @@ use crate::bench::{Bench, binary, drain};
 
 const SECRET: &str = "hunter2-\"quoted\"-canary";
 const KEY_FILE: &str = "-----BEGIN CANARY KEY-----\nMIIcanaryCANARYcanary0123\n-----END CANARY KEY-----\n";
-/// What must not be found anywhere; parts of the secrets, so that no form of them is missed.
+/// Texts that must not appear anywhere: parts of the secrets, so that every form of them is found.
 const CANARIES: [&str; 4] = ["hunter2", "-canary", "MIIcanary", "canary0123"];
 
 const ROUTES: &str = r#"
@@ -97,8 +97,8 @@ async fn a_missing_secret_holds_only_its_plugin_down() {
     let text = ROUTES.to_owned() + "[routes.$P-echo]\nfrom = \"echo\"\nplugin = \"echo\"\n";
     let daemon = bench.start_with(&text, &[("TELLER_TOKEN", SECRET)]).await;
     let error = refusal(&daemon, &format!("{}-tell", bench.prefix));
-    assert!(error.contains("the secret KEY: cannot read") && error.contains("key.pem"), "{error}");
-    daemon.logged("the secret KEY: cannot read").await;
+    assert!(error.contains("the secret KEY cannot be read") && error.contains("key.pem"), "{error}");
+    daemon.logged("the secret KEY cannot be read").await;
     let id = publish(&daemon, "echo", None, &json!("x"));
     assert_eq!(daemon.settled(&id).await["outcome"], "ack", "the others run");
     assert!(daemon.terminate().await.success());
@@ -106,7 +106,7 @@ async fn a_missing_secret_holds_only_its_plugin_down() {
     std::fs::write(bench.path("key.pem"), KEY_FILE).expect("a file");
     let daemon = bench.start(&text).await;
     let error = refusal(&daemon, &format!("{}-tell", bench.prefix));
-    assert_eq!(error, "the secret TOKEN: environment variable TELLER_TOKEN is not set");
+    assert_eq!(error, "the secret TOKEN cannot be read: the environment variable TELLER_TOKEN is not set");
     let check = check(&bench, &[]);
     assert_eq!(check.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&check.stderr).contains("TELLER_TOKEN is not set"));

@@ -1,4 +1,4 @@
-//! A server on real sockets that behaves as its paths say, mostly badly.
+//! A server on real sockets whose behaviour follows from the path, mostly misbehaving.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// A part of an endless answer.
 const PART: [u8; 16 * 1024] = [b'e'; 16 * 1024];
 
-/// Answers each connection in a thread of its own, as long as the test runs.
+/// A server that answers each connection in a thread, for as long as the test runs.
 pub struct Server {
     pub address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -27,7 +27,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let kept = kept.clone();
-                // A client that goes away in the middle is what many tests are about.
+                // Many tests have a client that closes its connection early.
                 std::thread::spawn(move || drop(serve(stream, &kept)));
             }
         });
@@ -94,7 +94,7 @@ fn serve(mut stream: TcpStream, heads: &Mutex<Vec<String>>) -> std::io::Result<(
     }
 }
 
-/// Says nothing more until the client goes.
+/// Sends nothing more until the client closes the connection.
 fn wait(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.read(&mut [0]).map(drop)
 }

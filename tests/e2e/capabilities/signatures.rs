@@ -1,4 +1,4 @@
-//! `require-signature`: each thing that can be wrong with a signature is told in its own words.
+//! `require-signature`: each error of a signature has its own text.
 
 use minisign::KeyPair;
 use serde_json::json;
@@ -11,7 +11,7 @@ fn sign(keys: &KeyPair, bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_what_a_known_key_signed_runs() {
+async fn only_plugins_signed_by_a_known_key_run() {
     let bench = Bench::embedded();
     let keys = || KeyPair::generate_unencrypted_keypair().expect("keys");
     let (ours, second, foreign) = (keys(), keys(), keys());
@@ -46,10 +46,10 @@ async fn only_what_a_known_key_signed_runs() {
         ("good", ""),
         ("second", ""),
         ("own", ""),
-        ("unsigned", "is not signed: there is no"),
-        ("foreign", "is signed with a key that is not in require-signature"),
-        ("changed", "is not the file that was signed"),
-        ("garbled", "has a signature that is none"),
+        ("unsigned", "is not signed, because the file"),
+        ("foreign", "is signed with a key that is not in `require-signature`"),
+        ("changed", "does not match its signature"),
+        ("garbled", "has a malformed signature"),
     ] {
         let error = refusal(&daemon, name);
         assert!(error.contains(wanted) && error.is_empty() == wanted.is_empty(), "{name}: {error}");

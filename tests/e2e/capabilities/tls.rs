@@ -1,4 +1,4 @@
-//! https: the certificate has to be from somebody trusted and for the host that was asked.
+//! https: the certificate has to be from a trusted CA and for the requested host.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use trunkline_config::pem;
-use trunkline_support::certificates::Authority;
+use trunkline_support::certificates::CertificateAuthority;
 
 use super::answer;
 use crate::bench::Bench;
@@ -21,7 +21,7 @@ async fn server(dir: &std::path::Path) -> u16 {
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_no_client_auth()
-        .with_single_cert(chain.into_iter().map(Into::into).collect(), key.try_into().expect("a key"))
+        .with_single_cert(chain, key)
         .expect("a certificate");
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -45,8 +45,8 @@ async fn server(dir: &std::path::Path) -> u16 {
 async fn own_roots_are_trusted_and_strangers_are_not() {
     let bench = Bench::embedded();
     let dir = bench.path("");
-    Authority::new(&dir, "ca").issue("server");
-    let _unused = Authority::new(&dir, "stranger");
+    CertificateAuthority::new(&dir, "ca").issue("server");
+    let _unused = CertificateAuthority::new(&dir, "stranger");
     let port = server(&dir).await;
     let routes = format!(
         r#"

@@ -1,4 +1,4 @@
-//! The cases. Each names its queues after its bench, so that they run side by side on one broker.
+//! The cases of the broker contract. Each names its queues after its bench, so that all run side by side on one broker.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use trunkline_broker::{
     Broker, Confirmed, Delivery, Next, NothingPublished, Passing, Permanent, Publication, Receipt, Refusal, Settlement,
     Subscription, Unpublished,
 };
-use trunkline_event::{HeaderValue, Headers, Message};
+use trunkline_event::{HeaderValue, Headers};
 
 use crate::bench::{Bench, drain, message, on_both_brokers};
 
@@ -23,8 +23,10 @@ $P-spare = { type = "fanout" }
 $P-first = { type = "topic", alternate = "$P-spare" }
 
 [queues.$P-one]
+owned = true
 bind = ["a.*", "#.z", "a.b"]
 [queues.$P-two]
+owned = true
 bind = [{ exchange = "$P-direct", keys = "k" }, { exchange = "$P-fanout", keys = "" }]
 [queues.$P-all]
 bind = [{ exchange = "$P-headers", headers = { x = "1", y = "2" }, match = "all" }]
@@ -33,19 +35,23 @@ bind = [{ exchange = "$P-headers", headers = { x = "1", y = "2" }, match = "any"
 [queues.$P-lost]
 bind = { exchange = "$P-spare", keys = "" }
 [queues.$P-full]
+owned = true
 bind = { exchange = "$P-direct", keys = "full" }
 max-length = 2
 overflow = "reject-publish"
 [queues.$P-short]
+owned = true
 bind = { exchange = "$P-direct", keys = "short" }
 max-length = 2
 [queues.$P-urgent]
 bind = { exchange = "$P-direct", keys = "urgent" }
 max-priority = 5
 [queues.$P-wait]
+owned = true
 ttl = "300ms"
 dead-letter = "$P-two"
 [queues.$P-limited]
+owned = true
 bind = { exchange = "$P-direct", keys = "limited" }
 delivery-limit = 2
 
@@ -98,12 +104,13 @@ async fn properties_headers_and_body_survive(bench: Bench) {
         ("int", HeaderValue::Int(-7)),
         ("float", HeaderValue::Float(0.25)),
         ("bytes", HeaderValue::Bytes(vec![0, 255])),
+        ("decimal", HeaderValue::Decimal { scale: 2, unscaled: -150 }),
         ("list", HeaderValue::List(vec![HeaderValue::Null, HeaderValue::Timestamp(5)])),
         ("table", HeaderValue::Table(nested)),
     ] {
         properties.headers.set(name, value);
     }
-    let sent = Message::clone(&publication.message);
+    let sent = publication.message.copy();
     put(&broker, publication).await;
     let got = drain(&broker, &bench.queue("$P-one"), 1).await.remove(0);
     for (name, value) in sent.properties.headers.iter() {
@@ -130,7 +137,7 @@ async fn exchanges_route_as_amqp_says(bench: Bench) {
         ("$P-headers", "", &[("x", "1"), ("y", "2")], &["all", "any"]),
         ("$P-headers", "", &[("x", "1")], &["any"]),
         ("$P-headers", "", &[("x", "3")], &[]),
-        ("$P-first", "nobody", &[], &["lost"]),
+        ("$P-first", "unbound", &[], &["lost"]),
         ("", "$P-two", &[], &["two"]),
     ];
     for (index, (exchange, key, headers, expected)) in table.into_iter().enumerate() {
@@ -146,7 +153,7 @@ async fn exchanges_route_as_amqp_says(bench: Bench) {
     }
     let count = |name: &str| table.iter().filter(|(_, _, _, queues)| queues.contains(&name)).count();
     for name in ["one", "two", "all", "any", "lost"] {
-        // "a.b" matches two patterns of the first queue and is in it once.
+        // "a.b" matches two patterns of the first queue, which gets the message once.
         let got = drain(&broker, &bench.queue(&format!("$P-{name}")), count(name)).await;
         assert_eq!(got.len(), count(name), "{name}");
     }
@@ -158,7 +165,7 @@ async fn blame_is_exact_under_load(bench: Bench) {
     let mut work = tokio::task::JoinSet::new();
     for n in 0..2000_u32 {
         let is_lost = n % 10 == 3;
-        let key = if is_lost { "nobody.there" } else { "a.b" };
+        let key = if is_lost { "un.bound" } else { "a.b" };
         let (broker, publication) = (broker.clone(), message(&exchange, key, &format!("m{n}"), n.to_string()));
         work.spawn(async move { (n, is_lost, broker.publish(vec![publication]).await) });
     }
@@ -205,7 +212,7 @@ async fn prefetch_holds_and_unanswered_deliveries_come_back(bench: Bench) {
     for n in 0..5 {
         put(&broker, message(&format!("{}-topic", bench.prefix), "a.b", &format!("m{n}"), "x")).await;
     }
-    let mut subscription = broker.subscribe(&queue, 3, "t").await.expect("the queue is there");
+    let mut subscription = broker.subscribe(&queue, 3, "t").await.expect("the queue exists");
     let mut held = Vec::new();
     for n in 0..3 {
         let delivery = next(&mut subscription).await;
@@ -219,7 +226,7 @@ async fn prefetch_holds_and_unanswered_deliveries_come_back(bench: Bench) {
     drop(held);
     subscription.close().await.expect("acknowledged");
 
-    let mut again = broker.subscribe(&queue, 10, "t").await.expect("the queue is there");
+    let mut again = broker.subscribe(&queue, 10, "t").await.expect("the queue exists");
     for n in 1..5 {
         let delivery = next(&mut again).await;
         assert_eq!(delivery.message.properties.message_id, Some(format!("m{n}")), "the acknowledged one is gone");
@@ -258,7 +265,7 @@ async fn a_queue_with_a_ttl_passes_messages_on(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     let started = Instant::now();
     put(&broker, message("", &format!("{}-wait", bench.prefix), "m", "x")).await;
-    let mut subscription = broker.subscribe(&bench.queue("$P-two"), 1, "t").await.expect("the queue is there");
+    let mut subscription = broker.subscribe(&bench.queue("$P-two"), 1, "t").await.expect("the queue exists");
     let delivery = next(&mut subscription).await;
     let waited = started.elapsed();
     assert!(waited >= Duration::from_millis(295) && waited < Duration::from_secs(3), "{waited:?}");
@@ -280,7 +287,7 @@ async fn a_full_queue_refuses_or_gives_up_its_oldest(bench: Bench) {
             }
         }
     }
-    // A RabbitMQ quorum queue lets one or two over.
+    // A RabbitMQ quorum queue accepts one or two messages more.
     assert!((15..=18).contains(&refused), "{refused} of 20 refused");
     for n in 0..5 {
         put(&broker, message(&direct, "short", &format!("s{n}"), "x")).await;
@@ -295,7 +302,7 @@ async fn the_delivery_limit_dead_letters(bench: Bench) {
     let broker = bench.open(TOPOLOGY).await;
     put(&broker, message(&format!("{}-direct", bench.prefix), "limited", "m", "x")).await;
     for attempt in 0..3 {
-        let mut subscription = broker.subscribe(&bench.queue("$P-limited"), 1, "t").await.expect("the queue is there");
+        let mut subscription = broker.subscribe(&bench.queue("$P-limited"), 1, "t").await.expect("the queue exists");
         let delivery = next(&mut subscription).await;
         assert_eq!(delivery.delivery_count, attempt);
         drop(delivery);
@@ -328,7 +335,7 @@ async fn in_flight_work_settles_after_cancel(bench: Bench) {
     for n in 0..10 {
         put(&broker, message(&format!("{}-topic", bench.prefix), "a.b", &format!("m{n}"), "x")).await;
     }
-    let mut subscription = broker.subscribe(&queue, 10, "t").await.expect("the queue is there");
+    let mut subscription = broker.subscribe(&queue, 10, "t").await.expect("the queue exists");
     let (first, second) = (next(&mut subscription).await, next(&mut subscription).await);
     subscription.cancel().await;
     ack(second);
@@ -347,7 +354,7 @@ async fn messages_survive_a_reopened_broker(bench: Bench) {
     broker.close(trunkline_support::patience()).await;
     drop(broker);
     let broker = bench.open(TOPOLOGY).await;
-    let mut subscription = broker.subscribe(&bench.queue("$P-one"), 10, "t").await.expect("the queue is there");
+    let mut subscription = broker.subscribe(&bench.queue("$P-one"), 10, "t").await.expect("the queue exists");
     for n in 0..3 {
         let delivery = next(&mut subscription).await;
         assert_eq!(delivery.message.properties.message_id, Some(format!("m{n}")));

@@ -1,23 +1,23 @@
-//! F20, B17: a broker that refuses the login is asked again, and not so often that it locks the account.
+//! F20, B17: after a refused login the daemon tries again, but seldom enough that the broker does not lock the account.
 
 use std::time::Duration;
 
 use trunkline_support::eventually;
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 
 use super::relay::Relay;
 use super::{ROUTES, condition, told};
 use crate::bench::{Bench, becomes_ready};
 
-/// Between two logins; a little less, because the relay sees them a little later or sooner.
+/// The shortest time between two logins. It is a little less than 10 s, because the relay sees logins with some jitter.
 const APART: Duration = Duration::from_millis(9_900);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_or_virtual_host_is_tried_once_in_ten_seconds() {
-    // Side by side: each waits for its second login.
+    // Side by side, because each waits for its second login.
     tokio::join!(
         is_refused("guest:wrong", "%2f", "ACCESS_REFUSED"),
-        is_refused("nobody:guest", "%2f", "ACCESS_REFUSED"),
+        is_refused("stranger:guest", "%2f", "ACCESS_REFUSED"),
         is_refused("guest:guest", "no-such-vhost", "NOT_ALLOWED"),
     );
 }
@@ -30,7 +30,7 @@ async fn is_refused(user: &str, vhost: &str, reason: &str) {
     let (name, _) = user.split_once(':').expect("a user");
     let vhost = if vhost == "%2f" { "/" } else { vhost };
     assert!(error.contains(&format!("the user `{name}` on the virtual host `{vhost}`")), "{error}");
-    assert!(!error.contains("wrong"), "no password is told: {error}");
+    assert!(!error.contains("wrong"), "no password is shown: {error}");
     assert_eq!(condition(&daemon, "broker-away").as_deref(), Some(error.as_str()));
     let accepted = eventually("a second login", || {
         let accepted = relay.accepted();
@@ -44,7 +44,7 @@ async fn is_refused(user: &str, vhost: &str, reason: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_changes_meanwhile_costs_few_logins_and_no_restart() {
-    let node = Node::start().expect("a node of its own");
+    let node = RabbitmqNode::start().expect("a private node");
     node.ctl(&["add_user", "worker", "old"]).expect("a user");
     node.ctl(&["set_permissions", "worker", ".*", ".*", ".*"]).expect("permissions");
     let relay = Relay::start(&node.url()).await;

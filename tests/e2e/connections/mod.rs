@@ -1,4 +1,4 @@
-//! The life of connections to RabbitMQ: logins that are refused, peers that say nothing, sessions that end too often.
+//! Connections to RabbitMQ: refused logins, silent peers, and sessions that end too often.
 
 mod logins;
 mod relay;
@@ -18,7 +18,7 @@ from = "in"
 plugin = "echo"
 "#;
 
-/// Waits until `/health/rabbitmq` says why there is no broker.
+/// Waits until `/health/rabbitmq` gives this reason for the missing broker.
 async fn told(daemon: &Daemon, reason: &str) -> String {
     eventually(reason, || {
         let (status, text) = daemon.get("/health/rabbitmq");
@@ -29,7 +29,7 @@ async fn told(daemon: &Daemon, reason: &str) -> String {
     .await
 }
 
-/// The detail of a condition in `/health`, while it is raised.
+/// The detail of a raised condition in `/health`.
 fn condition(daemon: &Daemon, kind: &str) -> Option<String> {
     let health: Value = serde_json::from_str(&daemon.get("/health").1).expect("JSON");
     let conditions = health["conditions"].as_array().expect("a list").clone();
@@ -37,7 +37,7 @@ fn condition(daemon: &Daemon, kind: &str) -> Option<String> {
     Some(found["detail"].as_str().expect("a text").to_owned())
 }
 
-/// Threads and open files of a process.
+/// The numbers of threads and open files of a process.
 fn held(daemon: &Daemon) -> (usize, usize) {
     let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", daemon.pid())).expect("/proc").count();
     (count("task"), count("fd"))

@@ -1,4 +1,4 @@
-//! A relay in front of a broker, which counts connections and hangs up on command.
+//! A relay in front of a broker that counts connections and closes them on command.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// In front of the broker of a URL with user and virtual host.
+    /// Starts a relay in front of the broker of a URL with user and virtual host.
     pub async fn start(url: &str) -> Self {
         let upstream = url.rsplit_once('@').and_then(|(_, rest)| rest.split('/').next()).expect("a URL").to_owned();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
@@ -37,12 +37,12 @@ impl Relay {
         Self { address, accepted, cuts, _task: task }
     }
 
-    /// A URL through it, for a user with a password on a virtual host.
+    /// The URL through the relay, for a user on a virtual host.
     pub fn url(&self, user: &str, vhost: &str) -> String {
         format!("amqp://{user}@{}/{vhost}", self.address)
     }
 
-    /// When connections came.
+    /// The times of the connections.
     pub fn accepted(&self) -> Vec<Instant> {
         self.accepted.lock().expect("no panic").clone()
     }

@@ -1,8 +1,8 @@
-//! Sessions that end too often are told, though each looks well; and one refused message ends no session.
+//! Sessions that end too often are reported, although each one is healthy. One refused message ends no session.
 
 use serde_json::{Value, json};
 use trunkline_support::eventually;
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 
 use super::relay::Relay;
 use super::{ROUTES, condition};
@@ -16,7 +16,7 @@ fn session(daemon: &trunkline_support::Daemon) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_three_sessions_that_end_in_a_minute_are_told() {
+async fn more_than_three_sessions_that_end_in_a_minute_are_reported() {
     let relay = Relay::start(&trunkline_support::rabbitmq::url()).await;
     let bench = Bench::on(relay.url("guest:guest", "%2f"));
     let daemon = bench.start(ROUTES).await;
@@ -37,12 +37,12 @@ async fn more_than_three_sessions_that_end_in_a_minute_are_told() {
     assert!(daemon.terminate().await.success());
 }
 
-/// F11: the broker closes the channel of a message that it refuses. What lapin had queued behind that must not reach the
-/// broker: it would take it for an error of the whole connection.
+/// F11: the broker closes the channel of a refused message. Frames that lapin queued for that channel must not reach
+/// the broker, which would answer them with an error of the connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_message_among_many_ends_no_session() {
     const ROUNDS: usize = 5;
-    let node = Node::start().expect("a node of its own");
+    let node = RabbitmqNode::start().expect("a private node");
     node.ctl(&["add_user", "worker", "worker"]).expect("a user");
     node.ctl(&["set_permissions", "worker", ".*", ".*", ".*"]).expect("permissions");
     let bench = Bench::on(node.url().replacen("guest:guest", "worker:worker", 1));
@@ -52,7 +52,7 @@ async fn a_refused_message_among_many_ends_no_session() {
     let allowed = "^(in|echoed)$";
     node.ctl(&["set_topic_permissions", "worker", &exchange, allowed, ".*"]).expect("topic permissions");
     for round in 0..ROUNDS {
-        // Another key each time: one that was refused before is published alone.
+        // The key is different each time, because a key that was refused before is published alone.
         let events = (0..100).map(|n| {
             let kind = if n == 50 { format!("forbidden-{round}") } else { "in".to_owned() };
             json!({ "type": kind, "id": format!("{round}-{n}"), "data": n })

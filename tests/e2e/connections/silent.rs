@@ -1,5 +1,5 @@
-//! F21, B7: a peer that takes connections and says nothing, and a name server that does not answer, cost one try after the
-//! other, and nothing after it.
+//! F21, B7: a peer that accepts connections and sends nothing, and a name server that does not answer. Each attempt
+//! ends without leaving a thread or a socket behind.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
@@ -9,20 +9,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 use trunkline_support::{Daemon, eventually};
 
 use super::{ROUTES, held, told};
 use crate::bench::{Bench, becomes_ready, binary, drain};
 
-/// A daemon's threads and files come and go a little.
+/// The normal variation of a daemon's threads and files.
 const SLACK: usize = 3;
-/// A try that leaves one thing behind shows.
+/// Enough attempts to see one thread or file that each leaves behind.
 const ATTEMPTS: usize = 12;
 
-/// Waits until so many connections were tried since now.
+/// Log level of a daemon whose attempts are counted. The log then has one line for each attempt after the first.
+const EVERY_ATTEMPT: [(&str, &str); 1] =
+    [("LOG_LEVEL", "info,trunkline::trace=debug,trunkline_broker::amqp::client=debug")];
+
+/// Waits for this many further connection attempts.
 async fn attempts(daemon: &Daemon, wanted: usize) {
-    let count = || daemon.log().matches("no broker; trying again").count();
+    let count = || daemon.log().matches("the daemon still has no session with the broker").count();
     let before = count();
     eventually(&format!("{wanted} attempts"), || {
         let done = count() - before >= wanted;
@@ -50,8 +54,8 @@ async fn a_peer_that_says_nothing_leaves_nothing_behind() {
         }
     });
     let bench = Bench::on(format!("amqp://guest:guest@127.0.0.1:{port}/%2f?connection_timeout=100"));
-    let daemon = bench.start(ROUTES).await;
-    told(&daemon, "no answer within").await;
+    let daemon = bench.start_with(ROUTES, &EVERY_ATTEMPT).await;
+    told(&daemon, "the broker did not answer within").await;
     attempts(&daemon, 2).await;
     let before = held(&daemon);
     attempts(&daemon, ATTEMPTS).await;
@@ -62,9 +66,9 @@ async fn a_peer_that_says_nothing_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_frozen_is_left_and_found_again() {
-    let node = Node::start().expect("a node of its own");
+    let node = RabbitmqNode::start().expect("a private node");
     let bench = Bench::on(format!("{}?heartbeat=1&connection_timeout=200", node.url()));
-    let daemon = bench.start(ROUTES).await;
+    let daemon = bench.start_with(ROUTES, &EVERY_ATTEMPT).await;
     becomes_ready(&daemon, true).await;
     let before = held(&daemon);
     let signal = |name: &str| {
@@ -92,7 +96,7 @@ async fn a_broker_that_is_frozen_is_left_and_found_again() {
     assert!(daemon.terminate().await.success());
 }
 
-/// In a mount namespace whose only name server takes questions and answers none.
+/// Runs in a mount namespace whose only name server accepts queries and answers none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_server_that_hangs_costs_one_thread() {
     const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 9);
@@ -110,7 +114,7 @@ async fn a_name_server_that_hangs_costs_one_thread() {
     std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("executable");
     let file = bench.write_routes(ROUTES);
     let wrapper = wrapper.display().to_string();
-    let started = Daemon::start(&wrapper, &file, &bench.state(), &bench.broker).await;
+    let started = Daemon::start_with(&wrapper, &file, &bench.state(), &bench.broker, &EVERY_ATTEMPT).await;
     let daemon = started.unwrap_or_else(|ended| panic!("{ended:?}"));
     told(&daemon, "`broker.test` of the broker's URL: no name server answers").await;
     attempts(&daemon, 2).await;
@@ -118,5 +122,5 @@ async fn a_name_server_that_hangs_costs_one_thread() {
     attempts(&daemon, ATTEMPTS / 2).await;
     assert_flat(before, held(&daemon));
     assert_eq!(daemon.get("/livez").0, 200);
-    assert!(daemon.terminate().await.success(), "nobody waits for the name server");
+    assert!(daemon.terminate().await.success(), "no request waits for the name server");
 }

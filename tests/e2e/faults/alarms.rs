@@ -1,20 +1,20 @@
-//! B8 and B9: the broker is short of memory or disk and tells publishers to stop.
+//! B8 and B9: the broker is short of memory or disk and stops publishers.
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 use trunkline_support::{Daemon, eventually};
 
 use super::{causes, fill, of_route, settled, taken};
 use crate::bench::{Bench, drain, metric};
 
-/// At 160 a second, an alarm comes in the middle of them.
+/// At 160 a second an alarm comes in the middle of them.
 const EVENTS: usize = 4_000;
 const BEFORE: f64 = 100.0;
-/// What the catalogue allows between the end of an alarm and the next event.
+/// The limit between the end of an alarm and the next event.
 const RESUMED_WITHIN: Duration = Duration::from_secs(2);
-/// How long nothing must happen.
+/// The time in which nothing may happen.
 const QUIET: Duration = Duration::from_secs(2);
 
 const ROUTES: &str = r#"
@@ -38,7 +38,7 @@ fn health(daemon: &Daemon) -> (u16, Value) {
     (status, serde_json::from_str(&text).expect("JSON"))
 }
 
-/// Waits until a counter has not moved for [`QUIET`]: what was in work when the alarm came may still end.
+/// Waits until a counter has not changed for [`QUIET`], because work from before the alarm may still end.
 async fn stands_still(daemon: &Daemon, series: &str) -> f64 {
     let (mut last, mut since) = (daemon.metric(series), Instant::now());
     eventually(&format!("{series} stands still"), || {
@@ -52,7 +52,7 @@ async fn stands_still(daemon: &Daemon, series: &str) -> f64 {
     .await
 }
 
-async fn alarm(node: &Node, [raise, clear]: [&[&str]; 2]) {
+async fn alarm(node: &RabbitmqNode, [raise, clear]: [&[&str]; 2]) {
     let bench = Bench::on(node.url());
     let daemon = bench.start(ROUTES).await;
     let broker = bench.open(ROUTES).await;
@@ -92,7 +92,7 @@ async fn alarm(node: &Node, [raise, clear]: [&[&str]; 2]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_memory_alarm_and_then_a_disk_alarm_pause_and_lose_nothing() {
-    let node = Node::start().expect("a node of its own");
+    let node = RabbitmqNode::start().expect("a private node");
     alarm(&node, MEMORY).await;
     alarm(&node, DISK).await;
 }

@@ -1,12 +1,12 @@
-//! B23: a backlog at start. The daemon's memory does not follow it.
+//! B23: the daemon's memory is independent of the backlog at its start.
 //!
-//! It is twice what the daemon may take, in `TRUNKLINE_BACKLOG` messages: 25 000 unless it says otherwise, and a million in
-//! the runs whose figures are published.
+//! The backlog has twice the bytes that the daemon may use, in `TRUNKLINE_BACKLOG` messages: 25 000 by default, and a
+//! million in the runs whose figures are published.
 
 use std::time::Instant;
 
 use trunkline_broker::Broker;
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 use trunkline_support::{Daemon, patience};
 
 use super::{Breaker, settled};
@@ -52,12 +52,12 @@ async fn fill(bench: &Bench, broker: &Broker, count: usize) {
 
 /// A line of `/proc/PID/status`, in MiB.
 fn memory_mib(daemon: &Daemon, line: &str) -> usize {
-    let text = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("the daemon is there");
+    let text = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("the daemon runs");
     let found = text.lines().find_map(|found| found.strip_prefix(line)?.split_whitespace().next()?.parse().ok());
     found.unwrap_or(usize::MAX) / 1024
 }
 
-/// Until all is settled. However long that takes, it always goes on.
+/// Waits until all events are settled, for any time with progress.
 async fn worked_off(bench: &Bench, daemon: &Daemon, count: usize) {
     let series = settled(bench, "echo", "ack");
     #[expect(clippy::cast_precision_loss, reason = "a million")]
@@ -107,7 +107,7 @@ async fn bounded(bench: &Bench) -> Daemon {
 async fn embedded_memory_does_not_follow_the_backlog() {
     let bench = Bench::embedded();
     let daemon = bounded(&bench).await;
-    let out = format!("trunkline_queue_messages{{queue=\"{}-out\",state=\"ready\"}}", bench.prefix);
+    let out = format!("trunkline_queue_messages{{queue=\"{}-out\",state=\"ready\",role=\"work\"}}", bench.prefix);
     #[expect(clippy::cast_precision_loss, reason = "a million")]
     let all = backlog() as f64;
     assert_eq!(daemon.metric(&out), all);
@@ -116,7 +116,7 @@ async fn embedded_memory_does_not_follow_the_backlog() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn amqp_memory_does_not_follow_the_backlog() {
-    let node = Node::start().expect("a node of its own");
+    let node = RabbitmqNode::start().expect("a private node");
     let bench = Bench::on(node.url());
     let daemon = bounded(&bench).await;
     let breaker = Breaker::on(&bench).await;

@@ -1,6 +1,7 @@
-//! B11, B12, B18: queues and exchanges that are deleted, or are not what the routes say.
+//! B11, B12, B18: queues and exchanges that are deleted, or that differ from the routes.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use lapin::ExchangeKind;
 use lapin::options::{
@@ -19,6 +20,7 @@ const TWO: &str = r#"
 exchange = { name = "$P-events", type = "topic" }
 limits = { timeout = "20s" }
 [queues.$P-out]
+owned = true
 bind = ["echoed", "slept"]
 [routes.$P-first]
 from = "first"
@@ -69,8 +71,10 @@ retry = { max = 2, delay = "200ms" }
 $P-a = { type = "topic" }
 $P-b = { type = "topic" }
 [queues.$P-out-a]
+owned = true
 bind = { exchange = "$P-a", keys = "slept" }
 [queues.$P-out-b]
+owned = true
 bind = { exchange = "$P-b", keys = "slept" }
 [routes.$P-first]
 from = "first"
@@ -121,7 +125,7 @@ async fn a_target_exchange_that_is_deleted_under_load_dead_letters_its_own_event
         assert_eq!(daemon.metric(&settled(&bench, "other", outcome)), 0.0, "the neighbour: {outcome}");
     }
 
-    // Whoever deleted it makes it again, and events go through without a restart.
+    // The exchange is made again, and events pass without a restart of the daemon.
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let name = || target.as_str().into();
     let made = breaker.channel.exchange_declare(name(), ExchangeKind::Topic, durable, FieldTable::default());
@@ -150,13 +154,13 @@ async fn a_target_exchange_that_is_deleted_under_load_dead_letters_its_own_event
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_with_other_arguments_holds_only_its_own_route_down_and_says_why() {
+async fn a_queue_that_would_lose_messages_holds_only_its_own_route_down_and_says_why() {
     let bench = Bench::amqp();
     let breaker = Breaker::on(&bench).await;
     let name = bench.queue("$P-first");
-    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    let classic = breaker.channel.queue_declare(name.as_str().into(), durable, FieldTable::default());
-    classic.await.expect("it is declared");
+    let auto_delete = QueueDeclareOptions { durable: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let declared = breaker.channel.queue_declare(name.as_str().into(), auto_delete, FieldTable::default());
+    declared.await.expect("it is declared");
 
     let daemon = bench.start(TWO).await;
     handled(&daemon, "other", 1).await;
@@ -167,15 +171,24 @@ async fn a_queue_with_other_arguments_holds_only_its_own_route_down_and_says_why
     assert_eq!((status, &health["status"]), (503, &"degraded".into()), "{text}");
     let refused = health["broker"]["refused"].to_string();
     for part in [name.as_str(), "inequivalent arg", "received", "but current is"] {
-        assert!(refused.contains(part), "ours and the broker's: {refused}");
+        assert!(refused.contains(part), "the daemon's arguments and the broker's: {refused}");
     }
-    daemon.logged("route does not consume; trying again").await;
+    daemon.logged("the route does not consume its queue; the daemon subscribes again").await;
     daemon.logged("PRECONDITION_FAILED").await;
+    // The daemon makes some further attempts, with pauses from 0.2 s.
+    trunkline_telemetry::wait::after(Duration::from_secs(3)).await;
+    let log = daemon.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("does not consume its queue")).collect();
+    assert_eq!(lines.len(), 1, "one line for one reason: {lines:#?}");
+    for part in ["\"code\":\"route-down\"", name.as_str(), "the existing queue is auto-delete"] {
+        assert!(lines[0].contains(part), "{part}: {}", lines[0]);
+    }
+    assert!(!log.contains("\"target\":\"lapin"), "the log contains no line of the AMQP client: {log}");
 
     breaker.channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.expect("it is deleted");
     is_up(&bench, &daemon, "first", true).await;
     handled(&daemon, "first", 1).await;
     let (status, text) = daemon.get("/health");
-    assert_eq!(status, 200, "what is mended is told no more: {text}");
+    assert_eq!(status, 200, "the corrected difference is not reported any more: {text}");
     assert!(daemon.terminate().await.success());
 }

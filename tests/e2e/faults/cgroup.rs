@@ -1,5 +1,5 @@
-//! Control groups (version 1) of the tests' own: a limit of the kernel's for a daemon and its children, and for nobody
-//! else. A machine that has none fails the test, because one that breaks nothing shows nothing.
+//! Control groups (version 1) of the tests: kernel limits for one daemon and its children. A machine without control
+//! groups fails the test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,39 +10,39 @@ use trunkline_support::{Daemon, Ended};
 use crate::bench::{Bench, binary};
 
 const MOUNTED: &str = "/sys/fs/cgroup";
-/// A process that was killed leaves its group when the kernel is done with it.
+/// A killed process leaves its group only after the kernel has finished with it.
 const EMPTY_WITHIN: Duration = Duration::from_secs(5);
 
-/// A group below the first one of a controller, gone with the test.
+/// A group below the first one of a controller, removed with the test.
 pub(super) struct Group(PathBuf);
 
 impl Group {
-    /// Processes that together may use so much memory; beyond it, the kernel kills one of them.
+    /// A memory limit for the group. Beyond it the kernel kills one of the processes.
     pub(super) fn memory(bytes: u64) -> Self {
         let group = Self::new("memory");
         group.set("memory.limit_in_bytes", &bytes.to_string());
         group
     }
 
-    /// Processes that together may have so many threads.
+    /// A limit on the threads of the group.
     pub(super) fn threads(max: usize) -> Self {
         let group = Self::new("pids");
         group.set("pids.max", &max.to_string());
         group
     }
 
-    /// Processes whose share of the processors can be limited, and is not yet.
+    /// A group whose share of the processors can be limited later.
     pub(super) fn processors() -> Self {
         Self::new("cpu")
     }
 
-    /// From now on they share so much of one processor, handed out every tenth of a second.
+    /// Limits the group to this share of one processor, assigned every tenth of a second.
     pub(super) fn starve(&self, percent: u32) {
         self.set("cpu.cfs_period_us", "100000");
         self.set("cpu.cfs_quota_us", &(percent * 1_000).to_string());
     }
 
-    /// How often they had used up their share before the next was handed out.
+    /// The number of tenths in which the group had used up its share.
     pub(super) fn starved(&self) -> usize {
         self.counted("cpu.stat", "nr_throttled ")
     }
@@ -57,7 +57,7 @@ impl Group {
         Self(at)
     }
 
-    /// Writes one of its files.
+    /// Writes a file of the group.
     pub(super) fn set(&self, file: &str, value: &str) {
         let at = self.0.join(file);
         std::fs::write(&at, value).unwrap_or_else(|error| panic!("{} is not {value}: {error}", at.display()));
@@ -68,12 +68,12 @@ impl Group {
         std::fs::read_to_string(&at).unwrap_or_else(|error| panic!("{} cannot be read: {error}", at.display()))
     }
 
-    /// Threads in it now.
+    /// The number of threads in the group.
     pub(super) fn threads_now(&self) -> usize {
         self.get("pids.current").trim().parse().expect("a number")
     }
 
-    /// How often the kernel killed for want of memory.
+    /// The number of processes that the kernel killed for lack of memory.
     pub(super) fn kills(&self) -> usize {
         self.counted("memory.oom_control", "oom_kill ")
     }
@@ -84,18 +84,18 @@ impl Group {
         count.unwrap_or_else(|| panic!("this kernel does not count: {text}"))
     }
 
-    /// A daemon inside the group; the error is its end, when it was killed before it could say that it has started.
+    /// Starts a daemon inside the group. The error is the end of a daemon that was killed before it had started.
     pub(super) async fn start(&self, bench: &Bench, routes: &str) -> Result<Daemon, Ended> {
         let file = bench.write_routes(routes);
         Daemon::start(&self.program(bench), &file, &bench.state(), &bench.broker).await
     }
 
-    /// A program that becomes the daemon, inside the group from its first moment.
+    /// A script that becomes the daemon, inside the group from its first moment.
     fn program(&self, bench: &Bench) -> String {
         let file = bench.path("grouped");
         let members = self.0.join("cgroup.procs");
         let script = format!("#!/bin/sh\necho $$ > '{}' && exec '{}' \"$@\"\n", members.display(), binary());
-        // Written by another process: a child that is just being spawned would have it open for writing.
+        // Another process writes the script, because a child that is being spawned would have it open for writing.
         std::fs::write(bench.path("script"), script).expect("a file");
         let installed = Command::new("install").arg("-m755").arg(bench.path("script")).arg(&file).status();
         assert!(installed.expect("install can be run").success());

@@ -1,6 +1,7 @@
-//! Wall clocks that jump: delays and TTLs are durations, and neither fire years early nor are lost.
+//! Wall clocks that jump. Delays and TTLs are durations: no event comes years early, and none is lost.
 //!
-//! The clock of the machine is left alone: libfaketime shows the daemon another one, and what it counts by itself goes on.
+//! The clock of the machine is not changed. libfaketime shows another wall clock to the daemon, and the boot clock goes
+//! on.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,10 +28,10 @@ plugin = "delayer"
 from = "echo"
 plugin = "echo"
 "#;
-/// How late a delayed event may be on a machine that does other things too; a clock that is wrong makes it years.
+/// The allowed lateness of a delayed event on a busy machine. A wrong clock would make it years.
 const LATE: Duration = Duration::from_secs(30);
 
-/// The wall clock that a daemon sees.
+/// The wall clock of a daemon.
 struct WallClock {
     library: PathBuf,
     file: PathBuf,
@@ -47,12 +48,12 @@ impl WallClock {
             xtask::apt::install(&["libfaketime"], "install libfaketime").expect("libfaketime can be installed");
             find()
         });
-        let clock = Self { library: library.expect("libfaketime is there"), file: bench.path("clock") };
+        let clock = Self { library: library.expect("libfaketime is installed"), file: bench.path("clock") };
         clock.set("+0");
         clock
     }
 
-    /// So far from the real one.
+    /// Sets the offset from the real clock.
     fn set(&self, offset: &str) {
         let temporary = self.file.with_extension("tmp");
         std::fs::write(&temporary, format!("{offset}\n")).expect("a file");
@@ -74,17 +75,20 @@ impl WallClock {
 }
 
 fn ready(bench: &Bench, daemon: &Daemon, queue: &str) -> f64 {
-    daemon.metric(&format!("trunkline_queue_messages{{queue=\"{}-{queue}\",state=\"ready\"}}", bench.prefix))
+    daemon.metric(&format!(
+        "trunkline_queue_messages{{queue=\"{}-{queue}\",state=\"ready\",role=\"work\"}}",
+        bench.prefix
+    ))
 }
 
-/// An event that is emitted after a while; gives when that is over.
+/// Publishes an event that is emitted after a delay; gives its due time.
 fn later(daemon: &Daemon, ms: u64) -> Instant {
     let due = Instant::now() + Duration::from_millis(ms);
     post(daemon, "later.in", json!(ms));
     due
 }
 
-/// Waits for delayed events: not before their time, and not years later.
+/// Waits for delayed events, which must not come before their time or years later.
 async fn come(bench: &Bench, daemon: &Daemon, count: f64, due: Instant) {
     eventually("delayed events", || {
         let came = ready(bench, daemon, "out");
@@ -103,7 +107,7 @@ async fn a_clock_that_jumps_a_year_and_back_ends_no_delay_and_no_ttl() {
     keep(&daemon, "x").expect("confirmed");
     let first = later(&daemon, 4_000);
     clock.set("+1y");
-    // It is seen by what the daemon does next.
+    // The next action of the daemon sees the new clock.
     handled(&daemon, "echo", 1).await;
     let second = later(&daemon, 5_000);
     clock.set("-1y");
@@ -121,7 +125,7 @@ async fn a_clock_that_is_set_between_two_runs_ends_no_delay_and_no_ttl() {
     let bench = Bench::embedded();
     let clock = WallClock::new(&bench);
     let (mut kept, mut came, mut due) = (0.0, 0.0, Instant::now());
-    // Ahead, 1970 (before it hyper panics), after the year 2554, back, and right again.
+    // Ahead, 1970 (hyper panics before it), after the year 2554, back, and right again.
     for offset in ["+0", "+1y", "-56y", "+600y", "-1y", "+0"] {
         clock.set(offset);
         let daemon = clock.start(&bench).await;

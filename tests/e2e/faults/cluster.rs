@@ -1,4 +1,4 @@
-//! B2: a cluster whose nodes are restarted one after the other, the daemon's own among them.
+//! B2: a cluster whose nodes are restarted one after another, including the daemon's node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_broker::Broker;
 use trunkline_support::Daemon;
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 
 use super::{handled, header, id, of_route, post, settled, taken};
 use crate::bench::{Bench, becomes_ready, drain, message, metric};
@@ -18,6 +18,7 @@ const ROUTES: &str = r#"
 exchange = { name = "$P-events", type = "topic" }
 limits = { timeout = "20s" }
 [queues.$P-out]
+owned = true
 bind = "echoed"
 [routes.$P-echo]
 from = "in"
@@ -25,12 +26,12 @@ plugin = "echo"
 "#;
 
 const NODES: usize = 3;
-/// Between two events of the producer.
+/// The pause between two events of the producer.
 const PACE: Duration = Duration::from_millis(10);
-/// How many go through between two restarts.
+/// The number of events between two restarts.
 const BETWEEN: f64 = 50.0;
 
-/// Publishes until it is told to stop, each event until it is confirmed; gives how many.
+/// Publishes until the flag is set, each event until it is confirmed; gives the number of events.
 async fn produce(bench: &Bench, broker: &Broker, stop: &AtomicBool) -> usize {
     let exchange = format!("{}-events", bench.prefix);
     let published = AtomicUsize::new(0);
@@ -45,8 +46,8 @@ async fn produce(bench: &Bench, broker: &Broker, stop: &AtomicBool) -> usize {
     published.into_inner()
 }
 
-/// Restarts each node when events have gone through since the last one; gives how long each was away.
-async fn roll(bench: &Bench, daemon: &Daemon, nodes: &Arc<Vec<Node>>) -> Vec<Duration> {
+/// Restarts each node after events have passed since the last restart; gives the downtime of each.
+async fn roll(bench: &Bench, daemon: &Daemon, nodes: &Arc<Vec<RabbitmqNode>>) -> Vec<Duration> {
     let acked = settled(bench, "echo", "ack");
     let mut away = Vec::new();
     for number in (0..nodes.len()).rev() {
@@ -65,10 +66,11 @@ async fn roll(bench: &Bench, daemon: &Daemon, nodes: &Arc<Vec<Node>>) -> Vec<Dur
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_of_a_cluster_loses_nothing() {
     let begun = Instant::now();
-    let nodes = Arc::new(Node::start_cluster(NODES).expect("a cluster of its own"));
+    let nodes = Arc::new(RabbitmqNode::start_cluster(NODES).expect("a private cluster"));
     let made = begun.elapsed();
     let mut bench = Bench::on(nodes[1].url());
-    // The producer is another node's client than the daemon, so that each sees the other's end at another time.
+    // The producer is connected to another node than the daemon, so that they lose their connections at different
+    // times.
     let broker = bench.open(ROUTES).await;
     bench.broker = nodes[0].url();
     let daemon = bench.start(ROUTES).await;
@@ -104,14 +106,22 @@ async fn a_rolling_restart_of_a_cluster_loses_nothing() {
     );
 }
 
-/// Posts an event. A request whose confirm is on its way while its channel is given up is told to send it again; gives how often.
+/// Posts an event until it is accepted, and gives the number of repeats. A request is answered with "send it again"
+/// when its channel is given up before the confirm.
 fn post_until_taken(daemon: &Daemon, data: usize) -> u32 {
     let body = serde_json::json!({ "type": "in", "data": data }).to_string();
     for again in 0..3 {
         let (status, answer) = daemon.post("/api/v1/events", &body);
         match status {
             202 => return again,
-            503 => assert!(answer["detail"].as_str().is_some_and(|why| why.contains("no confirm within")), "{answer}"),
+            // The request or the channel gives up first.
+            503 => assert!(
+                ["event", "message"]
+                    .map(|what| format!("the broker did not confirm the {what} within"))
+                    .iter()
+                    .any(|text| answer["detail"].as_str().is_some_and(|why| why.contains(text))),
+                "{answer}"
+            ),
             _ => panic!("{status}: {answer}"),
         }
     }
@@ -129,6 +139,7 @@ type = "classic"
 bind = "sleep"
 type = "classic"
 [queues.$P-out]
+owned = true
 bind = "echoed"
 type = "classic"
 [queues.$P-stuck]
@@ -141,17 +152,17 @@ plugin = "echo"
 queue = "$P-sleep"
 plugin = "sleeper"
 "#;
-/// Longer than a confirm may take, twice.
+/// Twice the longest time of a confirm.
 const STUCK_FOR: Duration = Duration::from_secs(70);
 
-/// F12: a quorum queue without a majority confirms nothing. That is no matter of what else goes to the same exchange.
+/// F12: a quorum queue without a majority confirms nothing. Other messages to the same exchange are confirmed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_without_a_majority_holds_its_own_messages_only() {
     const EACH: f64 = 100.0;
-    let nodes = Node::start_cluster(NODES).expect("a cluster");
+    let nodes = RabbitmqNode::start_cluster(NODES).expect("a cluster");
     let bench = Bench::on(nodes[0].url());
     let daemon = bench.start(ONE_STUCK).await;
-    // A cluster that was just made may take longer for the first session than a request waits for it.
+    // The first session on a new cluster may take longer than a request waits.
     becomes_ready(&daemon, true).await;
     handled(&daemon, "sleep", 0).await;
     handled(&daemon, "in", 0).await;

@@ -1,4 +1,4 @@
-//! F18: the disk under the dedupe records is full, or fails, while RabbitMQ goes on.
+//! F18: the disk under the dedupe records is full, or fails, while RabbitMQ works.
 
 use serde_json::{Value, json};
 use trunkline_support::{Daemon, eventually};
@@ -83,7 +83,7 @@ async fn a_full_disk_lets_events_pass_and_ends_with_the_fullness() {
     assert_eq!(daemon.get("/health").0, 200, "it heals by itself");
     is_recognised_again(&bench, &daemon, &broker, "after").await;
     is_recognised_again(&bench, &daemon, &broker, "before").await;
-    daemon.logged("dedupe records are kept again").await;
+    daemon.logged("the daemon can write dedupe records again").await;
     assert!(daemon.terminate().await.success());
 }
 
@@ -96,7 +96,7 @@ async fn a_disk_that_fails_lets_events_pass_until_it_works() {
     let acked = settled(&bench, "once", "ack");
     metric(&daemon, &acked, |count| count == 1.0).await;
     let tracer = Tracer::attach(&daemon, "fdatasync,fsync", "error=EIO", None).await;
-    // Threads are attached one after the other.
+    // strace attaches to one thread after another.
     let mut published = 0;
     eventually("the failure is seen", || {
         published += 1;

@@ -1,4 +1,4 @@
-//! F15 and F22: what is due and is not the daemon's, and what is another daemon's.
+//! F15 and F22: due messages that no daemon wrote, and messages of a daemon with another key.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde_json::json;
 use trunkline_support::{Daemon, eventually};
-use xtask::rabbitmq::Node;
+use xtask::rabbitmq::RabbitmqNode;
 
 use super::{Breaker, post};
 use crate::bench::{Bench, drain, metric};
@@ -26,9 +26,9 @@ plugin = "delayer"
 
 const DUE: &str = "trunkline.delay.due";
 const DEAD: &str = "trunkline.delay.dlq";
-/// As many as the daemon takes ahead.
+/// More than the relay holds at a time.
 const FOREIGN: usize = 200;
-/// Far less than what is put off.
+/// Much less than the delay.
 const SOON: Duration = Duration::from_secs(20);
 
 async fn put(breaker: &Breaker, queue: &str, headers: FieldTable) {
@@ -38,7 +38,7 @@ async fn put(breaker: &Breaker, queue: &str, headers: FieldTable) {
     let _ack = confirm.await.expect("sent").await.expect("confirmed");
 }
 
-/// Whether a queue comes to hold so many messages.
+/// Waits until a queue has this many messages.
 async fn holds(bench: &Bench, breaker: &Breaker, queue: &str, count: u32) {
     eventually(&format!("{count} messages in {queue}"), || async {
         (breaker.ready(bench, queue).await >= count).then_some(())
@@ -46,7 +46,7 @@ async fn holds(bench: &Bench, breaker: &Breaker, queue: &str, count: u32) {
     .await;
 }
 
-/// The levels are made with the first delayed event.
+/// The first delayed event makes the delay queues.
 async fn warm(bench: &Bench, breaker: &Breaker, daemon: &Daemon) {
     post(daemon, "later.in", json!(1));
     holds(bench, breaker, "$P-out", 1).await;
@@ -54,7 +54,7 @@ async fn warm(bench: &Bench, breaker: &Breaker, daemon: &Daemon) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_messages_that_are_due_hold_up_no_delayed_event() {
-    let node = Node::start().expect("a RabbitMQ");
+    let node = RabbitmqNode::start().expect("a RabbitMQ");
     let bench = Bench::on(node.url());
     let daemon = bench.start(ROUTES).await;
     let breaker = Breaker::on(&bench).await;
@@ -63,7 +63,7 @@ async fn foreign_messages_that_are_due_hold_up_no_delayed_event() {
     for _ in 0..FOREIGN {
         put(&breaker, DUE, FieldTable::default()).await;
     }
-    // Headers as a daemon writes them, by somebody who may publish to this queue and wants to publish to another one.
+    // A forged message: headers like a daemon's, from a producer that may publish to this queue only.
     let mut forged = FieldTable::default();
     let secret = format!("{}-secret", bench.prefix);
     for (name, value) in [("trunkline-delay-exchange", ""), ("trunkline-delay-key", &secret)] {
@@ -82,7 +82,7 @@ async fn foreign_messages_that_are_due_hold_up_no_delayed_event() {
     assert!(started.elapsed() < SOON, "the event came after {:?}", started.elapsed());
     let dead = FOREIGN + 2;
     holds(&bench, &breaker, DEAD, u32::try_from(dead).expect("few")).await;
-    assert_eq!(breaker.ready(&bench, "$P-secret").await, 0, "nobody publishes with the daemon's hand");
+    assert_eq!(breaker.ready(&bench, "$P-secret").await, 0, "no forged message is published");
     assert!(daemon.terminate().await.success());
     let broker = bench.open(ROUTES).await;
     let letters = drain(&broker, &bench.queue(DEAD), dead).await;
@@ -94,14 +94,14 @@ async fn foreign_messages_that_are_due_hold_up_no_delayed_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn daemons_with_different_keys_pass_on_each_others_delayed_events() {
     const EVENTS: u32 = 30;
-    let node = Node::start().expect("a RabbitMQ");
+    let node = RabbitmqNode::start().expect("a RabbitMQ");
     let [one, other] = [(); 2].map(|()| Bench::on(node.url()));
     let daemons = [one.start(ROUTES).await, other.start(ROUTES).await];
     let breaker = Breaker::on(&one).await;
     for (bench, daemon) in [&one, &other].into_iter().zip(&daemons) {
         warm(bench, &breaker, daemon).await;
     }
-    // Both consume what is due now.
+    // Both consume the queue of due messages now.
     for daemon in &daemons {
         for delay in 0..EVENTS {
             post(daemon, "later.in", json!(200 + delay));
@@ -131,7 +131,7 @@ plugin = "delayer"
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delayed_event_that_nobody_takes_is_seen_in_health() {
+async fn a_delayed_event_without_a_daemon_is_shown_in_health() {
     const EVENTS: u32 = 3;
     let bench = Bench::amqp();
     let daemon = bench.start(NARROW).await;

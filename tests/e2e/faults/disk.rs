@@ -1,4 +1,4 @@
-//! H5 and F30: the disk of the embedded broker is full, fills up while a batch is written, and has room again.
+//! H5 and F30: the disk of the embedded broker is full, fills up during a batch, and has room again.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,17 +16,17 @@ use super::{Mount, handled};
 use crate::bench::{Bench, metric, settled};
 
 const MEGABYTES: u32 = 8;
-/// Of one event.
+/// The size of one event's body.
 const BODY_BYTES: usize = 20_000;
 
-/// The directory of the store on a disk of its own.
+/// Mounts a small disk for the directory of the store.
 fn small(bench: &Bench) -> (std::path::PathBuf, Mount) {
     let disk = bench.state().join("broker");
     let mounted = Mount::small(&disk, MEGABYTES);
     (disk, mounted)
 }
 
-/// Writes until there is no room; something that can be deleted afterwards, as an operator would.
+/// Fills the disk with a file that an operator could delete.
 fn fill(disk: &Path) {
     let mut file = File::create(disk.join("ballast")).expect("a file");
     for part in [1 << 16, 1 << 12, 1 << 9] {
@@ -71,7 +71,7 @@ async fn a_full_disk_refuses_and_takes_again_when_there_is_room() {
     is_all_there(&bench, &confirmed).await;
 }
 
-/// Several clients, while another program takes the rest of the disk and gives it back.
+/// Several clients, while another program takes the rest of the disk and frees it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_while_events_are_written_loses_and_doubts_nothing() {
     const ROUNDS: u32 = 3;
@@ -115,7 +115,7 @@ async fn a_disk_that_fills_while_events_are_written_loses_and_doubts_nothing() {
     assert!(taken.is_empty(), "refused for want of room, and there all the same: {taken:?}");
 }
 
-/// The kernel says so in the middle of a transaction, whatever the disk said before.
+/// The kernel reports a full disk in the middle of a transaction.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_finds_no_room_confirms_nothing_of_its_batch() {
     let bench = Bench::embedded();
@@ -147,7 +147,7 @@ async fn a_write_that_finds_no_room_confirms_nothing_of_its_batch() {
     assert!(taken.is_empty(), "refused for want of room, and there all the same: {taken:?}");
 }
 
-/// What is acknowledged can be written on a disk without any room, and makes room for what comes.
+/// Acknowledgements can be written on a disk without room, and they make room for new events.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_is_worked_off_on_a_full_disk() {
     let bench = Bench::embedded();
@@ -156,14 +156,14 @@ async fn a_backlog_is_worked_off_on_a_full_disk() {
     let body = "x".repeat(BODY_BYTES);
     let (confirmed, refused) = keep_until_refused(&daemon, &body);
     is_told(&refused);
-    // Nothing is left for anybody.
+    // No room is left.
     fill(&disk);
     bench.write_routes(&(ROUTES.to_owned() + DRAIN));
     assert_eq!(daemon.post("/api/v1/reload", "").0, 200);
     #[expect(clippy::cast_precision_loss, reason = "hundreds")]
     let all = confirmed.len() as f64;
     metric(&daemon, &settled(&bench, "drain", "ack"), |count| count >= all).await;
-    // Room in the file, though none on the disk.
+    // The file has room inside, although the disk has none.
     let taken = eventually("an event is taken", || {
         let taken = keep(&daemon, &"x".repeat(5_000)).ok();
         async move { taken }

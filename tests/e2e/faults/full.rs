@@ -1,4 +1,4 @@
-//! B13 and B21: what is published to is full, or gone. The input is never acknowledged for it.
+//! B13 and B21: the target of a publish is full, or missing. The input is not acknowledged meanwhile.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,11 +9,12 @@ use trunkline_support::{Daemon, eventually};
 use super::{Breaker, causes, fill, handled, header, id, post, settled, taken};
 use crate::bench::{Bench, drain, metric};
 
-/// How long nothing must happen; the pause between tries is shorter than this at first.
+/// The time in which nothing may happen. The first pauses between tries are shorter.
 const QUIET: Duration = Duration::from_secs(2);
-const STUCK: &str = "the broker does not take it; the event is kept and tried again";
+const STUCK: &str =
+    "the broker did not accept a message of the event; the daemon keeps the event and publishes the message again";
 
-/// A counter stays where it is for [`QUIET`].
+/// Checks that a counter does not change for [`QUIET`].
 async fn stays(daemon: &Daemon, series: &str, value: f64) {
     let begun = Instant::now();
     eventually(&format!("{series} is quiet"), || {
@@ -57,10 +58,10 @@ async fn a_full_target_queue_holds_its_route_until_there_is_room() {
     assert_eq!(breaker.ready(&bench, "$P-out").await, 10);
     handled(&daemon, "other", 1).await;
 
-    // A crash meanwhile shows what was acknowledged: nothing but the ten.
+    // A crash shows the acknowledged events: only the ten.
     daemon.signal("KILL");
     let _killed = daemon.ended().await;
-    eventually("what was in work is back in its queue", || async {
+    eventually("the work in progress is back in its queue", || async {
         let left = breaker.ready(&bench, "$P-first").await;
         (left == 40).then_some(())
     })
@@ -113,7 +114,7 @@ async fn a_full_dead_letter_queue_holds_its_route_until_there_is_room() {
 
     daemon.signal("KILL");
     let _killed = daemon.ended().await;
-    eventually("what was in work is back in its queue", || async {
+    eventually("the work in progress is back in its queue", || async {
         let left = breaker.ready(&bench, "$P-first").await;
         (left == 4).then_some(())
     })
@@ -174,11 +175,11 @@ plugin = "sleeper"
 
 const RECEIVED: &str = "trunkline_messages_received_total";
 
-/// F7: what is confirmed is not published again with what is not.
+/// F7: confirmed messages are not published again with the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_beside_a_free_one_doubles_nothing() {
     const BOTH: u32 = 8;
-    // The first pauses are shorter; with each the other queue would get all eight once more.
+    // The first pauses are shorter, and each try would give the free queue all eight events again.
     const HELD: Duration = Duration::from_secs(15);
     let bench = Bench::amqp();
     let daemon = bench.start(FULL_BESIDE_FREE).await;
@@ -222,7 +223,7 @@ overflow = "reject-publish"
 bind = "both"
 "#;
 
-/// F19: the broker has no room now; that is no fault of the request.
+/// F19: the broker has no room, which is not an error of the request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_meets_a_full_queue_may_be_sent_again() {
     let bench = Bench::amqp();
@@ -233,10 +234,10 @@ async fn a_request_that_meets_a_full_queue_may_be_sent_again() {
     let event = r#"{"type":"both","id":"again","data":2}"#;
     let (status, retry_after, answer) = daemon.post_for("/api/v1/events", event, "retry-after");
     assert_eq!(status, 503, "{answer}");
-    let seconds: u64 = retry_after.expect("when to come back").parse().expect("seconds");
+    let seconds: u64 = retry_after.expect("a Retry-After").parse().expect("seconds");
     assert!((1..=120).contains(&seconds), "{seconds}");
 
-    // The same request when there is room: it is not taken for a repetition of what was never complete.
+    // The same request when there is room is not a repeat, because the first one was never complete.
     let name = bench.queue("$P-full");
     let options = lapin::options::QueuePurgeOptions::default();
     breaker.channel.queue_purge(name.as_str().into(), options).await.expect("purged");

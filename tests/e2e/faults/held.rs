@@ -1,10 +1,11 @@
-//! F6: the broker takes back what a route holds and does not begin, because its `rate` is used up or its circuit is open.
+//! F6: the broker takes back deliveries that a route holds and does not start, because its `rate` is used up or its
+//! circuit is open.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use trunkline_support::eventually;
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 
 use super::{causes, fill, header, settled, taken};
 use crate::bench::{Bench, drain, metric};
@@ -21,15 +22,15 @@ plugin = "echo"
 rate = "30/m"
 "#;
 
-/// Half of them at once, and then one every two seconds.
+/// Half of them start at once, and then one every two seconds.
 const EVENTS: usize = 50;
-/// The broker looks once a second rather than once a minute, and allows ten seconds rather than half an hour.
+/// Checks every second instead of every minute, with a timeout of ten seconds instead of half an hour.
 const IMPATIENT: &str =
     "application:set_env(rabbit, consumer_timeout, 10000), application:set_env(rabbit, channel_tick_interval, 1000).";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_for_its_turn_is_taken_back_and_handled_once() {
-    let node = Node::start().expect("a node of its own");
+async fn events_that_wait_for_their_turn_are_taken_back_and_handled_once() {
+    let node = RabbitmqNode::start().expect("a private node");
     node.ctl(&["eval", IMPATIENT]).expect("it is set");
     let bench = Bench::on(node.url());
     let broker = bench.open(ROUTES).await;
@@ -41,16 +42,17 @@ async fn what_waits_for_its_turn_is_taken_back_and_handled_once() {
         *counts.entry(header(message, "trunkline-cause")).or_default() += 1;
     }
     assert_eq!(causes(&out).len(), EVENTS);
-    daemon.logged("delivery acknowledgement on channel").await;
-    // A repetition would come behind the events, at the rate.
+    // RabbitMQ closes the channel, or from version 4.3 on cancels the consumer.
+    daemon.logged("timed out").await;
+    // A repeat would come after the events, at the rate.
     let rest = Instant::now();
     eventually("nothing comes any more", || async { (rest.elapsed() >= Duration::from_secs(10)).then_some(()) }).await;
     for message in drain(&broker, &bench.queue("$P-out"), 0).await {
         *counts.entry(header(&message, "trunkline-cause")).or_default() += 1;
     }
     let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
-    // What is in work at the moment when the channel is closed is done twice. At this rate that is one event at most.
-    let closed = daemon.log().lines().filter(|line| line.contains("delivery acknowledgement on channel")).count();
+    // Work in progress when the channel is closed is done twice. At this rate that is at most one event.
+    let closed = daemon.log().lines().filter(|line| line.contains("timed out")).count();
     assert!(doubled.len() <= closed, "{} of {EVENTS} came more than once, {closed} closed: {doubled:?}", doubled.len());
     println!("{} of {EVENTS} twice, at {closed} channels that the broker closed", doubled.len());
     metric(&daemon, &settled(&bench, "rated", "ack"), |count| count >= EVENTS as f64).await;
@@ -71,14 +73,14 @@ concurrency = 4
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_open_circuit_holds_is_taken_back_and_handled_once() {
+async fn events_behind_an_open_circuit_are_taken_back_and_handled_once() {
     const EACH: usize = 20;
-    let node = Node::start().expect("a node of its own");
+    let node = RabbitmqNode::start().expect("a private node");
     node.ctl(&["eval", IMPATIENT]).expect("it is set");
     let bench = Bench::on(node.url());
     let broker = bench.open(BROKEN).await;
     let daemon = bench.start(BROKEN).await;
-    // What fails opens the circuit; what would work waits behind it.
+    // Failing events open the circuit, and good events wait behind them.
     fill(&bench, &broker, "in", 4, "99").await;
     metric(&daemon, "trunkline_circuit_state{route=\"$P-storm\"}".replace("$P", &bench.prefix).as_str(), |open| {
         open == 1.0

@@ -1,6 +1,6 @@
-//! H3, H14, H15, H16: signals, closed pipes, and a state directory that is taken or cannot be written.
+//! H3, H14, H15, H16: signals, closed pipes, and a state directory that is in use or cannot be written.
 //!
-//! H2, SIGTERM under load without a repetition and with exit code 0, is `ten_thousand.rs`.
+//! H2, SIGTERM under load without a repeat and with exit code 0, is in `ten_thousand.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ plugin = "sleeper"
 [plugins.sleeper.limits]
 timeout = "10m"
 "#;
-/// "At once" on a machine that does other things too; the event in work would take ten minutes.
+/// "At once" on a busy machine. The event in work would take ten minutes.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 async fn a_second_sigterm_ends_at_once_and_the_event_comes_back(bench: Bench) {
@@ -47,14 +47,14 @@ async fn a_second_sigterm_ends_at_once_and_the_event_comes_back(bench: Bench) {
     let _killed = daemon.ended().await;
     let broker = bench.open(ROUTES).await;
     let left = drain(&broker, &bench.queue("$P-sleeper"), 1).await;
-    assert_eq!(left.iter().map(super::id).collect::<Vec<_>>(), [id], "it came back, once");
+    assert_eq!(left.iter().map(super::id).collect::<Vec<_>>(), [id], "it was redelivered once");
 }
 
-async fn a_second_daemon_on_the_same_state_is_refused_and_told_by_whom(bench: Bench) {
+async fn a_second_daemon_on_the_same_state_is_refused_with_the_first_ones_pid(bench: Bench) {
     let first = bench.start(ROUTES).await;
     let ended = bench.try_start(ROUTES).await.err().expect("it does not start");
     assert_eq!(ended.status.code(), Some(1));
-    let who = format!("process {} uses this directory already", first.pid());
+    let who = format!("process {} already uses the directory", first.pid());
     assert!(ended.stderr.contains(&who), "{}", ended.stderr);
     handled(&first, "echo", 1).await;
     first.signal("KILL");
@@ -64,8 +64,8 @@ async fn a_second_daemon_on_the_same_state_is_refused_and_told_by_whom(bench: Be
     assert!(third.terminate().await.success(), "the lock ends with its process");
 }
 
-async fn a_read_only_state_is_told_precisely(bench: Bench) {
-    // Its own: where the others keep it, it could be written.
+async fn a_read_only_state_is_reported_precisely(bench: Bench) {
+    // A directory of its own, because the shared one can be written.
     std::fs::create_dir_all(bench.state().join("compiled")).expect("a directory for compiled code");
     let daemon = bench.start(ROUTES).await;
     handled(&daemon, "echo", 1).await;
@@ -90,14 +90,14 @@ async fn sighup_does_not_end_it() {
     let daemon = bench.start(ROUTES).await;
     for n in 0..3 {
         daemon.signal("HUP");
-        daemon.logged("reload: nothing changed").await;
+        daemon.logged("a reload found no changes").await;
         handled(&daemon, "echo", n).await;
     }
     assert!(daemon.terminate().await.success());
 }
 
 on_both_brokers! {
-    a_second_daemon_on_the_same_state_is_refused_and_told_by_whom,
+    a_second_daemon_on_the_same_state_is_refused_with_the_first_ones_pid,
     a_second_sigterm_ends_at_once_and_the_event_comes_back,
-    a_read_only_state_is_told_precisely,
+    a_read_only_state_is_reported_precisely,
 }

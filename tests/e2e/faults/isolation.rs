@@ -1,4 +1,4 @@
-//! A route whose plugin always fails, beside a route that works: the latency of the second.
+//! The latency of a good route beside a route whose plugin always fails.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,19 +26,19 @@ from = "bad"
 plugin = "trapper"
 "#;
 
-/// What the host of a virtual machine may take of its processors in a round that counts.
+/// The share of the processors that the host of a virtual machine may take in a valid round.
 pub(crate) const TAKEN_MAX: f64 = 0.05;
 const ROUNDS: usize = 3;
-/// Rounds that may not count.
+/// The largest number of invalid rounds.
 const SPOILED_MAX: usize = 6;
 const PROBES: usize = 400;
-const PROBE_EVERY: Duration = Duration::from_millis(10);
-/// Each is called three times, put into two retry queues, and dead-lettered.
+pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(10);
+/// The interval of the failing events. Each runs three times, waits for two retries, and is dead-lettered.
 const FAIL_EVERY: Duration = Duration::from_millis(10);
-/// Below this the scheduler of a loaded machine is measured, and not the daemon.
+/// Below this the latency measures the scheduler of a busy machine, not the daemon.
 pub(crate) const FLOOR: Duration = Duration::from_millis(40);
 
-/// Publishes events at a steady pace until the end of the list; gives when each was published.
+/// Publishes all events at a steady rate; gives the time of each publish.
 fn publish(
     daemon: &Daemon,
     kind: &str,
@@ -56,7 +56,7 @@ fn publish(
     published
 }
 
-/// When each event was settled, by the daemon's own log.
+/// The settlement time of each event, from the daemon's log.
 fn settled_at(daemon: &Daemon) -> HashMap<String, Timestamp> {
     let log = daemon.log();
     let lines = log.lines().filter(|line| line.contains("\"settled\""));
@@ -66,9 +66,9 @@ fn settled_at(daemon: &Daemon) -> HashMap<String, Timestamp> {
     acked.map(|line| (line["event"].as_str().expect("an id").to_owned(), at(&line))).collect()
 }
 
-/// From the request to the log line that says that the event is settled, for events of the route `good`.
-pub(crate) async fn p99(daemon: &Daemon, count: usize) -> Duration {
-    let probes = publish(daemon, "good", PROBE_EVERY, |published| published < count);
+/// The time from the request to the log line of the settlement, for `count` events of the route `good`, one at each `every`.
+pub(crate) async fn p99(daemon: &Daemon, count: usize, every: Duration) -> Duration {
+    let probes = publish(daemon, "good", every, |published| published < count);
     let at = eventually("every probe's end", || {
         let at = settled_at(daemon);
         let all = probes.iter().all(|(id, _)| at.contains_key(id));
@@ -86,10 +86,10 @@ pub(crate) fn median(mut all: Vec<Duration>) -> Duration {
     all[all.len() / 2]
 }
 
-/// Time of all processors, in ticks since the machine was started.
+/// Processor time of the machine, in ticks since its start.
 pub(crate) struct Processors {
     all: u64,
-    /// What its host gave to other machines (proc(5), "steal").
+    /// Time that the host gave to other machines (proc(5), "steal").
     taken: u64,
 }
 
@@ -102,7 +102,7 @@ impl Processors {
         Self { all: ticks.iter().sum(), taken: ticks.get(STEAL).copied().unwrap_or_default() }
     }
 
-    /// The share that was taken since.
+    /// The share that the host took since `before`.
     #[expect(clippy::cast_precision_loss, reason = "a share of some thousands")]
     pub(crate) fn taken_since(&self) -> f64 {
         let now = Self::now();
@@ -110,27 +110,21 @@ impl Processors {
     }
 }
 
-/// Two that measure at the same time would measure each other: held by whoever does.
-pub(crate) async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
-    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-    ALONE.lock().await
-}
-
 async fn a_failing_route_leaves_its_neighbours_latency_alone(bench: Bench) {
-    let _alone = alone().await;
     let (mut calm, mut loaded) = (Vec::new(), Vec::new());
     let (mut failed, mut spoiled) = (0, 0);
     while calm.len() < ROUNDS {
         let processors = Processors::now();
-        // A daemon of its own for each round: its log, which is searched, stays short.
+        // Each round has a new daemon, so that its log stays short.
         let daemon = bench.start(ROUTES).await;
-        let _warm = p99(&daemon, PROBES).await;
-        let undisturbed = p99(&daemon, PROBES).await;
+        let _warm = p99(&daemon, PROBES / 4, PROBE_EVERY).await;
+        let undisturbed = p99(&daemon, PROBES, PROBE_EVERY).await;
         let stop = AtomicBool::new(false);
         let measured = std::thread::scope(|scope| {
             let load = scope.spawn(|| publish(&daemon, "bad", FAIL_EVERY, |_| !stop.load(Ordering::Relaxed)).len());
-            let measured =
-                tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(p99(&daemon, PROBES)));
+            let measured = tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(p99(&daemon, PROBES, PROBE_EVERY))
+            });
             stop.store(true, Ordering::Relaxed);
             failed += load.join().expect("it publishes");
             measured

@@ -1,4 +1,5 @@
-//! What the tests of the embedded store share: events for a queue that nobody consumes, and whether all of them are there.
+//! Code that the tests of the embedded store share: events for a queue without a consumer, and a check that all of them
+//! are stored.
 
 use std::collections::BTreeSet;
 
@@ -20,12 +21,12 @@ from = "echo"
 plugin = "echo"
 "#;
 
-/// A route that takes what is kept and emits what nobody wants: it makes room.
+/// A route that consumes the kept events and emits events without a queue, which makes room.
 pub(super) const DRAIN: &str = r#"
 [routes.$P-drain]
 queue = "$P-kept"
 plugin = "echo"
-emit = { key = "nobody" }
+emit = { key = "unbound" }
 "#;
 
 /// A publish that was not confirmed.
@@ -37,7 +38,7 @@ pub(super) struct Refused {
     pub(super) problem: Value,
 }
 
-/// Publishes into the queue that nobody consumes, under an id that nothing else has; gives the id when it is confirmed.
+/// Publishes into the queue without a consumer, with a unique id; gives the id of a confirmed event.
 pub(super) fn keep(daemon: &Daemon, data: &str) -> Result<String, Box<Refused>> {
     let id = uuid::Uuid::now_v7().to_string();
     let body = serde_json::json!({ "type": "keep", "id": id, "data": data }).to_string();
@@ -55,7 +56,7 @@ pub(super) fn keep(daemon: &Daemon, data: &str) -> Result<String, Box<Refused>> 
     }
 }
 
-/// Publishes until something is refused; gives what was confirmed before, and the refusal.
+/// Publishes until an event is refused; gives the confirmed ids and the refusal.
 pub(super) fn keep_until_refused(daemon: &Daemon, data: &str) -> (BTreeSet<String>, Refused) {
     let mut confirmed = BTreeSet::new();
     loop {
@@ -76,7 +77,7 @@ pub(super) fn session(daemon: &Daemon) -> u64 {
     health(daemon)["broker"]["session"].as_u64().unwrap_or_default()
 }
 
-/// The detail of a condition that is raised.
+/// The detail of a raised condition.
 pub(super) fn condition(daemon: &Daemon, word: &str) -> Option<String> {
     let health = health(daemon);
     let raised = health["conditions"].as_array()?.iter().find(|raised| raised["condition"] == word)?;
@@ -92,7 +93,7 @@ pub(super) async fn raised(daemon: &Daemon, word: &str) -> String {
     .await
 }
 
-/// Waits until everything is as it should be, without a restart, and the daemon takes events again; gives the id of one.
+/// Waits until the daemon is healthy without a restart and accepts events again; gives the id of one.
 pub(super) async fn heals(daemon: &Daemon) -> String {
     let id = eventually("an event is taken again", || {
         let kept = keep(daemon, "again").ok();
@@ -108,7 +109,7 @@ pub(super) async fn heals(daemon: &Daemon) -> String {
     id
 }
 
-/// Everything that was confirmed is in the store, which is whole and takes more; gives the ids that were there.
+/// Checks that every confirmed event is in the store, and that the store accepts more; gives the stored ids.
 pub(super) async fn is_all_there(bench: &Bench, confirmed: &BTreeSet<String>) -> BTreeSet<String> {
     let daemon = bench.start(ROUTES).await;
     handled(&daemon, "echo", 1).await;

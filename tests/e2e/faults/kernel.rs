@@ -1,4 +1,4 @@
-//! H4 and H11: the kernel kills for want of memory, or gives no more threads.
+//! H4 and H11: the kernel kills for lack of memory, or refuses threads.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
@@ -32,28 +32,28 @@ memory = "1GiB"
 timeout = "10m"
 "#;
 
-/// What the catalogue says. Half of it is the daemon's own.
+/// The limit of the fault catalogue. The daemon itself uses half of it.
 const MEMORY_MAX_BYTES: u64 = 128 << 20;
 const EVENTS: usize = 1_000;
-/// RabbitMQ gives the hog up after the second death, the embedded broker after the third.
+/// RabbitMQ gives the event up after the second crash, the embedded broker after the third.
 const DEATHS_MAX: usize = 3;
 const SIGKILL: i32 = 9;
 
-/// Messages ready in a queue; none when the daemon is gone.
+/// Ready messages of a queue; none when the daemon has ended.
 fn ready(daemon: &Daemon, queue: &str) -> Option<u64> {
     let mut answer = ureq::get(daemon.url("/api/v1/events/queues")).call().ok()?;
     let told: Value = serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()?;
     told["queues"].as_array()?.iter().find(|found| found["name"] == queue)?["ready"].as_u64()
 }
 
-/// A process that ended and nobody has waited for.
+/// Tells whether a process is a zombie.
 fn is_gone(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     status.rsplit(") ").next().unwrap_or_default().starts_with('Z')
 }
 
 async fn the_oom_killer_loses_nothing_and_the_hog_is_given_up(bench: Bench) {
-    // Compiled before, because the compiler's memory would count too.
+    // The plugins are compiled before, because the compiler's memory would count too.
     let daemon = bench.start(HOG).await;
     let exchange = format!("{}-events", bench.prefix);
     assert!(daemon.terminate().await.success());
@@ -127,13 +127,13 @@ from = "trap"
 plugin = "trapper"
 "#;
 
-/// Threads that may block end when they had nothing to do for ten seconds.
+/// Threads for blocking work end after ten idle seconds.
 const IDLE_MAX: Duration = Duration::from_secs(13);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_few_threads_to_start_are_told_before_anything_begins() {
+async fn too_few_threads_are_reported_before_the_start() {
     let bench = Bench::embedded();
-    // With what is compiled kept: a compiler has threads of its own.
+    // The compiled code is kept, because a compiler has threads of its own.
     let daemon = bench.start(ROUTES).await;
     assert!(daemon.terminate().await.success());
     let processors = std::thread::available_parallelism().expect("a number").get();
@@ -166,7 +166,7 @@ async fn a_daemon_whose_threads_run_out_goes_on_and_recovers_by_itself() {
     let mut bench = Bench::amqp();
     let broker = bench.open(ROUTES).await;
     let (proxy, url) = Proxy::start(&bench.broker, Mode::Pass, 1).await;
-    // By name, because that takes a thread to be looked up.
+    // By name, because the look-up of a name needs a thread.
     bench.broker = url.replace("127.0.0.1", "localhost");
     let group = Group::threads(1_000);
     let daemon = group.start(&bench, ROUTES).await.unwrap_or_else(|ended| panic!("{ended:?}"));
@@ -174,7 +174,7 @@ async fn a_daemon_whose_threads_run_out_goes_on_and_recovers_by_itself() {
     handled(&daemon, "echo", "before").await;
     is_up(&bench, &daemon, "echo", true).await;
 
-    // What there is may stay; nothing can be added.
+    // Existing threads may stay, and no thread can be added.
     let threads = group.threads_now();
     group.set("pids.max", "1");
     for n in 0..20 {
@@ -183,9 +183,11 @@ async fn a_daemon_whose_threads_run_out_goes_on_and_recovers_by_itself() {
     let idle = Instant::now();
     eventually("threads without work end", || async { (idle.elapsed() >= IDLE_MAX).then_some(()) }).await;
     let trap = post(&daemon, "trap", 1);
-    assert_eq!(daemon.settled(&trap).await["outcome"], "dead_letter", "a trap is told all the same");
+    assert_eq!(daemon.settled(&trap).await["outcome"], "dead_letter", "a trap has its outcome nevertheless");
     proxy.cut();
-    daemon.logged("no broker; trying again").await;
+    daemon
+        .logged("the daemon has no session with the broker, so no route consumes events; the daemon connects again")
+        .await;
     metric(&daemon, "trunkline_broker_connected", |connected| connected == 0.0).await;
     assert_eq!((daemon.get("/livez").0, daemon.get("/readyz").0), (200, 503));
     daemon.signal("HUP");
@@ -195,15 +197,15 @@ async fn a_daemon_whose_threads_run_out_goes_on_and_recovers_by_itself() {
     group.set("pids.max", "max");
     assert_eq!(daemon.settled("meanwhile").await["outcome"], "ack");
     handled(&daemon, "echo", "after").await;
-    daemon.logged("reload: nothing changed").await;
+    daemon.logged("a reload found no changes").await;
     let trap = post(&daemon, "trap", 2);
     assert_eq!(daemon.settled(&trap).await["outcome"], "dead_letter");
-    // Those of plugins stand in log lines.
+    // Panics of plugins are in log lines.
     assert!(!daemon.log().lines().any(|line| line.starts_with("thread '")), "{}", daemon.log());
     assert!(daemon.terminate().await.success());
     let out = drain(&broker, &bench.queue("$P-out"), 23).await;
     assert_eq!(causes(&out).len(), 23);
-    // The acknowledgement of the first may have been cut off.
+    // The acknowledgement of the first one may have been lost.
     let dead = taken(&bench, &broker, "$P-trapper.dlq", 2, id).await;
     assert_eq!(dead.iter().map(id).collect::<BTreeSet<_>>().len(), 2);
     println!("{threads} threads when no more were given; {} emissions", out.len());

@@ -1,8 +1,8 @@
-//! Rows of the fault catalogue that need a whole daemon: something is broken from outside, and nothing is lost, the
+//! Faults of the catalogue that need a whole daemon. Each test breaks something from outside. No event is lost, the
 //! reason is right, other routes go on, and no restart is needed unless the row says so.
 //!
-//! Elsewhere: a broker that is late, killed, or hangs up (`broker_faults.rs`), SIGTERM and SIGKILL under load
-//! (`ten_thousand.rs`), misbehaving guests (`guests.rs`), bad input (`bad_input.rs`).
+//! Other modules have a broker that is late, killed, or closes connections (`broker_faults.rs`), SIGTERM and SIGKILL
+//! under load (`ten_thousand.rs`), misbehaving guests (`guests.rs`), and bad input (`bad_input.rs`).
 
 mod alarms;
 mod backlog;
@@ -24,6 +24,7 @@ mod order;
 mod pipes;
 mod poison;
 mod refused;
+mod retries;
 mod starved;
 mod store;
 mod strace;
@@ -44,7 +45,7 @@ use trunkline_support::Daemon;
 
 use crate::bench::{Bench, message, metric, settled};
 
-/// Publishes many events into `$P-events`, `e0` and on, all with one key and one body.
+/// Publishes events `e0` and on into `$P-events`, all with one key and one body.
 async fn fill(bench: &Bench, broker: &Broker, key: &str, count: usize, body: &'static str) {
     let exchange = format!("{}-events", bench.prefix);
     for chunk in (0..count).collect::<Vec<_>>().chunks(500) {
@@ -53,7 +54,7 @@ async fn fill(bench: &Bench, broker: &Broker, key: &str, count: usize, body: &'s
     }
 }
 
-/// An event by way of the API; gives its id.
+/// Publishes an event over HTTP; gives its id.
 fn post(daemon: &Daemon, kind: &str, data: impl Into<Value>) -> String {
     let body = serde_json::json!({ "type": kind, "data": data.into() }).to_string();
     let (status, accepted) = daemon.post("/api/v1/events", &body);
@@ -67,14 +68,14 @@ fn last_lines(log: &str) -> String {
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
-/// An event by way of the API, and its end.
+/// Publishes an event over HTTP, and waits for its outcome.
 async fn handled(daemon: &Daemon, kind: &str, data: impl Into<Value>) {
     let id = post(daemon, kind, data);
     let settled = daemon.settled(&id).await;
     assert_eq!(settled["outcome"], "ack", "{settled}");
 }
 
-/// A gauge or counter that has the label `route` only.
+/// A series with the label `route` only.
 fn of_route(bench: &Bench, series: &str, route: &str) -> String {
     format!("{series}{{route=\"{}-{route}\"}}", bench.prefix)
 }
@@ -92,12 +93,12 @@ fn header(message: &Message, name: &str) -> String {
     message.properties.headers.text(name).unwrap_or_default().to_owned()
 }
 
-/// The events that messages follow from.
+/// The ids of the events that messages follow from.
 fn causes(messages: &[Message]) -> BTreeSet<String> {
     messages.iter().map(|message| header(message, "trunkline-cause")).collect()
 }
 
-/// Takes messages out of a queue until they differ in so many ways; gives all of them, repetitions too.
+/// Takes messages of a queue until there are `wanted` different ones; gives all of them, including repeats.
 async fn taken(
     bench: &Bench,
     broker: &Broker,
@@ -105,14 +106,14 @@ async fn taken(
     wanted: usize,
     key: impl Fn(&Message) -> String,
 ) -> Vec<Message> {
-    let mut subscription = broker.subscribe(&bench.queue(queue), 100, "taken").await.expect("the queue is there");
+    let mut subscription = broker.subscribe(&bench.queue(queue), 100, "taken").await.expect("the queue exists");
     let (mut messages, mut seen) = (Vec::new(), BTreeSet::new());
     while seen.len() < wanted {
         let next = tokio::time::timeout(trunkline_support::patience(), subscription.next()).await;
         match next {
             Ok(Next::Delivery(delivery)) => {
                 seen.insert(key(&delivery.message));
-                messages.push(Message::clone(&delivery.message));
+                messages.push(delivery.message.copy());
                 delivery.settle(Settlement::Nothing(NothingPublished::Duplicate));
             }
             Ok(Next::Cancelled(reason) | Next::Ended(reason)) => panic!("{reason}"),
@@ -123,7 +124,7 @@ async fn taken(
     messages
 }
 
-/// A client to break things with.
+/// A client that breaks the broker's objects.
 struct Breaker {
     connection: Connection,
     channel: Channel,
@@ -132,33 +133,33 @@ struct Breaker {
 impl Breaker {
     async fn on(bench: &Bench) -> Self {
         let connecting = Connection::connect(&bench.broker, ConnectionProperties::default());
-        let connection = connecting.await.expect("the broker is there");
+        let connection = connecting.await.expect("the broker answers");
         let channel = connection.create_channel().await.expect("a channel");
         Self { connection, channel }
     }
 
-    /// Messages that a queue could deliver now.
+    /// The number of ready messages in a queue.
     async fn ready(&self, bench: &Bench, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let channel = self.connection.create_channel().await.expect("a channel");
         let name = bench.queue(queue).as_str().into();
         let found = channel.queue_declare(name, options, FieldTable::default()).await;
-        found.expect("the queue is there").message_count()
+        found.expect("the queue exists").message_count()
     }
 }
 
-/// A mount point of the test, gone with it. The tests run as root, as in a container of CI.
+/// A mount point of the test, removed with the test. The tests run as root, as in a container of CI.
 pub struct Mount(PathBuf);
 
 impl Mount {
-    /// A small disk of its own.
+    /// Mounts a small disk.
     pub fn small(at: &Path, megabytes: u32) -> Self {
         std::fs::create_dir_all(at).expect("a directory");
         mount(&["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"], at);
         Self(at.to_owned())
     }
 
-    /// A directory as it is, and nobody may write into it, root included.
+    /// Mounts a directory read-only, for root too.
     fn read_only(at: &Path) -> Self {
         mount(&["--bind", &at.display().to_string()], at);
         let mounted = Self(at.to_owned());

@@ -1,5 +1,5 @@
-//! H16: nobody reads stdout and stderr any more, whether the pipe is closed, full, or a file on a full disk, and signals
-//! that mean nothing come.
+//! H16: stdout and stderr have no reader, because the pipe is closed or full or the file is on a full disk, and signals
+//! without a meaning arrive.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
@@ -23,13 +23,13 @@ from = "echo"
 plugin = "echo"
 "#;
 
-/// The lines of an event fill a pipe after some hundred events, and what the daemon keeps for it after some thousand.
+/// The lines of some hundred events fill a pipe. The lines of some thousand fill the daemon's buffer.
 const EVENTS_OF_A_REQUEST: usize = 100;
-/// What any request may take while nobody reads the log.
+/// The limit for any request while the log has no reader.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 const DROPPED: &str = "trunkline_log_lines_dropped_total";
 
-/// A daemon whose stdout and stderr nobody reads; ended when it is dropped.
+/// A daemon whose stdout and stderr have no reader. It ends when it is dropped.
 struct Unheard {
     child: Child,
     url: String,
@@ -58,7 +58,7 @@ impl Unheard {
         Self { child, url: format!("http://127.0.0.1:{port}"), agent }
     }
 
-    /// Its routes consume.
+    /// Waits until its routes consume.
     async fn runs(&self, bench: &Bench) {
         let up = format!("trunkline_route_up{{route=\"{}-echo\"}} 1\n", bench.prefix);
         eventually("the route", || {
@@ -68,7 +68,7 @@ impl Unheard {
         .await;
     }
 
-    /// Status and text; none while nobody listens yet.
+    /// Status and text; none before the daemon listens.
     fn get(&self, path: &str) -> Option<(u16, String)> {
         match self.agent.get(format!("{}{path}", self.url)).call() {
             Ok(mut response) => {
@@ -103,7 +103,7 @@ impl Unheard {
         value.unwrap_or_else(|| panic!("no {DROPPED} in {text}"))
     }
 
-    /// Publishes until log lines are dropped; how many events that were.
+    /// Publishes until log lines are dropped; gives the number of events.
     fn publish_until_lines_are_dropped(&self) -> usize {
         let (began, mut published) = (Instant::now(), 0);
         while self.dropped() < 1.0 {
@@ -165,7 +165,7 @@ async fn becomes_unblocked(daemon: &Unheard) {
 async fn closed_pipes_do_not_end_it() {
     let bench = Bench::embedded();
     let mut daemon = Unheard::start(&bench, Stdio::piped()).await;
-    // Both pipes have no reader from here on: the first line that is logged fails.
+    // From here on both pipes have no reader, and the first log line fails.
     drop((daemon.child.stdout.take(), daemon.child.stderr.take()));
     daemon.runs(&bench).await;
     for _ in 0..20 {
@@ -181,7 +181,7 @@ async fn closed_pipes_do_not_end_it() {
     assert_eq!(drain(&broker, &bench.queue("$P-out"), 20).await.len(), 20);
 }
 
-/// The pipes are open and nobody reads: what fits into them is written, and what comes then costs nobody anything.
+/// The pipes are open without a reader. The lines that fit are written, and all further lines delay nothing.
 async fn full_pipes_do_not_stop_it(bench: Bench) {
     let daemon = Unheard::start(&bench, Stdio::piped()).await;
     daemon.runs(&bench).await;
@@ -196,7 +196,7 @@ async fn full_pipes_do_not_stop_it(bench: Bench) {
     assert!(began.elapsed() < ANSWERED_WITHIN, "{:?}", began.elapsed());
 }
 
-/// Reads lines until the end, each of them whole.
+/// Reads whole lines until the end.
 fn read(stderr: ChildStderr) -> std::thread::JoinHandle<Vec<Value>> {
     std::thread::spawn(move || {
         let lines = BufReader::new(stderr).lines().map(|line| line.expect("a text"));
@@ -204,8 +204,8 @@ fn read(stderr: ChildStderr) -> std::thread::JoinHandle<Vec<Value>> {
     })
 }
 
-/// When the pipe moves again, what was kept comes, then what is logged from then on, to the last line.
-async fn who_reads_again_learns_what_is_missing(bench: Bench) {
+/// When the pipe has a reader again, it gets the kept lines, and then all later lines to the last one.
+async fn a_returning_reader_sees_the_number_of_missing_lines(bench: Bench) {
     let mut daemon = Unheard::start(&bench, Stdio::piped()).await;
     daemon.runs(&bench).await;
     let published = daemon.publish_until_lines_are_dropped();
@@ -216,23 +216,23 @@ async fn who_reads_again_learns_what_is_missing(bench: Bench) {
     assert_eq!(daemon.ended().await.code(), Some(0));
     let lines = lines.join().expect("every line is whole");
     let of = |text: &str| lines.iter().filter(|line| line["message"] == text).collect::<Vec<_>>();
-    assert_eq!(of("listening").len(), 1, "the first lines are there");
-    let missing = of("log lines are missing here: nobody read them, or they could not be written");
+    assert_eq!(of("the daemon listens for HTTP requests").len(), 1, "the first lines are there");
+    let missing =
+        of("log lines before this line were dropped, because no program read the log or the log could not be written");
     let told: u64 = missing.iter().map(|line| line["dropped"].as_u64().expect("a number")).sum();
-    assert!(told > 0, "it is told how many");
-    let last =
-        lines.iter().rev().take(20).any(|line| {
-            line["message"].as_str().is_some_and(|text| text.starts_with("stopping: routes take nothing new"))
-        });
+    assert!(told > 0, "the line has their number");
+    let last = lines.iter().rev().take(20).any(|line| {
+        line["message"].as_str().is_some_and(|text| text.starts_with("the daemon stops; the routes accept no"))
+    });
     assert!(last, "{:#?}", lines.iter().rev().take(20).collect::<Vec<_>>());
 }
 
 on_both_brokers! {
     full_pipes_do_not_stop_it,
-    who_reads_again_learns_what_is_missing,
+    a_returning_reader_sees_the_number_of_missing_lines,
 }
 
-/// stderr is a file, and its disk is full.
+/// stderr is a file on a full disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_does_not_stop_it() {
     let bench = Bench::embedded();
@@ -250,7 +250,7 @@ async fn a_full_disk_does_not_stop_it() {
     daemon.signal("TERM");
     assert_eq!(daemon.ended().await.code(), Some(0));
     let text = std::fs::read_to_string(&path).expect("a text");
-    // The first line may be the end of one that was cut.
+    // The first line may be the end of a cut one.
     let whole = text.lines().skip(1).map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>();
     assert!(whole.is_ok_and(|lines| lines.iter().any(|line| line["dropped"].is_u64())), "{text}");
     drop((file, disk));

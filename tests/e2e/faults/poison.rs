@@ -1,4 +1,4 @@
-//! B20: an event that ends the daemon, over and over. The broker gives it up, and nobody who stood beside it.
+//! B20: an event that ends the daemon, again and again. The broker gives up this event and no other.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -26,14 +26,14 @@ timeout = "60s"
 "#;
 
 const INNOCENT: usize = 600;
-/// The poison's place: the first of the innocent widen the route before it comes.
+/// The position of the poison. The events before it widen the prefetch of the route.
 const BEFORE: usize = 20;
-/// What takes so long is the poison: the others take a millisecond each.
+/// Only the poison takes this long; each other event takes a millisecond.
 const LONG: Duration = Duration::from_secs(5);
-/// The limit gives it up at the fourth; more would mean that something is not counted.
+/// The limit gives the event up at the fourth delivery. More would mean that a delivery is not counted.
 const LIVES_MAX: usize = 6;
 
-/// Waits until the poison is in work, with its route's other deliveries held behind it.
+/// Waits until the poison is in work, with the route's other deliveries behind it.
 async fn poisoned(bench: &Bench, daemon: &Daemon) {
     let (done, held) = (settled(bench, "sleeper", "ack"), of_route(bench, "trunkline_messages_in_flight", "sleeper"));
     let (mut last, mut since) = (-1.0, Instant::now());
@@ -69,8 +69,8 @@ async fn an_event_that_ends_the_daemon_is_given_up_alone() {
         let before = breaker.ready(&bench, "$P-sleeper").await;
         daemon.signal("KILL");
         let _killed = daemon.ended().await;
-        // The broker notices at once, and then everything that was handed out is back, or given up.
-        let after = eventually("the consumer is gone", || async {
+        // The broker notices the end at once. Then every delivery is back in the queue, or given up.
+        let after = eventually("the consumer has ended", || async {
             let (left, dead) =
                 (breaker.ready(&bench, "$P-sleeper").await, breaker.ready(&bench, "$P-sleeper.dlq").await);
             (left > before || dead > 0).then_some(left + dead)
@@ -84,11 +84,11 @@ async fn an_event_that_ends_the_daemon_is_given_up_alone() {
     }
 }
 
-/// `beside`: how many stood beside the poison at each death.
+/// Checks the end of a run. `beside` is the number of deliveries beside the poison at each crash.
 async fn finish(bench: &Bench, broker: &Broker, daemon: Daemon, beside: &[u32]) {
     let dead = drain(broker, &bench.queue("$P-sleeper.dlq"), 1).await;
     let given_up: BTreeSet<String> = dead.iter().map(id).collect();
-    assert_eq!(given_up, BTreeSet::from(["poison".to_owned()]), "and nobody else; beside it: {beside:?}");
+    assert_eq!(given_up, BTreeSet::from(["poison".to_owned()]), "and no other event; beside it: {beside:?}");
     let out = taken(bench, broker, "$P-out", INNOCENT, |message| header(message, "trunkline-cause")).await;
     assert!(!causes(&out).contains("poison"));
     let held = of_route(bench, "trunkline_messages_in_flight", "sleeper");

@@ -1,11 +1,11 @@
-//! F11: what the broker refuses for good. It is an end for that message, and nothing for those beside it.
+//! F11: messages that the broker refuses for good. Only such a message fails; its neighbours are published.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use trunkline_support::Daemon;
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 
 use super::{header, id, settled};
 use crate::bench::{Bench, drain, metric};
@@ -31,11 +31,10 @@ retry = { max = 2, delay = "100ms" }
 const MAX_MESSAGE_BYTES: usize = 200_000;
 const NEIGHBOURS: usize = 300;
 const SENDERS: usize = 6;
-/// A refusal is known at once; what waits for a lost session or for the grace takes longer than this.
+/// A refusal is known at once. Waiting for a lost session or for the grace takes longer than this.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Many publish at the same time, and among them some whose events the broker refuses; gives the ids that were taken, and
-/// the answers to the others.
+/// Publishes good events and refused ones at the same time; gives the accepted ids and the answers to the others.
 fn beside(daemon: &Daemon, bad: &Value) -> (BTreeSet<String>, Vec<(u16, String)>) {
     std::thread::scope(|scope| {
         let senders: Vec<_> = (0..SENDERS)
@@ -75,7 +74,7 @@ async fn ends_soon(daemon: Daemon) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_too_large_for_the_broker_ends_alone() {
-    let node = Node::start_with(&format!("max_message_size = {MAX_MESSAGE_BYTES}\n")).expect("a node of its own");
+    let node = RabbitmqNode::start_with(&format!("max_message_size = {MAX_MESSAGE_BYTES}\n")).expect("a private node");
     let bench = Bench::on(node.url());
     let daemon = bench.start(LARGE).await;
     let bad = json!({ "type": "kept", "data": "x".repeat(MAX_MESSAGE_BYTES + 1) });
@@ -86,7 +85,7 @@ async fn a_message_that_is_too_large_for_the_broker_ends_alone() {
     }
     assert!(refused.len() > 20, "some were refused");
 
-    // The same from a plugin: its event is dead at once, and no try is wasted on it.
+    // A plugin's emission is refused: its event is dead-lettered at once, without a retry.
     let started = Instant::now();
     for n in 0..5 {
         super::post(&daemon, "shout", n);
@@ -100,7 +99,7 @@ async fn a_message_that_is_too_large_for_the_broker_ends_alone() {
 
     let broker = bench.open(LARGE).await;
     let kept = drain(&broker, &bench.queue("$P-kept"), taken.len()).await;
-    assert_eq!(kept.iter().map(id).collect::<BTreeSet<_>>(), taken, "all that was taken is there, under its id");
+    assert_eq!(kept.iter().map(id).collect::<BTreeSet<_>>(), taken, "every accepted event arrived with its id");
     for letter in drain(&broker, &bench.queue("$P-shout.dlq"), 5).await {
         assert_eq!(header(&letter, "trunkline-reason"), "too-large");
         let error = header(&letter, "trunkline-error");
@@ -129,7 +128,7 @@ retry = { max = 2, delay = "100ms" }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_the_broker_forbids_ends_its_message_alone() {
-    let node = Node::start().expect("a node of its own");
+    let node = RabbitmqNode::start().expect("a private node");
     let mut bench = Bench::on(node.url());
     let exchange = format!("{}-events", bench.prefix);
     node.ctl(&["add_user", "limited", "secret"]).expect("a user");
@@ -156,7 +155,7 @@ async fn a_key_that_the_broker_forbids_ends_its_message_alone() {
     let (_, health) = daemon.get("/health");
     assert!(health.contains("permanent-refusals"), "an operator sees that a permission is missing: {health}");
 
-    // Permission comes back while the daemon runs: no restart is needed.
+    // The permission returns while the daemon runs, and no restart is needed.
     node.ctl(&["clear_topic_permissions", "limited"]).expect("cleared");
     let (status, answer) = daemon.post("/api/v1/events", &json!({ "type": "forbidden", "data": 1 }).to_string());
     assert_eq!(status, 202, "{answer}");
@@ -164,7 +163,7 @@ async fn a_key_that_the_broker_forbids_ends_its_message_alone() {
 
     let broker = bench.open(FORBIDDEN).await;
     let kept = drain(&broker, &bench.queue("$P-kept"), taken.len()).await;
-    assert_eq!(kept.iter().map(id).collect::<BTreeSet<_>>(), taken, "all that was taken is there, under its id");
+    assert_eq!(kept.iter().map(id).collect::<BTreeSet<_>>(), taken, "every accepted event arrived with its id");
     let letters = drain(&broker, &bench.queue("$P-addresser.dlq"), 5).await;
     assert_eq!(letters.len(), 5);
     for letter in letters {

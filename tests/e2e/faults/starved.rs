@@ -1,4 +1,4 @@
-//! H13: hardly any processor time. What waits for it is late, and nothing is taken for broken because of that.
+//! H13: almost no processor time. Work is late, and the daemon takes nothing for broken because of that.
 
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,13 @@ from = "in"
 plugin = "echo"
 "#;
 
-/// Of one processor, as the catalogue says.
+/// The share of one processor.
 const PERCENT: u32 = 5;
-/// Two of these without a sign of life, and the broker hangs up; so does the daemon.
+/// After two silent heartbeats the broker closes the connection, and so does the daemon.
 const HEARTBEAT_S: u64 = 6;
 const FOR: Duration = Duration::from_secs(5 * HEARTBEAT_S);
 const EVENTS_PER_PROBE: u32 = 10;
-/// What a probe may wait for, ten times what Kubernetes does unless it is told otherwise.
+/// The limit for a probe: ten times the default of Kubernetes.
 const PROBE_WITHIN: Duration = Duration::from_secs(10);
 
 async fn hardly_any_processor_time_makes_late_and_nothing_else(mut bench: Bench) {
@@ -39,7 +39,7 @@ async fn hardly_any_processor_time_makes_late_and_nothing_else(mut bench: Bench)
     handled(&daemon, "in", "before").await;
     group.starve(PERCENT);
 
-    // As many as it takes.
+    // As many events as the daemon accepts.
     let (began, mut sent, mut probed) = (Instant::now(), 0_u32, Duration::ZERO);
     while began.elapsed() < FOR {
         let body = serde_json::json!({ "type": "in", "id": format!("e{sent}"), "data": sent }).to_string();

@@ -1,4 +1,4 @@
-//! H6 and H9: the disk of the embedded broker does not do what it is told, or changes what it has.
+//! H6 and H9: the disk of the embedded broker fails, or changes its data.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::bench::{Bench, binary, drain, metric, settled};
 
 const STORE: &str = "broker/messages.redb";
 
-/// Changes a bit of everything in the file that begins like this, in old pages too.
+/// Changes one bit of each place in the file that begins with `text`, in old pages too.
 fn damage(file: &Path, text: &str) {
     let mut bytes = std::fs::read(file).expect("a store");
     let text = text.as_bytes();
@@ -35,7 +35,7 @@ fn repair(bench: &Bench) -> (Option<i32>, String) {
     (output.status.code(), text)
 }
 
-/// H9: found before anything is delivered, refused with what to do, and repaired but for what is gone.
+/// H9: damage is found before any delivery and refused with the remedy. The repair keeps all readable records.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_store_is_refused_until_it_is_repaired() {
     let bench = Bench::embedded();
@@ -58,7 +58,7 @@ async fn a_damaged_store_is_refused_until_it_is_repaired() {
 
     let (code, told) = repair(&bench);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("left out: queue") && told.contains("99 messages are in the new store"), "{told}");
+    assert!(told.contains("left out: queue") && told.contains("the new store has 99 messages"), "{told}");
     assert_eq!(repair(&bench).0, Some(0), "now it is whole");
     confirmed.remove(&ids[42]);
     is_all_there(&bench, &confirmed).await;
@@ -67,7 +67,7 @@ async fn a_damaged_store_is_refused_until_it_is_repaired() {
     assert!(daemon.terminate().await.success());
 }
 
-/// A file that is empty was a store once: it is not taken for a new one.
+/// An empty file was a store before, so it is not taken for a new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_store_is_refused_and_named() {
     let bench = Bench::embedded();
@@ -77,20 +77,20 @@ async fn an_emptied_store_is_refused_and_named() {
     let file = bench.state().join(STORE);
     std::fs::write(&file, b"").expect("emptied");
     let Err(ended) = bench.try_start(ROUTES).await else { panic!("it starts on an empty file") };
-    assert!(ended.stderr.contains("messages.redb is damaged: it is empty"), "{ended:?}");
+    assert!(ended.stderr.contains("messages.redb is damaged: the file is empty"), "{ended:?}");
     let (code, told) = repair(&bench);
-    assert!(code == Some(65) && told.contains("move it away"), "{code:?}: {told}");
+    assert!(code == Some(65) && told.contains("move the file away"), "{code:?}: {told}");
     std::fs::rename(&file, file.with_extension("aside")).expect("moved");
     let daemon = bench.start(ROUTES).await;
     handled(&daemon, "echo", 1).await;
     assert!(daemon.terminate().await.success());
 }
 
-/// While syncs fail nothing is confirmed; gives what was confirmed before they did.
+/// Publishes until syncs fail, after which nothing is confirmed; gives the confirmed ids.
 async fn publishes_until_syncs_fail(daemon: &Daemon) -> (Tracer, BTreeSet<String>) {
     let mut confirmed: BTreeSet<String> = (0..50).map(|n| keep(daemon, &body(n)).expect("confirmed")).collect();
     let tracer = Tracer::attach(daemon, "fdatasync,fsync", "error=EIO", None).await;
-    // Threads are attached one after the other: the one that writes may still confirm truthfully for a moment.
+    // strace attaches to one thread after another, so the writer may still confirm for a moment.
     eventually("a failing sync", || {
         let refused = match keep(daemon, "y") {
             Ok(id) => {
@@ -117,7 +117,7 @@ async fn after_a_sync_that_fails_nothing_is_confirmed_until_the_store_was_read_a
     let (tracer, mut confirmed) = publishes_until_syncs_fail(&daemon).await;
     let detail = raised(&daemon, "store-failed").await;
     assert!(detail.contains("Input/output error"), "{detail}");
-    eventually("readiness is gone", || {
+    eventually("the daemon is not ready", || {
         let gone = daemon.get("/readyz").0 == 503;
         async move { gone.then_some(()) }
     })
@@ -135,7 +135,7 @@ async fn after_a_sync_that_fails_nothing_is_confirmed_until_the_store_was_read_a
     is_all_there(&bench, &confirmed).await;
 }
 
-/// The disk does not give back what a queue reads ahead: the queue stands until it does, and loses and doubles nothing.
+/// The disk does not return the backlog of a queue. The queue waits, and no event is lost or repeated.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_that_cannot_be_read_for_a_while_is_worked_off_afterwards() {
     // More than the store keeps in memory, and more than the route takes before the disk fails.
@@ -162,7 +162,8 @@ async fn a_backlog_that_cannot_be_read_for_a_while_is_worked_off_afterwards() {
     broker.close(trunkline_support::patience()).await;
 }
 
-/// Damage that is there when the store is read again after a failure: named, with what to do, and left as it is.
+/// Damage is found when the store is read again after a failure: it is reported with the remedy, and the file stays
+/// unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_that_comes_with_a_failure_is_named_and_the_file_is_left() {
     let bench = Bench::embedded();
@@ -182,12 +183,12 @@ async fn damage_that_comes_with_a_failure_is_named_and_the_file_is_left() {
     assert_eq!((daemon.get("/livez").0, daemon.get("/readyz").0), (200, 503));
     assert!(daemon.terminate().await.success());
     assert!(std::fs::read(&file).expect("a store") == bytes, "it was not touched");
-    // It was open, and what redb would go back to is damaged too.
+    // The store was open, and its older state is damaged too.
     let (code, told) = repair(&bench);
-    assert!(code == Some(65) && told.contains("move it away"), "{code:?}: {told}");
+    assert!(code == Some(65) && told.contains("move the file away"), "{code:?}: {told}");
 }
 
-/// F25: the file of a backlog that was worked off is cut while nothing happens, and the store goes on.
+/// F25: the file is shortened at rest after a backlog was worked off, and the store works on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_that_was_worked_off_gives_the_disk_its_room_back() {
     const EVENTS: u32 = 120;
@@ -210,7 +211,7 @@ async fn a_backlog_that_was_worked_off_gives_the_disk_its_room_back() {
     println!("{full} bytes, then {short}");
     handled(&daemon, "echo", 1).await;
     assert_eq!(session(&daemon), 1, "nothing in work was lost for it");
-    // It is taken in again, and whole.
+    // The store is opened again, and is whole.
     bench.write_routes(ROUTES);
     assert_eq!(daemon.post("/api/v1/reload", "").0, 200);
     let confirmed = BTreeSet::from([keep(&daemon, "after").expect("kept")]);
@@ -218,8 +219,8 @@ async fn a_backlog_that_was_worked_off_gives_the_disk_its_room_back() {
     is_all_there(&bench, &confirmed).await;
 }
 
-/// F8: consumers take from a backlog while it is written, between any two steps of it. Everything comes once, and the
-/// counts are right.
+/// F8: consumers read a backlog while it is written, between any two steps of the writer. Each message is delivered
+/// once, and the counts are right.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_that_is_written_and_worked_off_at_once_comes_once() {
     const CLIENTS: u32 = 4;
@@ -242,7 +243,10 @@ async fn a_backlog_that_is_written_and_worked_off_at_once_comes_once() {
     let all = f64::from(CLIENTS * BATCHES * EVENTS);
     metric(&daemon, &settled(&bench, "echo", "ack"), |count| count >= all).await;
     let count = |queue: &str, state: &str| {
-        daemon.metric(&format!("trunkline_queue_messages{{queue=\"{}-{queue}\",state=\"{state}\"}}", bench.prefix))
+        daemon.metric(&format!(
+            "trunkline_queue_messages{{queue=\"{}-{queue}\",state=\"{state}\",role=\"work\"}}",
+            bench.prefix
+        ))
     };
     assert_eq!((count("echo", "ready"), count("echo", "unacknowledged")), (0.0, 0.0));
     assert_eq!(count("out", "ready"), all, "each was echoed once");

@@ -1,16 +1,16 @@
-//! System calls that fail or take long, by strace attached to a running daemon.
+//! System calls that fail or take long, by an strace that is attached to a running daemon.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use trunkline_support::{Daemon, eventually};
 
-/// strace, ended when it is dropped, which lets the daemon go on undisturbed.
+/// A running strace. The daemon runs undisturbed after it is dropped.
 pub(super) struct Tracer(Child);
 
 impl Tracer {
-    /// From now on these calls do what strace's `inject` says, such as `error=EIO`; only those on a file, where one is
-    /// given. Returns when strace is attached to the first thread: it takes the others one after the other.
+    /// Applies strace's `inject`, such as `error=EIO`, to these calls; with a file, only to calls on that file. Returns
+    /// when strace is attached to the first thread. It attaches to the other threads one by one.
     pub(super) async fn attach(daemon: &Daemon, calls: &str, inject: &str, file: Option<&Path>) -> Self {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
@@ -23,7 +23,7 @@ impl Tracer {
         let child = child.expect("strace can be run");
         let status = format!("/proc/{}/status", daemon.pid());
         eventually("strace is attached", || {
-            let text = std::fs::read_to_string(&status).expect("the daemon is there");
+            let text = std::fs::read_to_string(&status).expect("the daemon runs");
             let tracer = text.lines().find_map(|line| line.strip_prefix("TracerPid:"));
             let attached = tracer.is_some_and(|pid| pid.trim() != "0");
             async move { attached.then_some(()) }

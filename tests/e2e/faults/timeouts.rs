@@ -1,11 +1,11 @@
-//! B10: the broker blocks for longer than it lets a consumer hold a delivery. It closes the channel, and what was held
-//! comes again, once.
+//! B10: the broker is blocked for longer than its `consumer_timeout`. It closes the channel, and each held delivery is
+//! redelivered once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use trunkline_support::eventually;
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 
 use super::{Breaker, fill, header, id, settled, taken};
 use crate::bench::{Bench, drain, metric};
@@ -25,15 +25,15 @@ concurrency = 4
 /// At 160 a second.
 const EVENTS: usize = 4_000;
 const BEFORE: f64 = 100.0;
-/// The broker looks once a second rather than once a minute, and allows ten seconds rather than half an hour.
+/// Checks every second instead of every minute, with a timeout of ten seconds instead of half an hour.
 const IMPATIENT: &str =
     "application:set_env(rabbit, consumer_timeout, 10000), application:set_env(rabbit, channel_tick_interval, 1000).";
-/// Longer than a confirm may take when there is no alarm: that deadline must not run meanwhile.
+/// Longer than a confirm may take without an alarm; that deadline must not run during an alarm.
 const BLOCKED: Duration = Duration::from_secs(33);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_that_the_broker_closes_during_an_alarm_costs_one_redelivery() {
-    let node = Node::start().expect("a node of its own");
+    let node = RabbitmqNode::start().expect("a private node");
     node.ctl(&["eval", IMPATIENT]).expect("it is set");
     let bench = Bench::on(node.url());
     let (broker, breaker) = (bench.open(ROUTES).await, Breaker::on(&bench).await);
@@ -46,13 +46,13 @@ async fn a_channel_that_the_broker_closes_during_an_alarm_costs_one_redelivery()
     metric(&daemon, "trunkline_broker_blocked", |blocked| blocked == 1.0).await;
     let blocked = Instant::now();
     let ready = breaker.ready(&bench, "$P-sleeper").await;
-    let back = eventually("what was handed out is back in the queue", || async {
+    let back = eventually("every delivery is back in the queue", || async {
         let now = breaker.ready(&bench, "$P-sleeper").await;
         (now > ready).then_some(now - ready)
     })
     .await;
     let closed = blocked.elapsed();
-    // In two parts: neither is as long as what the tests wait for anything.
+    // In two parts, each shorter than the patience of the tests.
     for part in [BLOCKED / 2, BLOCKED] {
         eventually("the alarm lasts", || async { (blocked.elapsed() >= part).then_some(()) }).await;
     }
@@ -60,7 +60,7 @@ async fn a_channel_that_the_broker_closes_during_an_alarm_costs_one_redelivery()
     node.ctl(&["set_vm_memory_high_watermark", "absolute", "4GiB"]).expect("the limit is set");
 
     let out = taken(&bench, &broker, "$P-out", EVENTS, |message| header(message, "trunkline-cause")).await;
-    daemon.logged("delivery acknowledgement on channel").await;
+    daemon.logged("timed out").await;
     let mut causes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for message in &out {
         causes.entry(header(message, "trunkline-cause")).or_default().push(id(message));

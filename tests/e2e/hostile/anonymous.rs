@@ -1,4 +1,4 @@
-//! F5: events without an id. Two of them are two events, whatever is in them.
+//! F5: events without an id. Two of them are two events, whatever their content.
 
 use lapin::BasicProperties;
 
@@ -59,7 +59,7 @@ async fn equal_events_without_an_id_are_all_handled() {
     is_well(&daemon);
     assert!(daemon.terminate().await.success());
     let broker = bench.open(ROUTES).await;
-    // From `shared` one each, from the other two one each, and from `after` one more for those.
+    // One each from `shared`, one each from the other two routes, and one more from `after` for those.
     let out = drain(&broker, &bench.queue("$P-out"), 5 * EQUAL).await;
     assert_eq!(out.len(), 5 * EQUAL);
     broker.close(trunkline_support::patience()).await;

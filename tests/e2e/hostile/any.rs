@@ -1,5 +1,5 @@
-//! No message is too bad to be dead-lettered: events and outcomes with every part at and beyond its limit. Each comes to
-//! exactly one end within ten seconds, and a good event beside them is not late.
+//! Every message can be dead-lettered: events and outcomes with every part at and beyond its limit. Each has exactly
+//! one outcome within ten seconds, and a good event beside them is not late.
 
 mod events;
 mod outcomes;
@@ -43,16 +43,16 @@ from = "performer.#"
 plugin = "performer"
 emit = { key = "performed", unroutable = "accept" }
 "#;
-/// Routes whose events have any form. The performer's have any outcome.
+/// Routes whose events have any form. Only the performer's events have any outcome.
 const ANY_EVENT: [&str; 4] = ["echo", "witness", "rejecter", "trapper"];
 const EVENTS_EACH: usize = 40;
 const OUTCOMES: usize = 80;
 const SEED: u64 = 13;
-/// Within so long each of them has its end.
+/// The limit for the outcome of each message.
 const SOON: Duration = Duration::from_secs(10);
 const REASONS: [&str; 8] = ["rejected", "invalid", "trap", "timeout", "memory", "exhausted", "unroutable", "too-large"];
 
-/// A message for one of the routes, told from all others by the last word of its key.
+/// A message for one of the routes. The last word of its key is unique.
 struct Case {
     route: &'static str,
     message: Message,
@@ -60,7 +60,7 @@ struct Case {
 
 fn cases(bench: &Bench, seed: u64) -> Vec<Case> {
     let exchange = format!("{}-events", bench.prefix);
-    // A foreign client puts into one frame what it holds. Ours sends less.
+    // A foreign client sends all its headers in one frame; the daemon's own client sends less.
     let headers_max = if bench.is_embedded() { 60_000 } else { 100_000 };
     let mut random = Rng::with_seed(seed);
     let mut cases = Vec::new();
@@ -76,7 +76,7 @@ fn cases(bench: &Bench, seed: u64) -> Vec<Case> {
 }
 
 async fn every_message_has_one_end(bench: Bench) {
-    // Each run sees the same messages, unless it is told to look for others.
+    // Each run has the same messages, unless a seed is given.
     let given = std::env::var("TRUNKLINE_TEST_SEED").ok();
     let seed = given.and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
     println!("seed {seed}");
@@ -84,7 +84,7 @@ async fn every_message_has_one_end(bench: Bench) {
     let broker = bench.open(ROUTES).await;
     if bench.is_embedded() {
         for case in &cases {
-            let publication = trunkline_broker::Publication::now(case.message.clone(), false);
+            let publication = trunkline_broker::Publication::now(case.message.copy());
             let published = broker.publish(vec![publication]).await;
             drop(published.unwrap_or_else(|error| panic!("{error}: {:?}", case.message.properties)));
         }
@@ -130,7 +130,7 @@ async fn every_message_has_one_end(bench: Bench) {
         assert_eq!(letters.len(), count, "{route}: each letter once");
         let keys: BTreeSet<_> =
             letters.iter().filter_map(|dead| dead.properties.headers.text("trunkline-source-key")).collect();
-        assert_eq!(keys.len(), count, "{route}: each letter says with what key it came");
+        assert_eq!(keys.len(), count, "{route}: each dead letter has its original key");
         for letter in &letters {
             let reason = letter.properties.headers.text("trunkline-reason").unwrap_or_default();
             assert!(REASONS.contains(&reason), "{reason}");

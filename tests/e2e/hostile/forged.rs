@@ -22,7 +22,7 @@ retry = { max = 2, delay = "100ms" }
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_else_says_what_the_daemon_believes() {
+async fn forged_headers_are_dropped_and_counted() {
     let bench = Bench::amqp();
     let daemon = bench.start(ROUTES).await;
     let producer = Producer::on(&bench).await;
@@ -47,11 +47,11 @@ async fn nobody_else_says_what_the_daemon_believes() {
     #[expect(clippy::cast_precision_loss, reason = "few")]
     let all = count as f64;
     metric(&daemon, &settled(&bench, "seen", "ack"), |acked| acked >= all).await;
-    // Each is tried again as often as it has to be.
+    // Each event is tried as often as its route allows.
     metric(&daemon, &settled(&bench, "again", "ack"), |acked| acked >= all).await;
     assert_eq!(daemon.metric(&settled(&bench, "again", "retry")), all);
     let dropped = daemon.metric("trunkline_headers_dropped_total{why=\"forged\"}");
-    assert!(dropped >= all, "an operator can see that somebody tries: {dropped}");
+    assert!(dropped >= all, "an operator sees the forged headers: {dropped}");
     is_well(&daemon);
     assert!(daemon.terminate().await.success());
     let broker = bench.open(ROUTES).await;
@@ -60,7 +60,7 @@ async fn nobody_else_says_what_the_daemon_believes() {
         for word in ["victim", "admin", "payments", "payment.made"] {
             assert!(!said.contains(word), "{said}");
             let headers = message.properties.headers.iter().any(|(_, value)| value.as_str() == Some(word));
-            assert!(!headers, "{word} goes on to others");
+            assert!(!headers, "{word} is passed on");
         }
     }
     broker.close(trunkline_support::patience()).await;

@@ -1,5 +1,5 @@
-//! What any producer can send: messages that are too long in places, that mean something to the broker, that have no id,
-//! or that claim to be the daemon's own. Each comes to one end, and nobody beside it notices.
+//! Messages that any producer can send: with parts that are too long, with headers that the broker obeys, without an
+//! id, or with forged headers of the daemon. Each has one outcome, and other messages are not affected.
 
 mod anonymous;
 mod any;
@@ -17,10 +17,10 @@ use trunkline_support::Daemon;
 
 use crate::bench::Bench;
 
-/// Within so long everything has come to its end; on an idle machine it takes a tenth of a second.
+/// The limit for all outcomes. On an idle machine they take a tenth of a second.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A producer as other programs are.
+/// A producer like other programs.
 struct Producer {
     _connection: Connection,
     channel: Channel,
@@ -30,7 +30,7 @@ struct Producer {
 impl Producer {
     async fn on(bench: &Bench) -> Self {
         let connecting = Connection::connect(&bench.broker, ConnectionProperties::default());
-        let connection = connecting.await.expect("the broker is there");
+        let connection = connecting.await.expect("the broker answers");
         let channel = connection.create_channel().await.expect("a channel");
         channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
         Self { _connection: connection, channel, exchange: format!("{}-events", bench.prefix) }
@@ -56,7 +56,7 @@ fn table(headers: &[(&str, AMQPValue)]) -> FieldTable {
     table
 }
 
-/// An event that nothing is wrong with is not late.
+/// Checks that a good event is not late.
 async fn a_good_one_goes_on(daemon: &Daemon, kind: &str) {
     let started = Instant::now();
     let (status, accepted) = daemon.post("/api/v1/events", &json!({ "type": kind, "data": "good" }).to_string());
@@ -66,7 +66,7 @@ async fn a_good_one_goes_on(daemon: &Daemon, kind: &str) {
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
 }
 
-/// The daemon's own opinion.
+/// Checks that the daemon reports itself as healthy.
 fn is_well(daemon: &Daemon) {
     let (status, health) = daemon.get("/health");
     let health: serde_json::Value = serde_json::from_str(&health).expect("JSON");

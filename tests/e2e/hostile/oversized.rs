@@ -1,4 +1,4 @@
-//! F3: parts of an event that no copy of it could carry.
+//! F3: parts of an event that do not fit any copy of it.
 
 use lapin::BasicProperties;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ queue = "$P-ocelot"
 plugin = "rejecter"
 retry = { max = 0 }
 "##;
-/// More than a route works on at a time, so that a stuck one would show.
+/// More than a route works on at a time, so that a stuck route would show.
 const EACH: usize = 20;
 
 fn ocelot(changes: &[(&str, Value)]) -> String {
@@ -44,7 +44,7 @@ fn long(bytes: usize) -> String {
     "l".repeat(bytes)
 }
 
-/// By the API, which refuses what it can see is too long.
+/// Over HTTP, where the API refuses the parts that it can see.
 async fn nothing_is_too_long_for_its_end(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
     let mut taken = 0;
@@ -81,7 +81,7 @@ async fn nothing_is_too_long_for_its_end(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
-/// By AMQP, where nobody looks before the daemon does.
+/// Over AMQP, where the daemon is the first to check.
 async fn bodies_and_headers(bench: &Bench) -> usize {
     let producer = Producer::on(bench).await;
     let plain = || BasicProperties::default().with_message_id("given".into());
@@ -121,7 +121,7 @@ async fn envelopes(bench: &Bench) -> usize {
             ocelot(&[("timestamp", json!(long(70_000)))]),
             ocelot(&[("metadata", json!({ "version": long(70_000) }))]),
             ocelot(&[("metadata", json!({ long(70_000): "x" }))]),
-            // What the parser says quotes what it found.
+            // The parser's error quotes the value.
             ocelot(&[("organizationId", json!([long(70_000)]))]),
             format!("{{\"id\":\"e\",\"type\":\"t\",\"data\":1,\"metadata\":\"{}\"}}", long(70_000)),
         ] {

@@ -1,4 +1,4 @@
-//! F4: headers that make RabbitMQ route a message further, on messages of which the daemon makes copies.
+//! F4: headers that make RabbitMQ route a message further, on messages that the daemon copies.
 
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
@@ -30,7 +30,7 @@ async fn copies_go_where_the_daemon_sends_them_and_nowhere_else() {
     let daemon = bench.start(ROUTES).await;
     let producer = Producer::on(&bench).await;
     let queue = |name: &str| format!("{}-{name}", bench.prefix);
-    // The queue that the message comes from, so that a copy would be consumed again, and one that nobody here may reach.
+    // The queue of the message, which would consume a copy again, and a queue that no route may reach.
     let places: Vec<AMQPValue> = ["unwanted", "again", "private"].map(|name| text(&queue(name))).into();
     let list = AMQPValue::FieldArray(places.into());
     let mut sent = 0.0;
@@ -58,7 +58,7 @@ async fn copies_go_where_the_daemon_sends_them_and_nowhere_else() {
     for letter in drain(&broker, &bench.queue("$P-unwanted.dlq"), 7).await {
         let kept = letter.properties.headers.iter().any(|(name, _)| name.starts_with("trunkline-kept-"));
         let id = letter.properties.message_id.unwrap_or_default();
-        // The broker itself takes BCC away, and writes x-death anew.
+        // The broker itself removes BCC, and rewrites x-death.
         assert!(
             kept || ["BCC-event", "Bcc-event", "x-death-event"].contains(&id.as_str()),
             "{id}: what it said can still be read"

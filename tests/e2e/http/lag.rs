@@ -1,4 +1,5 @@
-//! How much a stream keeps for its client: what is sent and may not have been seen, and what waits while it is away.
+//! The amount that a stream keeps for its client: sent events that the client may not have seen, and events that arrive
+//! while the client is away.
 
 use std::collections::BTreeSet;
 
@@ -16,11 +17,11 @@ max-body = "2MiB"
 exchange = { name = "$P-events", type = "topic" }
 "#;
 
-/// One event that counts as a MiB of the lag, with what is around it.
+/// The body of an event that counts as one MiB of the lag.
 const BIG_BYTES: usize = (1 << 20) - 2_000;
-/// What was sent after the oldest that is kept.
+/// The events after the oldest kept one.
 const KEPT: usize = 40;
-/// What waits for a client that is away.
+/// The largest number of events that wait for an absent client.
 const WAITING_MAX: usize = 50_000;
 /// Events of one request.
 const BATCH: usize = 200;
@@ -44,7 +45,7 @@ async fn has_gap(client: &Client, reason: &str) -> Sse {
     .await
 }
 
-/// What was sent is kept until 40 MiB were sent after it; who saw an older one last is told that something is missing.
+/// A sent event is kept until 40 MiB were sent after it. A client whose last event is older gets a gap.
 async fn forty_mib_that_were_sent_are_kept(bench: Bench) {
     const EVENTS: usize = 60;
     let daemon = bench.start(ROUTES).await;
@@ -56,13 +57,13 @@ async fn forty_mib_that_were_sent_are_kept(bench: Bench) {
     client.has(EVENTS).await;
     let seen = client.events();
     client.cut();
-    // The oldest that is kept, and the one before it.
+    // The oldest kept event, and the one before it.
     let within = &seen[EVENTS - 1 - KEPT].id;
     let client = Client::open(&daemon, PATH, Some(within)).becomes_ready().await;
     client.has(KEPT).await;
     assert_eq!((client.ids(), client.of("gap")), (numbered(EVENTS - KEPT..EVENTS), vec![]));
     client.cut();
-    // No event was seen, or one of long ago: all that is kept comes, after the notice.
+    // A client without an event, or with an old one, gets a gap and then all kept events.
     for too_old in [&begin, &seen[0].id, &seen[EVENTS - 3 - KEPT].id] {
         let client = Client::open(&daemon, PATH, Some(too_old)).becomes_ready().await;
         has_gap(&client, "passed").await;
@@ -75,8 +76,9 @@ async fn forty_mib_that_were_sent_are_kept(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
-/// A client that takes nothing of large events has its sockets full of them, and the daemon some; all of it comes again.
-async fn what_a_connection_holds_is_no_more_than_is_kept(bench: Bench) {
+/// A client that reads nothing fills the sockets and the daemon's buffers with large events. All of them are sent
+/// again.
+async fn a_connection_holds_no_more_than_is_kept(bench: Bench) {
     const EVENTS: usize = 50;
     let daemon = bench.start(ROUTES).await;
     let client = Client::open(&daemon, PATH, None).becomes_ready().await;
@@ -87,7 +89,7 @@ async fn what_a_connection_holds_is_no_more_than_is_kept(bench: Bench) {
     for n in 0..EVENTS {
         publish(&daemon, n..n + 1, &"x".repeat(BIG_BYTES));
     }
-    // As many as there is room for.
+    // As many as fit.
     metric(&daemon, "trunkline_stream_events_total", |sent| sent >= 3.0).await;
     drop(stalled);
     let client = Client::open(&daemon, PATH, Some(&begin)).becomes_ready().await;
@@ -96,8 +98,9 @@ async fn what_a_connection_holds_is_no_more_than_is_kept(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
-/// More comes than is kept for a client that is away: the oldest go, and it is told when it comes back.
-async fn what_does_not_fit_leaves_a_notice(bench: Bench) {
+/// More events arrive than are kept for an absent client. The oldest are dropped, and the client gets a gap when it
+/// returns.
+async fn dropped_events_leave_a_gap(bench: Bench) {
     const MORE: usize = 2_000;
     let daemon = bench.start(ROUTES).await;
     let client = Client::open(&daemon, PATH, None).becomes_ready().await;
@@ -109,21 +112,21 @@ async fn what_does_not_fit_leaves_a_notice(bench: Bench) {
     for first in (1..=WAITING_MAX + MORE).step_by(BATCH) {
         publish(&daemon, first..first + BATCH, "");
     }
-    // By itself, so that it is the last.
+    // In a request of its own, so that it is the last.
     let newest = WAITING_MAX + MORE + 1;
     publish(&daemon, newest..newest + 1, "");
     let client = Client::open(&daemon, PATH, Some(&last)).becomes_ready().await;
     let gap = has_gap(&client, "overflow").await;
-    assert!(gap.data["detail"].as_str().is_some_and(|detail| detail.contains("more events came")), "{gap:?}");
+    assert!(gap.data["detail"].as_str().is_some_and(|detail| detail.contains("more events arrived")), "{gap:?}");
     client.has_come_to(&format!("e{newest}")).await;
     let ids: BTreeSet<String> = client.ids().into_iter().collect();
     assert_eq!(ids.len(), client.ids().len(), "none comes twice");
-    // The embedded broker takes away a thousand at a time.
+    // The embedded broker drops a thousand at a time.
     let lost = newest - ids.len();
     assert!((MORE / 4..=MORE + 5).contains(&lost), "{lost}");
-    // The oldest are gone, and behind them there is no hole. A batch is published side by side.
+    // The oldest are missing, and no event after them. The events of a batch are published side by side.
     assert!(numbered(MORE + BATCH + 2..newest).iter().all(|id| ids.contains(id)));
-    // The other gap that the client may be told of is the same one: the last id that it has seen is gone too.
+    // The client may get another gap for the same loss, because its last seen id is missing too.
     let others = client.of("gap").into_iter().filter(|gap| gap.data["reason"] != "overflow");
     assert!(others.clone().all(|gap| gap.data["reason"] == json!("passed")), "{:?}", others.collect::<Vec<_>>());
     assert!(daemon.terminate().await.success());
@@ -131,6 +134,6 @@ async fn what_does_not_fit_leaves_a_notice(bench: Bench) {
 
 on_both_brokers! {
     forty_mib_that_were_sent_are_kept,
-    what_a_connection_holds_is_no_more_than_is_kept,
-    what_does_not_fit_leaves_a_notice,
+    a_connection_holds_no_more_than_is_kept,
+    dropped_events_leave_a_gap,
 }

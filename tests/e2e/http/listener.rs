@@ -1,11 +1,11 @@
-//! The listener's own safety: slow clients, many clients, and a broker that wants nothing.
+//! The listener's own limits: slow clients, many clients, and a blocked broker.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use trunkline_support::eventually;
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 
 use crate::bench::{Bench, becomes_ready};
 
@@ -18,11 +18,11 @@ bind = "n"
 
 /// More than the listener serves at once.
 const CLIENTS: usize = 600;
-/// Twice what headers may take, and then some for two busy cores.
+/// Twice the limit for headers, and some time more for two busy cores.
 const FREE_WITHIN: Duration = Duration::from_secs(25);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_never_finish_their_headers_hold_nobody_for_long() {
+async fn clients_that_never_finish_their_headers_delay_others_only_shortly() {
     let bench = Bench::embedded();
     let daemon = bench.start(ROUTES).await;
     let address = daemon.url("").trim_start_matches("http://").to_owned();
@@ -32,7 +32,7 @@ async fn clients_that_never_finish_their_headers_hold_nobody_for_long() {
         stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").expect("sent");
     }
     let began = Instant::now();
-    // One of them sends a byte now and then, which is no excuse.
+    // One of them sends a byte now and then, which does not extend the limit.
     let mut dripping = slow.swap_remove(0);
     dripping.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
     let ended = eventually("the end of the slowest client", || {
@@ -56,14 +56,14 @@ async fn clients_that_never_finish_their_headers_hold_nobody_for_long() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publish_during_an_alarm_is_refused_at_once_and_taken_after_it() {
-    let node = Node::start().expect("a node of its own");
+    let node = RabbitmqNode::start().expect("a private node");
     let bench = Bench::on(node.url());
     let daemon = bench.start(ROUTES).await;
     becomes_ready(&daemon, true).await;
     let body = r#"{"type":"n","id":"during","data":{}}"#;
     assert_eq!(daemon.post("/api/v1/events", r#"{"type":"n","id":"before","data":{}}"#).0, 202);
     node.ctl(&["set_disk_free_limit", "999GB"]).expect("the limit is set");
-    // The broker tells of its alarm when something is published; until then one publish waits for its confirm.
+    // The broker reports its alarm after a publish; until then one publish waits for its confirm.
     let (status, problem) = eventually("the refusal", || {
         let began = Instant::now();
         let (status, problem) = daemon.post("/api/v1/events", body);
@@ -72,7 +72,10 @@ async fn a_publish_during_an_alarm_is_refused_at_once_and_taken_after_it() {
     })
     .await;
     assert_eq!((status, &problem["code"]), (503, &"TL503".into()), "{problem}");
-    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("nothing was sent")), "{problem}");
+    assert!(
+        problem["detail"].as_str().is_some_and(|detail| detail.contains("an alarm of the broker stops publishers")),
+        "{problem}"
+    );
     let answer = ureq::post(daemon.url("/api/v1/events")).config().http_status_as_error(false).build();
     let answer = answer.header("content-type", "application/json").send(body).expect("an answer");
     assert_eq!(answer.headers()["retry-after"], "1");

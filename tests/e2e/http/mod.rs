@@ -1,4 +1,4 @@
-//! The listener: streams, its own safety, and what it says of itself.
+//! The listener: streams, its own limits, and its descriptions.
 
 mod documents;
 mod lag;
@@ -11,3 +11,4 @@ mod slow;
 pub mod sse;
 mod stream;
 mod taps;
+mod tickets;

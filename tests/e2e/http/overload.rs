@@ -1,5 +1,5 @@
-//! More connections than there are places for: probes are answered, others are told, and the daemon keeps the descriptors
-//! that it needs for everything else.
+//! More connections than places: probes are answered, other clients get 503, and the daemon keeps the descriptors that
+//! it needs. The threads of a burst end.
 
 use std::collections::HashSet;
 use std::net::TcpStream;
@@ -26,12 +26,12 @@ plugin = "echo"
 
 const DESCRIPTORS: usize = 1024;
 const CLIENTS: usize = 5000;
-/// What a probe may take: a liveness probe of Kubernetes gives up after a second, and this machine may be busy.
+/// The limit for a probe. Kubernetes gives up after a second, and this machine may be busy.
 const PROBED_WITHIN: Duration = Duration::from_secs(3);
 const PROBES: [&str; 7] =
     ["/livez", "/readyz", "/health", "/health/live", "/health/ready", "/health/rabbitmq", "/metrics"];
 
-/// This process has both ends of what the tests open.
+/// This process has both ends of the connections.
 fn room_for_clients() {
     let limits = getrlimit(Resource::Nofile);
     let wanted = u64::try_from(4 * CLIENTS).expect("few");
@@ -43,7 +43,7 @@ fn room_for_clients() {
     assert!(current.is_none_or(|current| current > 2 * CLIENTS as u64), "raise ulimit -n to {wanted}: {current:?}");
 }
 
-/// Descriptors that a daemon has open.
+/// The number of a daemon's open descriptors.
 fn descriptors(daemon: &Daemon) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("it runs").count()
 }
@@ -57,8 +57,8 @@ fn probes_are_answered(daemon: &Daemon) {
     }
 }
 
-/// One of each kind in turn: that says nothing, that never ends its line, its headers, or its body, and that is answered
-/// and keeps its connection.
+/// One client of each kind in turn: it sends nothing, never ends its request line, its headers or its body, or is
+/// answered and keeps its connection.
 fn hostile(daemon: &Daemon, number: usize) -> TcpStream {
     let text = match number % 5 {
         0 => "",
@@ -94,7 +94,7 @@ async fn probes_are_answered_among_thousands_of_clients(bench: Bench) {
     let held = descriptors(&daemon);
     assert!(held <= before + DESCRIPTORS / 2, "{held} descriptors, {before} before");
     assert!(daemon.metric("trunkline_http_connections_turned_away_total") > 1000.0);
-    // Streams that were there are not touched, and neither is the broker's connection.
+    // Existing streams and the broker's connection are not affected.
     assert!(streams.iter().all(|stream| stream.of("gap").is_empty()));
     assert_eq!(daemon.metric("trunkline_streams_open"), 20.0);
     assert_eq!(daemon.metric("trunkline_broker_reconnects_total"), 0.0);
@@ -116,14 +116,14 @@ on_both_brokers! {
     probes_are_answered_among_thousands_of_clients,
 }
 
-/// Takes every place by bodies that do not come.
+/// Takes every place with bodies that never arrive.
 fn take_every_place(daemon: &Daemon) -> Vec<TcpStream> {
     let slow = "POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90000\r\n\r\n{";
     (0..DESCRIPTORS).map(|_| begun(daemon, slow)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_finds_no_place_is_told_and_who_says_nothing_is_let_go() {
+async fn clients_without_a_place_get_503_and_silent_ones_are_disconnected() {
     room_for_clients();
     let bench = Bench::embedded();
     let daemon = bench.start_by(&format!("ulimit -n {DESCRIPTORS}"), ROUTES, &[]).await;
@@ -136,7 +136,7 @@ async fn who_finds_no_place_is_told_and_who_says_nothing_is_let_go() {
         assert!(head.contains("retry-after: 1") && head.contains("connection: close"), "{answer:?}");
         assert!(answer.took < Duration::from_secs(4), "{text:?}: {:?}", answer.took);
     }
-    // A probe is a probe by its line only, and is served once.
+    // Only the request line makes a probe, and its connection is served once.
     for text in [
         "GET /livez HTTP/1.1\r\nHost: evil.test\r\n\r\n",
         "GET /livez HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.test\r\n\r\n",
@@ -148,13 +148,13 @@ async fn who_finds_no_place_is_told_and_who_says_nothing_is_let_go() {
     let answer = read(begun(&daemon, twice));
     assert_eq!((answer.status, answer.body.matches("HTTP/1.1").count()), (200, 0), "{answer:?}");
     let answer = read(begun(&daemon, "GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "));
-    assert!(answer.took < Duration::from_secs(4), "a slow probe is let go: {answer:?}");
-    assert!(daemon.log().contains("a connection was turned away"));
+    assert!(answer.took < Duration::from_secs(4), "a slow probe is disconnected: {answer:?}");
+    assert!(daemon.log().contains("the daemon refused an HTTP connection with the status 503"));
     drop(slow);
     assert!(daemon.terminate().await.success());
 }
 
-/// Connections that only wait for their client's next request make room for those that have one.
+/// Connections that wait for their client's next request make room for clients with a request.
 #[tokio::test(flavor = "multi_thread")]
 async fn resting_connections_make_room() {
     room_for_clients();
@@ -173,7 +173,7 @@ async fn resting_connections_make_room() {
     assert!(daemon.terminate().await.success());
 }
 
-/// Seconds of processor time that a process has taken.
+/// Processor time of a process, in seconds.
 fn processor_seconds(daemon: &Daemon) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).expect("it runs");
     let (_, fields) = stat.rsplit_once(')').expect("a name");
@@ -181,7 +181,7 @@ fn processor_seconds(daemon: &Daemon) -> f64 {
     ticks / 100.0
 }
 
-/// The limit that leaves a daemon few descriptors beside those that it has open. Between those are free numbers.
+/// The descriptor limit that leaves a daemon a few free ones. Numbers between the open ones are free.
 fn with_few_free(daemon: &Daemon) -> usize {
     let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("it runs");
     let open: HashSet<usize> = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
@@ -196,7 +196,7 @@ fn limit(daemon: &Daemon, descriptors: usize) {
     limits.expect("the limit of a child is set");
 }
 
-/// No descriptor is left for a connection, whoever has taken them.
+/// No descriptor is left for a connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_descriptors_probes_are_answered_and_nothing_spins() {
     const QUIET: Duration = Duration::from_secs(5);
@@ -222,5 +222,46 @@ async fn without_descriptors_probes_are_answered_and_nothing_spins() {
     drop(idle);
     limit(&daemon, 4096);
     metric(&daemon, condition, |raised| raised == 0.0).await;
+    assert!(daemon.terminate().await.success());
+}
+
+const SENDERS: usize = 32;
+/// Threads of the pool that may stay, for work that comes every second.
+const THREADS_AT_REST: usize = 6;
+
+/// The number of the runtime's threads, its pool of blocking threads included.
+fn runtime_threads(daemon: &Daemon) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("it runs");
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("tokio-rt")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_threads_of_a_burst_end() {
+    let bench = Bench::embedded();
+    // Dedupe records are read in the pool of blocking threads.
+    let daemon = bench.start(&format!("{ROUTES}dedupe = \"10m\"\n")).await;
+    daemon.runs().await;
+    let most = std::thread::scope(|scope| {
+        let send = |sender: usize| {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                for number in 0..20 {
+                    let event = json!({ "type": "in", "id": format!("{sender}-{number}"), "data": 1 }).to_string();
+                    assert_eq!(daemon.post("/api/v1/events", &event).0, 202);
+                }
+                runtime_threads(daemon)
+            })
+        };
+        let senders: Vec<_> = (0..SENDERS).map(send).collect();
+        senders.into_iter().map(|sender| sender.join().expect("it ends")).max()
+    });
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from) + THREADS_AT_REST;
+    println!("{most:?} threads during the burst; {allowed} may stay");
+    eventually("the threads of the burst end", || {
+        let threads = runtime_threads(&daemon);
+        async move { (threads <= allowed).then_some(()) }
+    })
+    .await;
     assert!(daemon.terminate().await.success());
 }

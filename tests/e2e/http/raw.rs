@@ -1,4 +1,4 @@
-//! HTTP by hand: requests that no client library would send, and connections that are kept as a test wants them.
+//! HTTP by hand: requests that no client library would send, and connections under the control of a test.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use trunkline_support::Daemon;
 
-/// What came back on a connection until its end.
+/// The bytes of a connection until its end.
 #[derive(Debug)]
 pub struct Answer {
-    /// 0 when nothing came.
+    /// 0 without an answer.
     pub status: u16,
     pub head: String,
     pub body: String,
@@ -30,19 +30,19 @@ pub fn connect(daemon: &Daemon) -> TcpStream {
     TcpStream::connect(daemon.url("").trim_start_matches("http://")).expect("it listens")
 }
 
-/// A connection on which something was sent.
+/// A connection on which a text was sent.
 pub fn begun(daemon: &Daemon, text: &str) -> TcpStream {
     let mut stream = connect(daemon);
     stream.write_all(text.as_bytes()).expect("sent");
     stream
 }
 
-/// Sends a request and reads until the other side ends the connection.
+/// Sends a request and reads until the daemon closes the connection.
 pub fn exchange(daemon: &Daemon, request: &str) -> Answer {
     read(begun(daemon, request))
 }
 
-/// Reads until the other side ends the connection, or says nothing for a minute.
+/// Reads until the daemon closes the connection, or sends nothing for a minute.
 pub fn read(mut stream: TcpStream) -> Answer {
     let began = Instant::now();
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");

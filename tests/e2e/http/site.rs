@@ -1,4 +1,4 @@
-//! Requests that are addressed elsewhere, or that a web page of another site made, reach nothing.
+//! Requests that are addressed to another name, or that a web page of another site made, are refused.
 
 use serde_json::json;
 use trunkline_support::Daemon;
@@ -15,12 +15,12 @@ token = { env = "HOOK_TOKEN" }
 "#;
 const TOKEN: &str = "a-token-of-the-test";
 
-/// Status of an answer to lines of a request without a body.
+/// The status of an answer to a request without a body, from its header lines.
 fn status(daemon: &Daemon, lines: &[&str]) -> u16 {
     exchange(daemon, &(lines.join("\r\n") + "\r\nConnection: close\r\n\r\n")).status
 }
 
-/// Everything that the listener has, as method and path.
+/// Every path of the listener, with its method.
 const PATHS: [&str; 14] = [
     "POST /api/v1/reload",
     "POST /api/v1/events",
@@ -64,7 +64,7 @@ async fn nothing_is_reached_by_another_name_or_from_another_site() {
             assert_eq!((answer.status, &answer.problem()["code"]), (403, &json!("TL403")), "{request:?}: {answer:?}");
         }
     }
-    // One way to write each of these is enough.
+    // One spelling of each is enough.
     for (lines, expected) in [
         (&["GET /livez HTTP/1.1"][..], 400),
         (&["GET /livez HTTP/1.1", "Host: localhost", "Host: localhost"], 400),
@@ -98,11 +98,11 @@ async fn nothing_is_reached_by_another_name_or_from_another_site() {
         assert_eq!(status(&daemon, lines), expected, "{lines:?}");
     }
     assert!(daemon.metric("trunkline_streams_open") < 0.5, "no stream was opened");
-    daemon.logged("a request was refused").await;
+    daemon.logged("the daemon refused an HTTP request because of its Host").await;
     assert!(daemon.terminate().await.success());
 }
 
-/// What a page may send without being asked for leave first: plain text, forms, and beacons.
+/// Requests that a page may send without a preflight: plain text, forms, and beacons.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_another_site_publishes_nothing() {
     let bench = Bench::embedded();
@@ -121,14 +121,14 @@ async fn a_page_of_another_site_publishes_nothing() {
             assert_eq!(answer.status, 403, "{path} {kind}: {answer:?}");
         }
     }
-    // The question that a browser asks before others is not answered with leave.
+    // The preflight of a browser gets no permission.
     let asked = "OPTIONS /api/v1/events HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.test\r\n\
                  Access-Control-Request-Method: POST\r\nConnection: close\r\n\r\n";
     let answer = exchange(&daemon, asked);
     assert_eq!(answer.status, 403);
     assert!(!answer.head.to_lowercase().contains("access-control"), "{answer:?}");
     assert!(daemon.sum("trunkline_events_published_total") < 0.5, "nothing was published");
-    // Refused by its head: nobody waits for a body that is yet to come.
+    // The header alone refuses the request, without a wait for the body.
     let slow = begun(
         &daemon,
         "POST /hooks/plain HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 9\r\nConnection: close\r\n\r\n",
@@ -137,7 +137,7 @@ async fn a_page_of_another_site_publishes_nothing() {
     assert!(daemon.terminate().await.success());
 }
 
-/// Beyond loopback: probes and scrapes come by an address, people by a name that is listed.
+/// Beyond loopback: probes and scrapers use an address, people use a listed name.
 #[tokio::test(flavor = "multi_thread")]
 async fn listed_names_and_addresses_are_answered() {
     let bench = Bench::embedded();
@@ -168,7 +168,7 @@ async fn listed_names_and_addresses_are_answered() {
     ] {
         assert_eq!(asks(headers), expected, "{headers:?}");
     }
-    // The name comes first: nobody learns by another whether a token is right.
+    // The name is checked first, so a client with another name does not learn whether its token is right.
     for (host, token, expected) in [
         ("evil.test", TOKEN, 403),
         ("evil.test", "another", 403),

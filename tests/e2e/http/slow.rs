@@ -1,4 +1,5 @@
-//! Clients that take or send as good as nothing, on both brokers and all at once, because each of them takes half a minute.
+//! Clients that read or send almost nothing, on both brokers. They run at the same time, because each takes half a
+//! minute.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -19,17 +20,18 @@ exchange = { name = "$P-events", type = "topic" }
 [hooks.$P-hook]
 "#;
 
-/// What one event carries, and how many come: more than twice what a stream may hold of them.
+/// The size of an event, and the number of events: more than twice what a stream may hold.
 const BIG_BYTES: usize = 900_000;
 const EVENTS: usize = 400;
-/// What a client that takes nothing may cost: what RabbitMQ hands out ahead, the frames, and what allocators keep.
+/// The limit for the memory of a client that reads nothing: RabbitMQ's deliveries ahead, the frames, and the
+/// allocator's reserve.
 const MEMORY_MAX: u64 = 160 << 20;
-/// What the listener promises, and what two busy cores may add to it.
+/// The listener's limit, and the extra time for two busy cores.
 const PROMISED: Duration = Duration::from_secs(30);
 const SLACK: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_clients_are_told_or_let_go() {
+async fn slow_clients_are_answered_or_disconnected() {
     let (embedded, amqp) = (Bench::embedded(), Bench::amqp());
     let (one, other) = (Arc::new(embedded.start(ROUTES).await), Arc::new(amqp.start(ROUTES).await));
     let quiet = Client::open(&one, &format!("{PATH}?pattern=quiet"), None).becomes_ready().await;
@@ -39,13 +41,13 @@ async fn slow_clients_are_told_or_let_go() {
         clients.spawn_blocking(move || a_body_that_trickles_is_refused(&daemon, &path));
     }
     for (daemon, others) in [(one.clone(), 1.0), (other.clone(), 0.0)] {
-        clients.spawn(async move { who_takes_nothing_is_let_go(&daemon, others).await });
+        clients.spawn(async move { a_client_that_reads_nothing_is_disconnected(&daemon, others).await });
     }
     a_quiet_stream_is_kept_alive(&quiet).await;
     clients.join_all().await;
     drop(quiet);
     for daemon in [one, other] {
-        // One more, whose connection is full when the daemon stops.
+        // Another client, whose connection is full when the daemon stops.
         let stalled = ask(&daemon, &format!("{PATH}?pattern=big"), None);
         metric(&daemon, "trunkline_streams_open", |open| open == 1.0).await;
         publish(&daemon, 30);
@@ -57,7 +59,7 @@ async fn slow_clients_are_told_or_let_go() {
     }
 }
 
-/// A comment after 15 s without an event, and again.
+/// A comment after each 15 s without an event.
 async fn a_quiet_stream_is_kept_alive(client: &Client) {
     for count in [1, 2] {
         eventually("a comment", || {
@@ -72,7 +74,7 @@ async fn a_quiet_stream_is_kept_alive(client: &Client) {
     assert!(client.events().is_empty() && client.of("gap").is_empty());
 }
 
-/// A byte now and then is no body.
+/// A body that arrives a byte at a time is refused.
 fn a_body_that_trickles_is_refused(daemon: &Daemon, path: &str) {
     let address = daemon.url("").trim_start_matches("http://").to_owned();
     let head = format!(
@@ -86,7 +88,7 @@ fn a_body_that_trickles_is_refused(daemon: &Daemon, path: &str) {
     assert!((PROMISED..PROMISED + SLACK).contains(&took), "{took:?}");
 }
 
-/// Sends a space every half second until the connection ends; what came back, and when.
+/// Sends a space every half second until the connection ends; gives the answer and the time.
 fn trickle(address: &str, head: &str) -> (String, Duration) {
     let began = Instant::now();
     let mut stream = TcpStream::connect(address).expect("it listens");
@@ -107,7 +109,7 @@ fn trickle(address: &str, head: &str) -> (String, Duration) {
     (String::from_utf8(answer).expect("a text"), began.elapsed())
 }
 
-async fn who_takes_nothing_is_let_go(daemon: &Daemon, others: f64) {
+async fn a_client_that_reads_nothing_is_disconnected(daemon: &Daemon, others: f64) {
     metric(daemon, "trunkline_streams_open", |open| open == others).await;
     let mut stalled = ask(daemon, &format!("{PATH}?pattern=big"), None);
     metric(daemon, "trunkline_streams_open", |open| open > others).await;
@@ -122,7 +124,7 @@ async fn who_takes_nothing_is_let_go(daemon: &Daemon, others: f64) {
     println!("{} MiB for {EVENTS} events", held >> 20);
     assert!(held < MEMORY_MAX, "a client that takes nothing holds {} MiB", held >> 20);
     metric(daemon, "trunkline_streams_open", |open| open == others).await;
-    // Cut: not ended in order, and not kept open either.
+    // The connection is cut: neither ended in order nor kept open.
     stalled.set_read_timeout(Some(patience())).expect("set");
     let mut rest = Vec::new();
     let ended = tokio::task::block_in_place(|| stalled.read_to_end(&mut rest));

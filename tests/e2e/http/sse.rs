@@ -1,4 +1,4 @@
-//! A client of server-sent events, as small as it can be: it does nothing by itself, neither reconnecting nor skipping.
+//! A small client of server-sent events. It neither reconnects nor skips events by itself.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use trunkline_support::{Daemon, eventually};
 
-/// What came between two empty lines.
+/// One block between two empty lines.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Sse {
     pub id: String,
@@ -21,7 +21,7 @@ pub struct Sse {
 struct Received {
     status: u16,
     events: Vec<Sse>,
-    /// When something came last, and how long it was quiet before each comment.
+    /// The time of the last byte, and the quiet time before each comment.
     last: Option<Instant>,
     comments: Vec<Duration>,
     ended: bool,
@@ -35,7 +35,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Asks and reads.
+    /// Requests the stream and reads it.
     pub fn open(daemon: &Daemon, path: &str, last_id: Option<&str>) -> Self {
         let (stream, received) = (ask(daemon, path, last_id), Arc::<Mutex<Received>>::default());
         let (reader, kept) = (stream.try_clone().expect("a socket"), received.clone());
@@ -46,7 +46,7 @@ impl Client {
         Self { stream, received }
     }
 
-    /// The events of the stream, in order; not `ready` and not `gap`.
+    /// The events of the stream in their order, without `ready` and `gap`.
     pub fn events(&self) -> Vec<Sse> {
         let received = self.received.lock().expect("no panic");
         received.events.iter().filter(|event| event.kind.is_empty()).cloned().collect()
@@ -57,18 +57,18 @@ impl Client {
         self.events().iter().map(|event| event.data["id"].as_str().expect("an id").to_owned()).collect()
     }
 
-    /// How long it was quiet before each comment that came.
+    /// The quiet time before each comment.
     pub fn comments(&self) -> Vec<Duration> {
         self.received.lock().expect("no panic").comments.clone()
     }
 
-    /// All of one kind.
+    /// All blocks of one kind.
     pub fn of(&self, kind: &str) -> Vec<Sse> {
         let received = self.received.lock().expect("no panic");
         received.events.iter().filter(|event| event.kind == kind).cloned().collect()
     }
 
-    /// What an `EventSource` would send when it comes back.
+    /// The id that an `EventSource` would send when it reconnects.
     pub fn last_id(&self) -> String {
         let received = self.received.lock().expect("no panic");
         received.events.iter().rev().map(|event| event.id.clone()).find(|id| !id.is_empty()).expect("an id came")
@@ -93,7 +93,7 @@ impl Client {
         .await;
     }
 
-    /// Waits until the newest event of the stream is this one.
+    /// Waits until this event is the newest one.
     pub async fn has_come_to(&self, id: &str) {
         eventually(&format!("event {id} of the stream"), || {
             let received = self.received.lock().expect("no panic");
@@ -112,14 +112,14 @@ impl Client {
         .await;
     }
 
-    /// Status and body of an answer that is no stream.
+    /// Status and body of an answer that is not a stream.
     pub async fn refused(self) -> (u16, Value) {
         self.has_ended().await;
         let received = self.received.lock().expect("no panic");
         (received.status, serde_json::from_str(&received.body).unwrap_or_default())
     }
 
-    /// Goes away without a word.
+    /// Closes the connection without notice.
     pub fn cut(self) {
         drop(self);
     }
@@ -131,7 +131,7 @@ impl Drop for Client {
     }
 }
 
-/// Asks, and reads nothing.
+/// Requests the stream and reads nothing.
 pub fn ask(daemon: &Daemon, path: &str, last_id: Option<&str>) -> TcpStream {
     let url = daemon.url(path);
     let (address, path) = url.trim_start_matches("http://").split_once('/').expect("a path");

@@ -1,4 +1,4 @@
-//! `GET /api/v1/events/stream` on both brokers: what comes, who goes on where, and who waits for nobody.
+//! `GET /api/v1/events/stream` on both brokers: matching events, resumption, and slow clients.
 
 use serde_json::json;
 use trunkline_support::{Daemon, eventually};
@@ -31,7 +31,7 @@ fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("e{n}")).collect()
 }
 
-async fn what_matches_comes_and_nothing_is_taken_from_anybody(bench: Bench) {
+async fn matching_events_are_streamed_and_no_consumer_loses_one(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
     let narrow = Client::open(&daemon, &format!("{PATH}?pattern=a.*,b.%23&pattern=c"), None).becomes_ready().await;
     let all = Client::open(&daemon, PATH, None).becomes_ready().await;
@@ -67,12 +67,12 @@ async fn a_client_that_comes_back_goes_on_where_it_was(bench: Bench) {
             publish(&daemon, "n", &format!("e{n}"));
         }
         published += 40;
-        // Some have come, perhaps not all: what was on the way is lost with the connection.
+        // Some events have arrived, perhaps not all: the rest is lost with the connection.
         client.has(published.min(20)).await;
         let events = client.events();
         let last = events.last().expect("some").id.clone();
         seen.extend(events.iter().map(|event| event.data["id"].as_str().expect("an id").to_owned()));
-        // Events that come in between are as good as not read.
+        // Events that arrive in between count as unread.
         let known = seen.len();
         client.cut();
         publish(&daemon, "other", "x");
@@ -97,7 +97,7 @@ async fn a_stream_outlives_the_daemon(bench: Bench) {
     assert!(daemon.terminate().await.success());
     client.has_ended().await;
 
-    // In order, and then by a kill; events come before the client does.
+    // An orderly end, and then a kill. Events are published before the client returns.
     let daemon = bench.start(ROUTES).await;
     for n in 20..30 {
         publish(&daemon, "n", &format!("e{n}"));
@@ -119,8 +119,8 @@ async fn a_stream_outlives_the_daemon(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
-/// The client is there and takes nothing: its socket's buffers fill, then ours, and the rest waits in its queue.
-async fn who_reads_slowly_loses_nothing_and_holds_nobody(bench: Bench) {
+/// The client reads nothing: the buffers of its socket and of the daemon fill, and the rest waits in its queue.
+async fn a_slow_reader_loses_nothing_and_delays_no_other(bench: Bench) {
     const EVENTS: usize = 3_000;
     let daemon = bench.start(ROUTES).await;
     let quick = Client::open(&daemon, PATH, None).becomes_ready().await;
@@ -149,23 +149,23 @@ async fn who_reads_slowly_loses_nothing_and_holds_nobody(bench: Bench) {
     assert_eq!(again.of("gap"), []);
 }
 
-async fn what_cannot_be_streamed_is_told(bench: Bench) {
+async fn invalid_stream_requests_are_refused(bench: Bench) {
     let daemon = bench.start(ROUTES).await;
     let client = Client::open(&daemon, &format!("{PATH}?pattern=a"), None).becomes_ready().await;
     let last = client.last_id();
     for (query, words) in [
-        ("?patern=a", "no query parameter \"patern\""),
+        ("?patern=a", "the query parameter \"patern\" does not exist"),
         ("?exchange=nowhere", "no exchange \"nowhere\""),
         ("?pattern=", "`pattern` is empty"),
-        ("?last-event-id=x", "none that a stream of Trunkline gave"),
+        ("?last-event-id=x", "is not an id of a Trunkline stream"),
         (&format!("?pattern=b&last-event-id={last}"), "other patterns"),
-        (&format!("?exchange={}-direct", bench.prefix), "is direct"),
+        (&format!("?exchange={}-direct", bench.prefix), "has the type direct"),
     ] {
         let (status, problem) = Client::open(&daemon, &format!("{PATH}{query}"), None).refused().await;
         assert_eq!((status, &problem["code"]), (400, &json!("TL400")), "{query}: {problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(words)), "{query}: {problem}");
     }
-    // A stream that is gone, as after its expiry: told, and begun anew.
+    // A stream that has expired is reported as a gap, and starts again.
     let gone = format!("{}{}", "0".repeat(32), &last[32..]);
     let again = Client::open(&daemon, &format!("{PATH}?pattern=a"), Some(&gone)).becomes_ready().await;
     eventually("the gap", || {
@@ -188,11 +188,11 @@ async fn what_cannot_be_streamed_is_told(bench: Bench) {
 }
 
 on_both_brokers! {
-    what_matches_comes_and_nothing_is_taken_from_anybody,
+    matching_events_are_streamed_and_no_consumer_loses_one,
     a_client_that_comes_back_goes_on_where_it_was,
     a_stream_outlives_the_daemon,
-    who_reads_slowly_loses_nothing_and_holds_nobody,
-    what_cannot_be_streamed_is_told,
+    a_slow_reader_loses_nothing_and_delays_no_other,
+    invalid_stream_requests_are_refused,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,10 +221,10 @@ async fn a_client_goes_on_at_another_daemon_while_its_old_connection_hangs() {
     assert!(other.terminate().await.success());
 }
 
-/// The broker goes and comes: the client keeps its connection, and loses nothing of what was confirmed.
+/// The broker goes away and returns. The client keeps its connection, and no confirmed event is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_outlives_a_session_with_the_broker() {
-    let node = trunkline_support::rabbitmq::Node::start().expect("a node of its own");
+    let node = trunkline_support::rabbitmq::RabbitmqNode::start().expect("a private node");
     let bench = Bench::on(node.url());
     let daemon = bench.start(ROUTES).await;
     becomes_ready(&daemon, true).await;
@@ -247,5 +247,30 @@ async fn a_stream_outlives_a_session_with_the_broker() {
     ids.dedup();
     assert_eq!(ids, numbered(0..20));
     assert_eq!(client.of("gap"), []);
+    assert!(daemon.terminate().await.success());
+}
+
+/// N2: the queue of a stream is temporary, so an event that only a stream gets is not routed. RabbitMQ does not say which queue got
+/// an event.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_only_a_stream_gets_is_not_routed() {
+    let bench = Bench::embedded();
+    let daemon = bench.start(&ROUTES.replace("bind = \"#\"", "bind = \"kept.#\"")).await;
+    let routed = |kind: &str| {
+        let (status, answer) = daemon.post("/api/v1/events", &json!({ "type": kind, "data": 1 }).to_string());
+        assert_eq!(status, 202, "{answer}");
+        answer["routed"] == true
+    };
+    let client = Client::open(&daemon, PATH, None).becomes_ready().await;
+    assert_eq!((routed("heard"), routed("kept.x")), (false, true));
+    client.has(2).await;
+    client.cut();
+    metric(&daemon, "trunkline_streams_open", |open| open == 0.0).await;
+    assert!(!routed("heard"), "the queue of the stream stays for a while");
+    let series = |result: &str| {
+        let exchange = format!("{}-events", bench.prefix);
+        format!("trunkline_events_published_total{{route=\"api\",exchange=\"{exchange}\",result=\"{result}\"}}")
+    };
+    assert_eq!((daemon.metric(&series("unroutable")), daemon.metric(&series("confirmed"))), (2.0, 1.0));
     assert!(daemon.terminate().await.success());
 }

@@ -1,5 +1,5 @@
-//! Plugins in Rust, JavaScript, Python and C: what `trunkline new` makes builds, passes its own tests and runs, and the
-//! callback-task plugin answers the same in all four.
+//! Plugins in Rust, JavaScript, Python and C. The output of `trunkline new` builds, passes its own tests and runs, and
+//! the plugin callback-task gives the same emissions in all four languages.
 
 mod cases;
 mod template;
@@ -7,7 +7,6 @@ mod template;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
 use trunkline_broker::Publication;
 use trunkline_event::Message;
@@ -17,7 +16,7 @@ use xtask::languages::LANGUAGES;
 use crate::bench::{Bench, binary, drain, message, settled};
 use cases::{Case, Expect};
 
-/// One queue, route and exchange of answers for each language; all of them get every event.
+/// One queue, route and exchange of emissions for each language. Every language gets all events.
 const HEAD: &str = r#"
     [defaults]
     limits = { timeout = "20s" }
@@ -49,7 +48,8 @@ fn routes() -> String {
     HEAD.to_owned() + &LANGUAGES.map(one).concat()
 }
 
-/// The plugin that we ship, or the same in another language: the template with our handler in the place of its own.
+/// The plugin in `plugins/`, or the same in another language: the template with the handler of
+/// `plugins/callback-task-LANGUAGE`.
 fn callback_task(language: &str) -> PathBuf {
     if language == "rust" {
         return trunkline_support::plugins().join("callback-task.wasm");
@@ -59,11 +59,9 @@ fn callback_task(language: &str) -> PathBuf {
     built.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Compiles what the routes name, before a daemon does: interpreters take half a minute each, which is longer than a
-/// daemon's start is waited for.
+/// Compiles the plugins of the routes before a daemon starts. An interpreter takes half a minute, which is longer than
+/// the tests wait for a daemon's start.
 fn compile(bench: &Bench, routes: &str) {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let file = bench.write_routes(routes);
     trunkline_support::share_compiled(&bench.state());
     let check = Command::new(binary()).args(["check", "--config"]).arg(file).arg("--state").arg(bench.state()).output();
@@ -81,7 +79,7 @@ async fn publish(bench: &Bench, routes: &str, cases: &[Case]) {
 fn event(exchange: &str, case: &Case) -> Publication {
     let mut publication = message(exchange, "call.ended", case.id, case.data.clone());
     let properties = &mut publication.message_mut().properties;
-    // No JSON by its name, so that the codec hands on whatever it is.
+    // Not named as JSON, so that the codec passes any bytes on.
     properties.content_type = Some("application/octet-stream".to_owned());
     for (name, value) in [("specversion", "1.0"), ("id", case.id), ("source", "/test"), ("type", "call.ended")] {
         properties.headers.set(format!("cloudEvents:{name}"), value);
@@ -106,7 +104,7 @@ async fn all_settled(bench: &Bench, daemon: &Daemon, cases: &[Case]) {
     }
 }
 
-/// What a plugin answered to an event, without what names the route and the plugin.
+/// The result of an event, without the names of route and plugin.
 #[derive(Debug, PartialEq)]
 struct Answer {
     emissions: Vec<BTreeMap<String, String>>,
@@ -165,7 +163,7 @@ fn compare(cases: &[Case], all: &[(&str, Vec<Answer>)]) {
     }
 }
 
-/// The reference is held to what the case expects, and so is everybody: equal and wrong is no success.
+/// Compares each language with the expected result, not only with the others.
 fn check(case: &Case, answer: &Answer) {
     match (&case.expect, &answer.rejected) {
         (Expect::Rejected(word), Some((reason, text))) => {

@@ -1,4 +1,4 @@
-//! `trunkline new`, as a user sees it.
+//! `trunkline new`, as a user runs it.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -16,12 +16,12 @@ fn new(bench: &Bench, arguments: &[&str]) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_new_makes_builds_and_answers_in_every_language() {
+async fn templates_build_and_answer_in_every_language() {
     let bench = Bench::embedded();
     let mut routes = String::from("[defaults]\nexchange = { name = \"$P-events\", type = \"topic\" }\n");
     routes += "limits = { timeout = \"20s\" }\n";
     for language in LANGUAGES {
-        // The commands that were printed ran in the folder that was made: tests and build.
+        // The printed commands run in the new folder: tests and build.
         let component = xtask::languages::plugin(Path::new(binary()), language, "greeter", None);
         let component = component.unwrap_or_else(|error| panic!("{language}: {error:#}"));
         let file = component.display();
@@ -54,7 +54,7 @@ fn a_folder_is_made_once_and_its_name_is_looked_at() {
     assert!(made.status.success() && said.contains("cd my-greeter\n    make test\n    make\n"), "{made:?}");
     let again = new(&bench, &["my-greeter", "--lang", "js"]);
     assert_eq!(again.status.code(), Some(1), "{again:?}");
-    assert!(String::from_utf8_lossy(&again.stderr).contains("my-greeter is there already"), "{again:?}");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("my-greeter exists already"), "{again:?}");
     for (arguments, word) in [
         (&["My_Greeter", "--lang", "c"][..], "lower-case"),
         (&["../up", "--lang", "c"], "lower-case"),
@@ -83,7 +83,7 @@ fn rust_may_depend_on_an_sdk_of_ones_own() {
 }
 
 #[test]
-fn wrap_says_what_is_no_module() {
+fn wrap_refuses_files_that_are_not_modules() {
     let bench = Bench::embedded();
     let wrap = |module: &Path| {
         Command::new(binary()).arg("wrap").arg(module).arg("--out").arg(bench.path("out.wasm")).output().expect("runs")
@@ -93,5 +93,5 @@ fn wrap_says_what_is_no_module() {
     assert_eq!(wrap(&text).status.code(), Some(65));
     assert_eq!(wrap(&bench.path("none")).status.code(), Some(66));
     let component = wrap(&trunkline_support::guests().join("echo.wasm"));
-    assert!(String::from_utf8_lossy(&component.stderr).contains("a component already"), "{component:?}");
+    assert!(String::from_utf8_lossy(&component.stderr).contains("already a component"), "{component:?}");
 }

@@ -1,4 +1,5 @@
-//! Bombs for the compiler: the child that compiles them is ended, and the daemon neither stalls nor dies.
+//! Components that keep the compiler busy. The child that compiles them is ended, and the daemon neither stalls nor
+//! ends.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use trunkline_support::{eventually, handmade};
 
 use crate::bench::{Bench, binary};
-use crate::faults::isolation::{FLOOR, alone, median, p99};
+use crate::faults::isolation::{FLOOR, PROBE_EVERY, median, p99};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -32,10 +33,10 @@ fn slow_bomb() -> Vec<u8> {
     handmade::many_blocks(100_000)
 }
 
-/// As many functions as fit a component, nearly.
+/// Almost as many functions as fit a component.
 const FUNCTIONS: usize = 800_000;
 
-/// `trunkline check` of the bomb, running.
+/// A running `trunkline check` of the component.
 fn check(bench: &Bench, bomb: &[u8]) -> Child {
     std::fs::write(bench.path("bomb.wasm"), bomb).expect("a file");
     let file = bench.write_routes(ROUTES);
@@ -45,7 +46,7 @@ fn check(bench: &Bench, bomb: &[u8]) -> Child {
     command.spawn().expect("it runs")
 }
 
-/// A figure of /proc/PID/status in KiB; none when the process is gone.
+/// A figure of /proc/PID/status in KiB; none when the process has ended.
 fn status(pid: u32, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -66,7 +67,7 @@ fn compiler_of(parent: u32) -> Option<u32> {
     pids.find(is_compiler)?.parse().ok()
 }
 
-/// What whoever started this test left open for every program below it.
+/// Descriptors that this test's parent left open for all its children.
 fn not_closed_by_exec() -> Vec<String> {
     let all = std::fs::read_dir("/proc/self/fdinfo").expect("this process runs");
     let left_open = |fd: &String| {
@@ -81,7 +82,7 @@ async fn running_compiler(parent: u32) -> u32 {
     eventually("a compiler", || async move { compiler_of(parent) }).await
 }
 
-/// Waits for the end of a check; gives what it said and the most memory that it had, in KiB.
+/// Waits for the end of a check; gives its output and its largest memory, in KiB.
 async fn ended(mut check: Child) -> (String, u64) {
     let (pid, begun) = (check.id(), Instant::now());
     let mut most = 0;
@@ -99,24 +100,23 @@ async fn ended(mut check: Child) -> (String, u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bomb_ends_its_compiler_and_others_go_on() {
-    let _alone = alone().await;
     let (bench, beside) = (Bench::embedded(), Bench::embedded());
     let daemon = beside.start(GOOD).await;
-    let _warm = p99(&daemon, 50).await;
+    let _warm = p99(&daemon, 50, PROBE_EVERY).await;
     let (mut calm, mut loaded) = (Vec::new(), Vec::new());
     for _ in 0..3 {
-        calm.push(p99(&daemon, 200).await);
+        calm.push(p99(&daemon, 200, PROBE_EVERY).await);
     }
     let begun = Instant::now();
     let bomb = check(&bench, &slow_bomb());
     let compiler = running_compiler(bomb.id()).await;
     for _ in 0..3 {
-        loaded.push(p99(&daemon, 200).await);
+        loaded.push(p99(&daemon, 200, PROBE_EVERY).await);
         assert!(status(compiler, "VmRSS").is_some(), "it still compiles");
     }
     let (said, most) = ended(bomb).await;
     println!("{} after {:?}, {most} KiB in the parent", said.trim(), begun.elapsed());
-    assert!(said.contains("is not compiled: compiling takes more than 10 s of processor time"), "{said}");
+    assert!(said.contains("cannot be compiled: the compilation needs more than 10 s of processor time"), "{said}");
     println!("p99 of others {calm:?} alone, {loaded:?} beside the compiler");
     let (calm, loaded) = (median(calm), median(loaded));
     assert!(loaded <= (calm * 2).max(FLOOR), "{calm:?} alone, {loaded:?} beside the compiler");
@@ -129,7 +129,7 @@ async fn a_compiler_has_little_and_ends_with_its_parent() {
     let mut parent = check(&bench, &slow_bomb());
     let compiler = running_compiler(parent.id()).await;
     let proc = |what: &str| PathBuf::from(format!("/proc/{compiler}/{what}"));
-    // Until the component is there, it is not limited yet.
+    // The compiler has no limits before it has the component.
     eventually("its limits", || async move {
         let limits = std::fs::read_to_string(format!("/proc/{compiler}/limits")).ok()?;
         let has = |name: &str, value: &str| limits.lines().any(|line| line.starts_with(name) && line.contains(value));
@@ -153,7 +153,7 @@ async fn a_compiler_has_little_and_ends_with_its_parent() {
     assert_eq!(std::fs::read_link(proc("cwd")).expect("it runs"), PathBuf::from("/"));
 
     parent.kill().expect("it can be killed");
-    let _status = parent.wait().expect("it is gone");
+    let _status = parent.wait().expect("the compiler has ended");
     eventually("the compiler's end", || async move { status(compiler, "VmRSS").is_none().then_some(()) }).await;
 }
 
@@ -164,5 +164,5 @@ async fn a_bomb_of_memory_aborts_the_compiler_only() {
     let bomb = handmade::many_functions(FUNCTIONS);
     let (said, most) = ended(check(&bench, &bomb)).await;
     println!("{} bytes: {} after {:?}, {most} KiB in the parent", bomb.len(), said.trim(), begun.elapsed());
-    assert!(said.contains("is not compiled: compiling needs more than"), "{said}");
+    assert!(said.contains("cannot be compiled: the compilation needs more than"), "{said}");
 }

@@ -1,4 +1,4 @@
-//! A crash explained: which functions, in which file and line, with which words, in the dead letter and in the log.
+//! The explanation of a crash in the dead letter and in the log: functions, file, line, and the panic's text.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ retry = { max = 0 }
 limits = { timeout = "20s" }
 "#;
 
-/// The places of texts in another, which must follow each other.
+/// Checks that a text contains all words in this order.
 fn assert_in_order(text: &str, wanted: &[&str]) {
     let mut rest = text;
     for part in wanted {
@@ -37,7 +37,7 @@ fn assert_in_order(text: &str, wanted: &[&str]) {
     }
 }
 
-async fn a_trap_tells_functions_lines_and_words(bench: Bench) {
+async fn a_trap_names_functions_lines_and_text(bench: Bench) {
     let with = place(&bench, "with", Some("deep"));
     let without = place(&bench, "without", None);
     let wrong = place(&bench, "wrong", Some("echo"));
@@ -99,21 +99,28 @@ async fn a_trap_tells_functions_lines_and_words(bench: Bench) {
         let escaped = serde_json::to_string(error).expect("a text");
         assert!(log.contains(escaped.trim_matches('"')), "the log has the same text: {error}");
     }
-    assert!(log.contains("wrong.debug.wasm does not match wrong.wasm: no lines in backtraces"));
+    assert!(log.contains("wrong.debug.wasm does not match wrong.wasm; backtraces of the plugin show no source lines"));
 }
 
-async fn other_traps_tell_where_too(bench: Bench) {
+async fn other_traps_name_the_place_too(bench: Bench) {
     let file = place(&bench, "deep", Some("deep"));
     let routes = HEAD.to_owned() + &route("deep", &file);
     let cases = [
         ("overflow", vec!["a number that is large enough", "at deep::cellar (", "at deep::second_floor ("]),
         ("index", vec!["index out of bounds: the len is 3", "at deep::cellar (", "at deep::first_floor ("]),
         ("unreachable", vec!["unreachable", "at deep::cellar (", "at deep::second_floor ("]),
-        ("ladder", vec!["call stack exhausted; a plugin's has 512 KiB", "at deep::endless_ladder (", " times"]),
+        (
+            "ladder",
+            vec![
+                "call stack exhausted; the limit of a plugin's call stack is 512 KiB",
+                "at deep::endless_ladder (",
+                " times",
+            ],
+        ),
         (
             "stack",
             vec![
-                "call stack exhausted: the one in the plugin's memory is full (",
+                "call stack exhausted: the stack in the plugin's memory is full (",
                 "out of bounds memory access",
                 "at deep::endless_stairs (",
                 " times",
@@ -133,6 +140,6 @@ async fn other_traps_tell_where_too(bench: Bench) {
 }
 
 on_both_brokers! {
-    a_trap_tells_functions_lines_and_words,
-    other_traps_tell_where_too,
+    a_trap_names_functions_lines_and_text,
+    other_traps_name_the_place_too,
 }

@@ -1,4 +1,4 @@
-//! Files that are no good plugin, or too many good ones: `trunkline check` and the start of a daemon.
+//! Files that are not valid plugins, and very many valid ones: `trunkline check` and the start of a daemon.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,7 +12,7 @@ use trunkline_support::handmade;
 use super::publish;
 use crate::bench::{Bench, binary};
 
-/// What traps is given up at once.
+/// A trap is dead-lettered at once.
 const HEAD: &str = "[defaults]\nexchange = { name = \"$P-events\", type = \"topic\" }\nretry = { max = 0 }\n";
 
 /// Routes for plugins whose files lie in the test's folder.
@@ -35,7 +35,7 @@ fn write(bench: &Bench, name: &str, bytes: &[u8]) -> PathBuf {
     file
 }
 
-/// What `check` says of each plugin that it refuses.
+/// The text of `check` about each refused plugin.
 fn refusals(output: &Output) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let begin = "error: plugin ";
@@ -44,20 +44,24 @@ fn refusals(output: &Output) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_describe_does_is_bounded_too() {
+async fn describe_is_bounded_too() {
     let bench = Bench::embedded();
-    // A name of 300 bytes, and a million event types that are all the empty word.
+    // A name of 300 bytes, and a million event types that are all empty.
     let long_name =
         "(i32.store (i32.const 64) (i32.const 1024)) (i32.store (i32.const 68) (i32.const 300)) i32.const 64";
     let many_types = "(drop (memory.grow (i32.const 200))) (i32.store (i32.const 92) (i32.const 1000000)) i32.const 64";
     let some_types =
         "(i32.store (i32.const 88) (i32.const 8192)) (i32.store (i32.const 92) (i32.const 1000)) i32.const 64";
     let cases = [
-        ("traps", handmade::described("unreachable"), "describe() failed: wasm trap: wasm `unreachable`"),
+        ("traps", handmade::described("unreachable"), "`describe` failed: wasm trap: wasm `unreachable`"),
         ("loops", handmade::described("(loop $again (br $again)) unreachable"), "limits.timeout (1000 ms)"),
-        ("long", handmade::described(long_name), "its name has 300 bytes; 255 are the most"),
+        ("long", handmade::described(long_name), "the name has 300 bytes; the limit is 255 bytes"),
         ("many", handmade::described(many_types), "the answer is larger than limits.output"),
-        ("some", handmade::described(some_types), "it names 1000 event types; 256 are the most"),
+        (
+            "some",
+            handmade::described(some_types),
+            "the descriptor names 1000 event types; the limit is 256 event types",
+        ),
         ("memories", handmade::plugin("(memory 1)", "i32.const 0"), "memories count of 2 exceeds"),
         ("tables", handmade::plugin(&"(table 1 funcref)".repeat(40), "i32.const 0"), "tables count of 40 exceeds"),
         (
@@ -85,16 +89,16 @@ async fn what_describe_does_is_bounded_too() {
 async fn a_hundred_megabytes_are_refused_by_their_size() {
     let bench = Bench::embedded();
     let file = write(&bench, "large", &handmade::plugin("", "i32.const 0"));
-    // A hole: who reads it sees zeroes, and pays for them.
+    // A sparse file: a reader gets zeroes, at the cost of their size.
     File::options().write(true).open(file).and_then(|file| file.set_len(100 << 20)).expect("room");
     let begun = Instant::now();
     let output = check(&bench, &routes(&["large".to_owned()]));
     let (took, refused) = (begun.elapsed(), refusals(&output));
-    assert!(refused[0].1.contains("is 104857600 bytes long; a component may have"), "{refused:?}");
+    assert!(refused[0].1.contains("has 104857600 bytes; the limit of a component is"), "{refused:?}");
     println!("100 MB refused in {took:?}");
 }
 
-/// One that can be repeated from its seed.
+/// A random number generator with a seed.
 struct Random(u64);
 
 impl Random {
@@ -107,7 +111,7 @@ impl Random {
 }
 
 const MUTATIONS: usize = 1_000;
-/// Of them, made of a component as a compiler gives it; the others of a small one, which is compiled in no time.
+/// The number of mutations of a compiler's component. All others mutate a small component, which compiles quickly.
 const REAL: usize = 60;
 
 fn mutation(random: &mut Random, good: &[u8]) -> Vec<u8> {
@@ -156,7 +160,7 @@ async fn a_thousand_mutations_are_refused_or_do_no_harm() {
         ("text", b"(component)", "WebAssembly text"),
         ("zip", b"PK\x03\x04....", "a zip archive"),
         ("core", b"\0asm\x01\0\0\0", "a core module"),
-        ("noise", &[0xa5; 300], "does not begin as WebAssembly does"),
+        ("noise", &[0xa5; 300], "does not begin with the WebAssembly header"),
     ];
     files.extend(odd.iter().map(|(name, bytes, _)| ((*name).to_owned(), bytes.to_vec())));
     for (name, bytes) in &files {
@@ -172,8 +176,13 @@ async fn a_thousand_mutations_are_refused_or_do_no_harm() {
         assert!(refused.iter().any(|(refused, why)| refused == name && why.contains(text)), "{name}");
     }
     for (name, why) in &refused {
-        let known =
-            ["is not a component", "of another world", "imports that are not granted", "does not fit", "describe()"];
+        let known = [
+            "is not a component",
+            "but a plugin must export",
+            "imports that are not granted",
+            "does not match the interfaces",
+            "`describe` failed",
+        ];
         assert!(known.iter().any(|known| why.contains(known)), "{name}: {why}");
     }
     let loaded: Vec<String> =
@@ -181,7 +190,7 @@ async fn a_thousand_mutations_are_refused_or_do_no_harm() {
     println!("{} of {} refused in {:?}, {} load", refused.len(), names.len(), begun.elapsed(), loaded.len());
     assert!(refused.len() > MUTATIONS / 2, "most of them are broken");
 
-    // Those that load are called, whatever they do.
+    // Plugins that load are called.
     let loaded = &loaded[..loaded.len().min(40)];
     let daemon = bench.start(&routes(loaded)).await;
     for name in loaded {
@@ -194,7 +203,7 @@ async fn a_thousand_mutations_are_refused_or_do_no_harm() {
 
 const PLUGINS: usize = 500;
 
-/// In KiB, from /proc.
+/// Resident memory in KiB, from /proc.
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident set");

@@ -1,4 +1,4 @@
-//! Limits that hold: hostile components, each ended by the limit that is meant for it, and what the others feel of it.
+//! Limits of plugins: hostile components, each ended by the limit for it, and the effect on other routes.
 //!
 //! The figures that these tests print are kept in tests/guests/RESULTS.md.
 
@@ -22,7 +22,7 @@ fn publish(daemon: &Daemon, kind: &str, data: &str) -> String {
     accepted["id"].as_str().expect("an id").to_owned()
 }
 
-/// The one dead letter of a route, when its daemon has ended.
+/// The only dead letter of a route, after its daemon has ended.
 async fn dead_letter(bench: &Bench, routes: &str, route: &str) -> Message {
     let broker = bench.open(routes).await;
     let mut letters = drain(&broker, &bench.queue(&format!("$P-{route}.dlq")), 1).await;

@@ -1,4 +1,4 @@
-//! What others feel while a hostile plugin runs: the latency of a good route beside it, against the same without.
+//! The latency of a good route beside a hostile plugin, compared with the latency alone.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -6,18 +6,21 @@ use std::time::Duration;
 use super::publish;
 use super::table::{Row, routes, rows};
 use crate::bench::{Bench, metric, settled};
-use crate::faults::isolation::{FLOOR, Processors, TAKEN_MAX, alone, median, p99};
+use crate::faults::isolation::{FLOOR, Processors, TAKEN_MAX, median, p99};
 
 const GOOD: &str = "[routes.$P-good]\nfrom = \"good\"\nplugin = \"echo\"\n";
-/// Rounds of a row that is clear, and of one that is not after them: three rounds are few on a machine of others.
+/// The number of rounds, and the number for a row that is not clear after them. Three rounds are few on a shared
+/// machine.
 const ROUNDS: [usize; 2] = [3, 7];
 const PROBES: usize = 200;
-/// Rounds that may not count, of all rows together.
+/// Half the interval of `faults::isolation`: a round takes half the time, and the good route has twice the work.
+const PROBE_EVERY: Duration = Duration::from_millis(5);
+/// The largest number of invalid rounds, of all rows together.
 const SPOILED_MAX: usize = 40;
-/// More than any of them is done with, so that its route is always full.
+/// Faster than any of them ends, so that the hostile route is always full.
 const HOSTILE_EVERY: Duration = Duration::from_millis(20);
 
-/// One of each kind.
+/// One row of each kind.
 const KINDS: [&str; 14] = [
     "endless-loop",
     "memory-fill",
@@ -35,17 +38,17 @@ const KINDS: [&str; 14] = [
     "emit-then-trap",
 ];
 
-/// The 99th of a hundred in each round, alone and beside the guest. `spoiled`: rounds that did not count so far.
+/// The 99th latency of a hundred in each round, alone and beside the guest. `spoiled` counts invalid rounds.
 async fn measured(bench: &Bench, row: Row, spoiled: &mut usize) -> (Vec<Duration>, Vec<Duration>) {
     let (mut calm, mut beside) = (Vec::new(), Vec::new());
     let (name, data) = (row.name, row.data);
     let routes = routes(bench, &[row], GOOD);
     while calm.len() < ROUNDS[1] && (calm.len() != ROUNDS[0] || !within(&calm, &beside)) {
         let processors = Processors::now();
-        // A daemon of its own for each round: its log, which is searched, stays short.
+        // Each round has a new daemon, so that its log stays short.
         let daemon = bench.start(&routes).await;
-        let _warm = p99(&daemon, PROBES / 4).await;
-        let alone = p99(&daemon, PROBES).await;
+        let _warm = p99(&daemon, PROBES / 4, PROBE_EVERY).await;
+        let alone = p99(&daemon, PROBES, PROBE_EVERY).await;
         let stop = AtomicBool::new(false);
         let (took, published) = std::thread::scope(|scope| {
             let load = scope.spawn(|| {
@@ -57,11 +60,13 @@ async fn measured(bench: &Bench, row: Row, spoiled: &mut usize) -> (Vec<Duration
                 }
                 published
             });
-            let took = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(p99(&daemon, PROBES)));
+            let took = tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(p99(&daemon, PROBES, PROBE_EVERY))
+            });
             stop.store(true, Ordering::Relaxed);
             (took, load.join().expect("it publishes"))
         });
-        // All of them end by their limits, however many wait.
+        // All hostile events end by their limits.
         metric(&daemon, &settled(bench, name, "dead_letter"), |count| count >= f64::from(published)).await;
         assert!(daemon.terminate().await.success());
         let taken = processors.taken_since();
@@ -81,8 +86,7 @@ fn within(calm: &[Duration], beside: &[Duration]) -> bool {
 }
 
 async fn others_latency(bench: fn() -> Bench, kinds: &[&str]) {
-    let _alone = alone().await;
-    // Only now: a node of RabbitMQ that starts takes both cores.
+    // Started only now, because the start of a RabbitMQ node takes both cores.
     let bench = bench();
     let (mut slow, mut spoiled) = (Vec::new(), 0);
     for row in rows().into_iter().filter(|row| kinds.contains(&row.name)) {

@@ -12,19 +12,19 @@ use crate::bench::{Bench, drain, on_both_brokers};
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) plugin: Plugin,
-    /// What the event carries.
+    /// The data of the event.
     pub(super) data: &'static str,
     /// Keys of its `limits`.
     pub(super) limits: &'static str,
     pub(super) reason: &'static str,
-    /// In the dead letter's error.
+    /// Text of the dead letter's error.
     pub(super) error: &'static str,
 }
 
 pub(super) enum Plugin {
-    /// In tests/guests.
+    /// A guest of tests/guests.
     Guest(&'static str),
-    /// Made by this.
+    /// A handmade component.
     Handmade(fn() -> Vec<u8>),
 }
 
@@ -55,13 +55,13 @@ const OVER_TIME: &str = "limits.timeout (250 ms)";
 const OVER_MEMORY: &str = "limits.memory (67108864 bytes)";
 const OVER_TABLE: &str = "more than 10000 table elements";
 const OVER_ANSWER: &str = "the answer is larger than limits.output (8388608 bytes) and limits.emissions (1000)";
-const OVER_CALL: &str = "one call of the host copies more than limits.output (8388608 bytes)";
+const OVER_CALL: &str = "one host call copies more data than limits.output (8388608 bytes)";
 
 pub(super) fn rows() -> Vec<Row> {
     [of_time(), of_memory(), of_answers(), of_the_wire()].into_iter().flatten().collect()
 }
 
-/// What never ends.
+/// Guests that never end.
 fn of_time() -> Vec<Row> {
     vec![
         guest("endless-loop", "spin", "", TIMED, "timeout", OVER_TIME),
@@ -94,7 +94,7 @@ fn of_time() -> Vec<Row> {
     ]
 }
 
-/// What takes all there is.
+/// Guests that take all memory.
 fn of_memory() -> Vec<Row> {
     vec![
         guest("memory-bomb", "hog", "", "", "memory", OVER_MEMORY),
@@ -132,12 +132,12 @@ fn of_memory() -> Vec<Row> {
             },
             "",
             "trap",
-            "call stack exhausted; a plugin's has 512 KiB",
+            "call stack exhausted; the limit of a plugin's call stack is 512 KiB",
         ),
     ]
 }
 
-/// What says too much.
+/// Guests whose answers are too large.
 fn of_answers() -> Vec<Row> {
     vec![
         guest("answer-large", "bigmouth", "", "", "too-large", OVER_ANSWER),
@@ -175,11 +175,11 @@ fn of_answers() -> Vec<Row> {
     ]
 }
 
-/// What AMQP has no place for.
+/// Guests whose answers do not fit AMQP.
 fn of_the_wire() -> Vec<Row> {
     vec![
         guest("long-type", "overlong", "type", "", "invalid", "emission 1: "),
-        guest("no-type", "overlong", "no-type", "", "invalid", "its type is empty"),
+        guest("no-type", "overlong", "no-type", "", "invalid", "the type is empty"),
         guest("long-content-type", "overlong", "content-type", "", "invalid", "emission 1: "),
         guest("long-routing-key", "overlong", "routing-key", "", "invalid", "the routing key"),
         guest("long-attribute-name", "overlong", "attribute-name", "", "invalid", "is not a valid attribute name"),
@@ -188,7 +188,7 @@ fn of_the_wire() -> Vec<Row> {
         guest("long-headers", "overlong", "attributes", "", "invalid", "headers"),
         guest("long-subject", "overlong", "subject", "", "invalid", "headers"),
         guest("many-headers", "overlong", "many-attributes", "", "invalid", "headers"),
-        guest("same-dedupe-key", "overlong", "dedupe-key", "", "invalid", "used twice"),
+        guest("same-dedupe-key", "overlong", "dedupe-key", "", "invalid", "have the dedupe key"),
         guest("far-future", "overlong", "deliver-after", "", "invalid", "30 days"),
         guest("long-reason", "overlong", "reason", "", "rejected", "rrr"),
     ]
@@ -196,7 +196,7 @@ fn of_the_wire() -> Vec<Row> {
 
 /// Writes the plugins of all rows, and routes for them beside the given ones.
 pub(super) fn routes(bench: &Bench, rows: &[Row], beside: &str) -> String {
-    // No row ends by its time that is not to, however slow the machine is.
+    // No other limit is reached before the intended one, however slow the machine is.
     let mut text = format!(
         "[defaults]\nexchange = {{ name = \"$P-events\", type = \"topic\" }}\nretry = {{ max = 0 }}\n\
          limits = {{ timeout = \"20s\" }}\n{beside}\n"
@@ -221,7 +221,7 @@ pub(super) fn routes(bench: &Bench, rows: &[Row], beside: &str) -> String {
 
 const GOOD: &str = "[routes.$P-good]\nfrom = \"good\"\nplugin = \"echo\"\n";
 
-/// A second event comes when the first is done with: nothing of it may stay, and nothing of the daemon be used up.
+/// A second event follows the first. No data of the first may stay, and no resource of the daemon may be used up.
 async fn each_guest_is_ended_by_its_limit(bench: Bench) {
     let rows = rows();
     let routes = routes(&bench, &rows, GOOD);
@@ -243,15 +243,15 @@ async fn each_guest_is_ended_by_its_limit(bench: Bench) {
     }
     let settled = daemon.settled(&publish(&daemon, "good", "still here")).await;
     assert_eq!(settled["outcome"], "ack", "the others go on");
-    // A call that is ended from outside tells of none: then it floods again.
-    let dropped = || daemon.log().matches("log lines over limits.log were dropped").count();
+    // A call that is ended from outside reports no dropped lines, so the guest floods the log again.
+    let dropped = || daemon.log().matches("more log lines than limits.log allows").count();
     for row in rows.iter().filter(|row| row.name == "log-flood").cycle().take(20) {
         if dropped() < 4 {
             let _told = daemon.settled(&publish(&daemon, row.name, row.data)).await;
         }
     }
     let dropped = dropped();
-    assert!(dropped >= 4, "the floods are cut and told of: {dropped}");
+    assert!(dropped >= 4, "the floods are cut and reported: {dropped}");
     let flood = daemon.log().matches("a line of no use").count();
     assert!(flood < 10_000, "{flood} lines of a flood are in the log");
     assert!(daemon.terminate().await.success());
@@ -290,7 +290,7 @@ async fn a_deadline_is_kept(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
-/// What a plugin keeps, in statics or in memory, is gone with the event.
+/// Data that a plugin keeps in statics or in memory ends with the event.
 async fn nothing_leaks_between_events_or_tenants(bench: Bench) {
     let snoop = guest("snoop", "snoop", "", "timeout = \"20s\"", "", "");
     let daemon = bench.start(&routes(&bench, &[snoop], "")).await;

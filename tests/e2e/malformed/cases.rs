@@ -1,11 +1,11 @@
-//! Messages that RabbitMQ takes and passes on, and that a strict client cannot read.
+//! Messages that RabbitMQ accepts and delivers, and that a strict client cannot read.
 
 use trunkline_support::frames::{
-    APP_ID, CLUSTER_ID, CONTENT_ENCODING, CONTENT_TYPE, CORRELATION_ID, HEADERS, MESSAGE_ID, Property, REPLY_TO, TYPE,
-    entry, long, nested, properties, short,
+    APP_ID, CLUSTER_ID, CONTENT_ENCODING, CONTENT_TYPE, CORRELATION_ID, FrameProperty, HEADERS, MESSAGE_ID, REPLY_TO,
+    TYPE, entry, long, nested, properties, short,
 };
 
-/// A random UUID, as its raw bytes.
+/// A random UUID as raw bytes.
 const UUID: [u8; 16] = 0x6fa4_59ea_ee8a_3ca4_894e_db77_e160_355e_u128.to_be_bytes();
 
 pub struct Case {
@@ -14,13 +14,13 @@ pub struct Case {
     pub key: Vec<u8>,
     /// Flags and properties.
     pub properties: Vec<u8>,
-    /// What the dead letter's text says.
+    /// Text of the dead letter's error.
     pub told: &'static str,
-    /// What the dead letter keeps, by the end of the header's name.
+    /// The header that the dead letter keeps, by the end of its name.
     pub kept: Option<(&'static str, Vec<u8>)>,
 }
 
-fn case(name: &'static str, given: &[Property], told: &'static str) -> Case {
+fn case(name: &'static str, given: &[FrameProperty], told: &'static str) -> Case {
     Case { name, key: b"bad.one".to_vec(), properties: properties(given), told, kept: None }
 }
 
@@ -33,7 +33,7 @@ fn table(name: &'static str, inside: &[u8], told: &'static str) -> Case {
     case(name, &[(HEADERS, long(&[&good[..], inside].concat())), (MESSAGE_ID, short(name.as_bytes()))], told)
 }
 
-/// Every kind.
+/// All cases.
 pub fn all() -> Vec<Case> {
     let headers = |count: usize| -> Vec<u8> {
         (0..count).flat_map(|number| entry(format!("h{number}").as_bytes(), b"")).collect()
@@ -57,12 +57,12 @@ pub fn all() -> Vec<Case> {
         table("25 000 arrays", &nested(b'A', 25_000), "`deep` is nested more than 32 levels deep"),
         table("3 000 tables", &nested(b'F', 3000), "`deep` is nested more than 32 levels deep"),
         table("33 arrays", &nested(b'A', 33), "`deep` is nested more than 32 levels deep"),
-        table("10 000 headers", &headers(10_000), "there are more than 4096 values"),
-        table("100 000 voids", &voids, "there are more than 4096 values"),
+        table("10 000 headers", &headers(10_000), "have more than 4096 values"),
+        table("100 000 voids", &voids, "have more than 4096 values"),
         Case {
             key: [b"bad.", &UUID[..8]].concat(),
             kept: Some(("routing-key", [b"bad.", &UUID[..8]].concat())),
-            ..case("routing-key", &[], "its routing-key is not UTF-8")
+            ..case("routing-key", &[], "the routing-key is not UTF-8")
         },
     ];
     for case in cases.iter_mut().filter(|case| ["a header's name", "3 000 arrays"].contains(&case.name)) {
@@ -70,11 +70,11 @@ pub fn all() -> Vec<Case> {
         case.kept = Some(("headers", bytes));
     }
     let texts = [MESSAGE_ID, CORRELATION_ID, REPLY_TO, TYPE, CONTENT_TYPE, CONTENT_ENCODING, APP_ID, CLUSTER_ID];
-    let mut worst: Vec<Property> = texts.iter().map(|bit| (*bit, short(&[0xff; 255]))).collect();
+    let mut worst: Vec<FrameProperty> = texts.iter().map(|bit| (*bit, short(&[0xff; 255]))).collect();
     worst.push((HEADERS, long(&everything)));
     cases.push(Case {
         key: vec![b'b', b'a', b'd', b'.', 0xff],
-        ..case("all at once", &worst, "its routing-key is not")
+        ..case("all at once", &worst, "the routing-key is not")
     });
     cases
 }

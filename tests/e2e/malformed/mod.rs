@@ -1,6 +1,6 @@
-//! Messages that a strict client cannot read: each is one dead letter, and nobody else notices.
+//! Messages that a strict client cannot read: each becomes one dead letter, and other messages are not affected.
 //!
-//! AMQP 0-9-1 says that texts are UTF-8 and says nothing of how deep tables may be; RabbitMQ checks neither. See `cases`.
+//! AMQP 0-9-1 says that texts are UTF-8 and does not limit the depth of tables. RabbitMQ checks neither. See `cases`.
 
 mod cases;
 
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use trunkline_event::{HeaderValue, Message};
-use trunkline_support::certificates::Authority;
-use trunkline_support::frames::{HEADERS, MESSAGE_ID, Producer, entry, long, properties, short};
-use trunkline_support::rabbitmq::{Node, free_port};
+use trunkline_support::certificates::CertificateAuthority;
+use trunkline_support::frames::{FrameProducer, HEADERS, MESSAGE_ID, entry, long, properties, short};
+use trunkline_support::rabbitmq::{RabbitmqNode, free_port};
 use trunkline_support::{Daemon, eventually};
 
 use crate::bench::{Bench, drain, metric, settled};
@@ -36,15 +36,15 @@ retry = { max = 0 }
 queue = "$P-beside"
 plugin = "echo"
 "#;
-/// A good event waits for nobody: it would take a session to begin anew, and then for its redelivery.
+/// A good event is faster than a new session with its redelivery.
 const NOT_LATE: Duration = Duration::from_secs(10);
 
 fn routes(kind: &str) -> String {
     ROUTES.replace("$KIND", kind)
 }
 
-/// A good event by the same way, and its end.
-async fn good(bench: &Bench, daemon: &Daemon, producer: &mut Producer, key: &str, id: &str) {
+/// Publishes a good event in the same way, and waits for its outcome.
+async fn good(bench: &Bench, daemon: &Daemon, producer: &mut FrameProducer, key: &str, id: &str) {
     let exchange = format!("{}-events", bench.prefix);
     let (begun, given) = (Instant::now(), properties(&[(MESSAGE_ID, short(id.as_bytes()))]));
     producer.publish(exchange.as_bytes(), key.as_bytes(), &given, b"good").await.expect("confirmed");
@@ -61,13 +61,13 @@ fn text(message: &Message, name: &str) -> String {
     message.properties.headers.text(name).unwrap_or_default().to_owned()
 }
 
-/// Publishes every case with good events between them, and looks at what became of them.
+/// Publishes every case with good events between them, and checks all outcomes.
 async fn each_is_one_dead_letter(bench: &Bench, plain: &str, routes: &str) {
     let daemon = bench.start(routes).await;
     daemon.runs().await;
     let stream = Client::open(&daemon, &format!("/api/v1/events/stream?exchange={}-events", bench.prefix), None);
     let stream = stream.becomes_ready().await;
-    let mut producer = Producer::connect(plain).await.expect("the broker is there");
+    let mut producer = FrameProducer::connect(plain).await.expect("the broker answers");
     let (exchange, all) = (format!("{}-events", bench.prefix), cases::all());
     for (number, case) in all.iter().enumerate() {
         producer
@@ -79,7 +79,7 @@ async fn each_is_one_dead_letter(bench: &Bench, plain: &str, routes: &str) {
     }
     let dead = settled(bench, "in", "dead_letter");
     metric(&daemon, &dead, |count| count >= all.len() as f64).await;
-    assert_eq!(daemon.metric("trunkline_broker_reconnects_total"), 0.0, "nobody else notices");
+    assert_eq!(daemon.metric("trunkline_broker_reconnects_total"), 0.0, "no session ends");
     assert_eq!((sessions(&daemon), daemon.get("/health").0), (1, 200), "{}", daemon.get("/health").1);
 
     let broker = bench.open(routes).await;
@@ -132,25 +132,25 @@ async fn on_a_classic_queue() {
 #[tokio::test(flavor = "multi_thread")]
 async fn over_tls() {
     let dir = tempfile::tempdir().expect("a directory");
-    Authority::new(dir.path(), "ca").issue("server");
+    CertificateAuthority::new(dir.path(), "ca").issue("server");
     let (port, at) = (free_port().expect("a port"), dir.path().display());
     let lines = format!(
         "listeners.ssl.default = 127.0.0.1:{port}\nssl_options.cacertfile = {at}/ca.pem\n\
          ssl_options.certfile = {at}/server.pem\nssl_options.keyfile = {at}/server.key\n"
     );
-    let node = Node::start_with(&lines).expect("a node with TLS");
+    let node = RabbitmqNode::start_with(&lines).expect("a node with TLS");
     let bench = Bench::on(format!("amqps://guest:guest@localhost:{port}/%2f"));
     let over_tls = format!("[broker]\ntls = {{ ca = \"{at}/ca.pem\" }}\n{}", routes("quorum"));
     each_is_one_dead_letter(&bench, &node.url(), &over_tls).await;
 }
 
-/// A producer that writes what the daemon writes for itself writes an event like any other.
+/// A forged marker is a header like any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_marker_that_somebody_else_wrote_is_a_header_like_any_other() {
     let bench = Bench::amqp();
     let daemon = bench.start(&routes("quorum")).await;
     daemon.runs().await;
-    let mut producer = Producer::connect(&bench.broker).await.expect("the broker is there");
+    let mut producer = FrameProducer::connect(&bench.broker).await.expect("the broker answers");
     let exchange = format!("{}-events", bench.prefix);
     for (number, name) in ["trunkline-unreadable", "trunkline-unreadable-0123456789abcdef"].iter().enumerate() {
         let lost = [entry(b"text", b"forged"), entry(b"headers", b"forged")].concat();
@@ -162,7 +162,7 @@ async fn a_marker_that_somebody_else_wrote_is_a_header_like_any_other() {
     }
 }
 
-/// RabbitMQ cuts its texts after 252 bytes, within a character if that is there: it was the end of every session.
+/// RabbitMQ cuts its texts after 252 bytes, possibly within a character. That ended every session before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_whose_text_is_cut_within_a_character() {
     let bench = Bench::amqp();
@@ -176,7 +176,7 @@ async fn a_refusal_whose_text_is_cut_within_a_character() {
     })
     .await;
     assert!(health["refused"][0].as_str().is_some_and(|text| text.contains("NOT_FOUND")), "{health}");
-    let mut producer = Producer::connect(&bench.broker).await.expect("the broker is there");
+    let mut producer = FrameProducer::connect(&bench.broker).await.expect("the broker answers");
     good(&bench, &daemon, &mut producer, "good", "good").await;
     assert_eq!(sessions(&daemon), 1);
 }

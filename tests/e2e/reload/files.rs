@@ -1,4 +1,4 @@
-//! Plugin files that come, change, break and go.
+//! Plugin files that appear, change, break and disappear.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ async fn a_replaced_plugin_runs_and_no_consumer_is_touched(bench: Bench) {
     assert!(daemon.terminate().await.success());
 }
 
-async fn a_broken_file_is_told_within_a_second_and_changes_nothing(bench: Bench) {
+async fn a_broken_file_is_reported_within_a_second_and_changes_nothing(bench: Bench) {
     let plugins = Plugins::new(&bench);
     plugins.put("one", "echo", "");
     plugins.put("two", "echo", "");
@@ -51,7 +51,7 @@ async fn a_broken_file_is_told_within_a_second_and_changes_nothing(bench: Bench)
     let cases: [(&str, Vec<u8>, &str); 4] = [
         ("cut short", guest("echo")[..2000].to_vec(), "not a component"),
         ("no wasm", b"hello".to_vec(), "not a component"),
-        ("another world", guest("wrong-world"), "another world"),
+        ("another world", guest("wrong-world"), "but a plugin must export"),
         ("wants more", guest("needs-kv"), "not granted"),
     ];
     for (name, bytes, why) in cases {
@@ -61,7 +61,7 @@ async fn a_broken_file_is_told_within_a_second_and_changes_nothing(bench: Bench)
         let reasons = refused(&daemon, &before).await;
         slowest = slowest.max(dropped.elapsed());
         assert!(reasons.contains(why) && reasons.contains("one"), "{name}: {reasons}");
-        assert_eq!(number(&daemon), 1, "{name}: what ran runs on");
+        assert_eq!(number(&daemon), 1, "{name}: the running plugin goes on");
         assert_eq!(generation(&daemon)["plugins"], good["plugins"], "{name}");
         assert_eq!(handled(&daemon, "one", name).await["outcome"], "ack", "{name}");
         assert_eq!(daemon.get("/health").0, 200, "{name}");
@@ -75,10 +75,10 @@ async fn a_broken_file_is_told_within_a_second_and_changes_nothing(bench: Bench)
         assert!(!checked.status.success(), "{name}: check says no as well");
         assert!(String::from_utf8_lossy(&checked.stderr).contains(why), "{name}: {checked:?}");
     }
-    println!("{}: a broken file is told after {slowest:?} at most", bench.broker);
+    println!("{}: a broken file is reported after {slowest:?} at most", bench.broker);
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     assert_eq!(daemon.metric("trunkline_config_last_reload_successful"), 0.0);
-    daemon.logged("reload refused").await;
+    daemon.logged("the daemon refused a reload").await;
     plugins.put("one", "echo", "mended");
     reached(&daemon, 2).await;
     assert_eq!(daemon.metric("trunkline_config_last_reload_successful"), 1.0);
@@ -96,7 +96,7 @@ async fn a_file_that_is_still_written_is_not_read() {
     let mut file = std::fs::OpenOptions::new().write(true).truncate(true).open(plugins.file("one")).expect("open");
     for part in whole.chunks(whole.len() / 12 + 1) {
         file.write_all(part).expect("written");
-        // The writer pauses longer than the watcher waits for stillness.
+        // The writer pauses for longer than the watcher waits for more changes.
         trunkline_telemetry::wait::after(Duration::from_millis(200)).await;
         assert_eq!(number(&daemon), 1, "half a file was taken");
     }
@@ -110,7 +110,7 @@ async fn a_file_that_is_still_written_is_not_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_is_pointed_elsewhere_is_followed() {
-    // As Kubernetes mounts a ConfigMap: FILE -> ..data/FILE, ..data -> ..TIME, and ..data is renamed over.
+    // The way Kubernetes mounts a ConfigMap: FILE -> ..data/FILE, ..data -> ..TIME, and ..data is replaced by a rename.
     let bench = Bench::embedded();
     let plugins = Plugins::new(&bench);
     let version = |name: &str, guest: &str| {
@@ -159,7 +159,7 @@ async fn a_removed_plugin_runs_on_from_memory() {
     reached(&daemon, 2).await;
     assert_eq!(generation(&daemon)["plugins"]["one"]["state"], "orphaned");
     assert_eq!(handled(&daemon, "one", "a").await["outcome"], "ack");
-    daemon.logged("runs on from memory").await;
+    daemon.logged("continues to run from memory").await;
     plugins.put("one", "echo", "back");
     reached(&daemon, 3).await;
     assert_eq!(generation(&daemon)["plugins"]["one"]["state"], "ready");
@@ -168,5 +168,5 @@ async fn a_removed_plugin_runs_on_from_memory() {
 
 on_both_brokers! {
     a_replaced_plugin_runs_and_no_consumer_is_touched,
-    a_broken_file_is_told_within_a_second_and_changes_nothing,
+    a_broken_file_is_reported_within_a_second_and_changes_nothing,
 }

@@ -1,7 +1,8 @@
-//! Live reload: whole generations, or what ran runs on.
+//! Live reload: a generation takes effect as a whole, or the running generation stays.
 
 mod files;
 mod routes;
+mod series;
 mod signals;
 mod swaps;
 
@@ -12,7 +13,7 @@ use trunkline_support::{Daemon, eventually};
 
 use crate::bench::Bench;
 
-/// A plugin folder of the test's own, with guests under names of its choice.
+/// A plugin folder of the test, with guests under any names.
 struct Plugins {
     dir: PathBuf,
 }
@@ -28,7 +29,7 @@ impl Plugins {
         self.dir.join(format!("{name}.wasm"))
     }
 
-    /// Puts a guest there whole, as `mv` does; `mark` makes its digest another one.
+    /// Puts a whole guest there, as `mv` does. `mark` gives it another digest.
     fn put(&self, name: &str, guest: &str, mark: &str) {
         self.put_bytes(name, &marked(guest, mark));
     }
@@ -44,7 +45,7 @@ fn guest(name: &str) -> Vec<u8> {
     std::fs::read(trunkline_support::guests().join(format!("{name}.wasm"))).expect("a guest")
 }
 
-/// A guest with a custom section more: the same code under another digest.
+/// A guest with one more custom section: the same code with another digest.
 fn marked(name: &str, mark: &str) -> Vec<u8> {
     let mut bytes = guest(name);
     if !mark.is_empty() {

@@ -1,4 +1,4 @@
-//! routes.toml, and what it includes, changed while events flow.
+//! Changes of routes.toml and its included files while events flow.
 
 use trunkline_support::eventually;
 
@@ -29,7 +29,7 @@ async fn flows_are_rewired_without_touching_the_others(bench: Bench) {
     let moving = |key: &str| with(&format!("[routes.$P-moves]\nfrom = \"{key}\"\nplugin = \"echo\"\n"));
     let daemon = start(&bench, &moving("before")).await;
     assert_eq!(handled(&daemon, "before", "a").await["outcome"], "ack");
-    assert!(!publish(&daemon, "after", "b"), "nobody is bound to it yet");
+    assert!(!publish(&daemon, "after", "b"), "no queue is bound to it yet");
 
     rewrite(&bench, &moving("after"));
     reached(&daemon, 2).await;
@@ -58,7 +58,7 @@ async fn a_bad_file_is_refused_whole(bench: Bench) {
     let daemon = start(&bench, HEAD).await;
     let cases = [
         ("[routes.$P-x]\nfrom = \"x\"\nplugn = \"echo\"\n", "did you mean `plugin`"),
-        ("[routes.$P-x]\nfrom = \"x\"\nplugin = \"not-there\"\n", "cannot read"),
+        ("[routes.$P-x]\nfrom = \"x\"\nplugin = \"not-there\"\n", "cannot be read"),
         ("[broker]\nprefetch = 7\n[http]\nlisten = \"127.0.0.1:1\"\n[routes.$P-x]\nfrom = [", "TL002"),
         ("[http]\nmax-body = \"2MiB\"\n", "restart"),
     ];
@@ -83,7 +83,7 @@ async fn a_bad_file_is_refused_whole(bench: Bench) {
     assert_eq!(answer["generation"], 2, "{answer}");
     assert_eq!(handled(&daemon, "x", "at once").await["outcome"], "ack");
     daemon.signal("HUP");
-    // The watcher may come after it.
+    // The watcher may reload after the signal.
     daemon.logged("\"by\":\"signal\"").await;
     assert!(daemon.terminate().await.success());
 }
@@ -106,8 +106,8 @@ async fn files_that_are_included_come_and_go() {
     reached(&daemon, 2).await;
     assert_eq!(handled(&daemon, "b", "2").await["outcome"], "ack");
     for (text, why, line) in [
-        ("\n[routes.$P-a]\nfrom = \"c\"\nplugin = \"echo\"\n", "defined in another file", 2),
-        ("[http]\nlisten = \"127.0.0.1:9\"\n", "stands in an included file", 1),
+        ("\n[routes.$P-a]\nfrom = \"c\"\nplugin = \"echo\"\n", "two files define", 2),
+        ("[http]\nlisten = \"127.0.0.1:9\"\n", "is not allowed in an included file", 1),
         ("\n\n[routes.$P-c]\nfrm = \"c\"\nplugin = \"echo\"\n", "did you mean `from`", 4),
     ] {
         let before = generation(&daemon)["last_refusal"].clone();
@@ -132,7 +132,7 @@ async fn files_that_are_included_come_and_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_that_comes_during_an_outage_runs_when_the_broker_is_back() {
-    let node = xtask::rabbitmq::Node::start().expect("a node of its own");
+    let node = xtask::rabbitmq::RabbitmqNode::start().expect("a private node");
     let bench = Bench::on(node.url());
     let plugins = Plugins::new(&bench);
     plugins.put("echo", "echo", "");

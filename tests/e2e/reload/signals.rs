@@ -1,4 +1,4 @@
-//! F28: signals are heard at once, whatever a start or a reload waits for.
+//! F28: signals take effect at once during a start or a reload.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -13,8 +13,7 @@ use trunkline_support::{eventually, handmade};
 
 use crate::bench::{Bench, becomes_ready, binary};
 
-/// "At once" on a machine that does other things too; without, it takes 5 s for the broker and half a minute for the
-/// compiler.
+/// "At once" on a busy machine. Otherwise it takes 5 s for the broker and half a minute for the compiler.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 const BOMB: &str = r#"
@@ -27,7 +26,7 @@ plugin = "bomb"
 file = "bomb.wasm"
 "#;
 
-/// Killed when it is dropped.
+/// A process that is killed when it is dropped.
 struct Running(Child);
 
 impl Running {
@@ -90,7 +89,7 @@ from = "echo"
 plugin = "echo"
 "#;
 
-/// Passes everything on until a client unbinds a queue; from then on nothing comes back from the broker.
+/// Forwards everything until a client unbinds a queue. From then on nothing from the broker is forwarded.
 async fn mute_from_unbind(broker: SocketAddr) -> (SocketAddr, Arc<AtomicBool>, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (address, is_mute) = (listener.local_addr().expect("an address"), Arc::new(AtomicBool::new(false)));
@@ -99,7 +98,7 @@ async fn mute_from_unbind(broker: SocketAddr) -> (SocketAddr, Arc<AtomicBool>, J
     proxy.spawn(async move {
         let mut connections = JoinSet::new();
         while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(broker).await.expect("the broker is there");
+            let server = TcpStream::connect(broker).await.expect("the broker answers");
             connections.spawn(pass(client, server, shared.clone()));
         }
     });
@@ -107,7 +106,7 @@ async fn mute_from_unbind(broker: SocketAddr) -> (SocketAddr, Arc<AtomicBool>, J
 }
 
 async fn pass(client: TcpStream, server: TcpStream, is_mute: Arc<AtomicBool>) {
-    /// Class and method of `queue.unbind`, at the begin of a method frame's payload.
+    /// Class and method of `queue.unbind`, at the beginning of a method frame's payload.
     const UNBIND: [u8; 4] = [0, 50, 0, 50];
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
@@ -155,10 +154,10 @@ async fn signals_are_heard_while_the_broker_does_not_answer_a_reload() {
     .await;
     daemon.signal("TERM");
     let signalled = Instant::now();
-    daemon.logged("stopping: routes take nothing new").await;
+    daemon.logged("the routes accept no further deliveries").await;
     println!("heard after {:?}", signalled.elapsed());
     assert!(signalled.elapsed() < AT_ONCE, "{:?}", signalled.elapsed());
-    // A second one ends it: the broker would not be told good-bye.
+    // A second signal ends the daemon, which would otherwise wait for the broker.
     daemon.signal("TERM");
     let _status = daemon.ended().await;
 }

@@ -1,4 +1,4 @@
-//! A hundred swaps a second under load: nothing failed, nothing lost, and all emissions of an event from one digest.
+//! A hundred swaps a second under load: none fails, no event is lost, and all emissions of an event have one digest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ plugin = "echo"
 concurrency = 8
 "#;
 
-/// How long, in seconds: the issue's 60 by `TRUNKLINE_SWAP_SECONDS=60`.
+/// The duration in seconds. Published figures have `TRUNKLINE_SWAP_SECONDS=60`.
 fn seconds() -> u64 {
     std::env::var("TRUNKLINE_SWAP_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
 }
@@ -41,10 +41,10 @@ fn event(bench: &Bench, number: u64) -> Publication {
         properties,
         body: bytes::Bytes::from_static(b"body"),
     };
-    Publication::now(message, false)
+    Publication::now(message)
 }
 
-/// Every event that was swapped under comes out whole.
+/// Every event has all its emissions.
 fn check(out: &[Message], events: usize) {
     let mut by_cause: BTreeMap<&str, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
     for message in out {
@@ -75,7 +75,7 @@ async fn a_hundred_swaps_a_second_fail_nothing_and_mix_nothing(bench: Bench) {
             let mut answer = agent.post(&url).send_empty().expect("no swap is refused");
             swapped += u64::from(answer.body_mut().read_to_string().expect("a text").contains("swapped"));
             count += 1;
-            // On time by the clock: what one swap took too long the next ones take less.
+            // At fixed times, so that the swaps after a slow one are faster.
             trunkline_telemetry::wait::block(
                 (began + Duration::from_millis(count * 1000 / SWAPS_PER_SECOND))
                     .saturating_duration_since(Instant::now()),
@@ -85,7 +85,7 @@ async fn a_hundred_swaps_a_second_fail_nothing_and_mix_nothing(bench: Bench) {
     });
     let sent = send(&bench, &daemon, seconds).await;
     let (swapped, took) = swapping.join().expect("no swap failed");
-    // However long it takes, as long as it goes on.
+    // Any time with progress.
     let mut done = 0.0;
     while done < sent as f64 {
         done = metric(&daemon, &settled(&bench, "in", "ack"), |count| count > done).await;
@@ -109,7 +109,7 @@ async fn a_hundred_swaps_a_second_fail_nothing_and_mix_nothing(bench: Bench) {
     assert!(rate >= SWAPS_PER_SECOND as f64 / 2.0, "{rate:.0} swaps a second");
 }
 
-/// Publishes at the rate for so long: on RabbitMQ with a client of its own, on the embedded broker through the API.
+/// Publishes at the rate: on RabbitMQ with a client of its own, on the embedded broker over HTTP.
 async fn send(bench: &Bench, daemon: &trunkline_support::Daemon, seconds: u64) -> u64 {
     let began = Instant::now();
     let mut sent = 0;
@@ -128,7 +128,7 @@ async fn send(bench: &Bench, daemon: &trunkline_support::Daemon, seconds: u64) -
     sent
 }
 
-/// Sixteen clients with a connection each.
+/// Sixteen clients with one connection each.
 async fn send_by_http(daemon: &trunkline_support::Daemon, seconds: u64) -> u64 {
     const CLIENTS: u64 = 16;
     let url = daemon.url("/api/v1/events");

@@ -1,6 +1,6 @@
-//! Foreign clients of RabbitMQ, unmodified: aio-pika in Python and amqplib in Node.js. Each is a process that speaks lines
-//! of JSON with the test. A producer takes `{key, body, id}` and answers when the broker has confirmed it; a consumer tells
-//! `{key, body, message_id, type}` of everything that comes to it.
+//! Unmodified clients of RabbitMQ: aio-pika in Python and amqplib in Node.js. Each is a process that exchanges lines of
+//! JSON with the test. A producer reads `{key, body, id}` and answers after the broker's confirm. A consumer writes
+//! `{key, body, message_id, type}` for every message.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -102,7 +102,7 @@ const [url, name, kind, key] = process.argv.slice(1);
 })();
 "#;
 
-/// What a client is written in.
+/// The library of a client.
 #[derive(Clone, Copy)]
 pub enum Library {
     AioPika,
@@ -117,7 +117,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Publishes to a durable exchange of a type, which it declares as the daemon does.
+    /// A producer for a durable exchange of this type, which it declares as the daemon does.
     pub async fn producer(library: Library, url: &str, [exchange, kind]: [&str; 2]) -> Self {
         let script = match library {
             Library::AioPika => PYTHON_PRODUCER,
@@ -126,14 +126,19 @@ impl Client {
         Self::start(library, script, &[url, exchange, kind]).await
     }
 
-    /// Receives what is published to such an exchange from now on with keys that match.
+    /// A consumer of the messages that are published to the exchange from now on with matching keys.
     pub async fn consumer(library: Library, url: &str, [exchange, kind, key]: [&str; 3]) -> Self {
         Self::start(library, Self::consuming(library), &[url, exchange, kind, key]).await
     }
 
-    /// Receives what is in a queue that is there.
+    /// A consumer of an existing queue.
     pub async fn consumer_of(library: Library, url: &str, queue: &str) -> Self {
         Self::start(library, Self::consuming(library), &[url, queue]).await
+    }
+
+    /// A Python program of a test with aio-pika. The program writes a line of JSON when it is ready.
+    pub async fn program(script: &str, arguments: &[&str]) -> Self {
+        Self::start(Library::AioPika, script, arguments).await
     }
 
     const fn consuming(library: Library) -> &'static str {
@@ -143,7 +148,8 @@ impl Client {
         }
     }
 
-    async fn start(library: Library, script: &str, arguments: &[&str]) -> Self {
+    /// Runs a script in the form of the scripts above, and waits for its first line.
+    pub async fn start(library: Library, script: &str, arguments: &[&str]) -> Self {
         let mut command = match library {
             Library::AioPika => Command::new(python_with(AIO_PIKA)),
             Library::Amqplib => Command::new("node"),
@@ -180,13 +186,13 @@ impl Client {
         self.answers("the confirm", before + 1).await;
     }
 
-    /// Waits until a consumer has received so much; gives all of it.
+    /// Waits until a consumer has received this many messages; gives all of them.
     pub async fn has(&self, count: usize) -> Vec<Value> {
         self.answers(&format!("{count} messages"), 1 + count).await;
         self.received()
     }
 
-    /// What a consumer received so far.
+    /// The messages that a consumer received so far.
     pub fn received(&self) -> Vec<Value> {
         self.lines.lock().expect("no panic")[1..].to_vec()
     }

@@ -1,4 +1,4 @@
-//! `examples/event-broker`, from its own files and its own environment variables.
+//! `examples/event-broker` with its own files and environment variables.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,12 @@ use trunkline_broker::Publication;
 use trunkline_config::{self as config, Sources};
 use trunkline_event::Message;
 use trunkline_support::Daemon;
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 
 use crate::bench::{Bench, binary, drain, metric};
 use crate::http::sse::Client;
 
-/// As the mission has them, but for the pool: one at a time, so that an order can be seen.
+/// The variables of the example, with a pool of one, so that the order can be seen.
 const ENVIRONMENT: [(&str, &str); 6] = [
     ("QUEUE_TTL", "86400000"),
     ("QUEUE_MAX_LENGTH", "10000"),
@@ -42,7 +42,7 @@ async fn start(bench: &Bench) -> Daemon {
     daemon
 }
 
-/// The broker with the example's queues; the embedded one only while no daemon has it.
+/// Opens the broker with the example's queues; the embedded one only while no daemon runs.
 async fn open(bench: &Bench) -> trunkline_broker::Broker {
     let sources = Sources {
         file: example().join("routes.toml"),
@@ -62,7 +62,7 @@ async fn open(bench: &Bench) -> trunkline_broker::Broker {
     broker
 }
 
-/// An event of the queue as the API would publish it.
+/// An event of the queue, in the form of the API.
 fn waiting(kind: &str, id: &str, priority: u8) -> Publication {
     let mut publication = crate::bench::message("event-broker", &format!("events.{kind}"), id, "{\"name\":\"n\"}");
     let properties = &mut publication.message_mut().properties;
@@ -85,7 +85,7 @@ fn acknowledged(route: &str) -> String {
     format!("trunkline_messages_settled_total{{route=\"{route}\",outcome=\"ack\"}}")
 }
 
-/// What the service tells beside.
+/// Checks the further paths of the service.
 async fn service(daemon: &Daemon) {
     let get = |path: &str| -> Value {
         let (status, text) = daemon.get(path);
@@ -96,7 +96,7 @@ async fn service(daemon: &Daemon) {
     let names: Vec<&str> =
         types["types"].as_array().expect("a list").iter().filter_map(|t| t["type"].as_str()).collect();
     assert_eq!(names, ["custom", "notification", "system", "user", "voice"]);
-    // A batch is taken one by one.
+    // Each event of a batch is answered on its own.
     let bad = json!({ "type": "system", "organizationId": "org-1", "data": { "component": 7 } });
     let (status, answer) = daemon.post("/api/v1/events/batch", &json!({ "events": [bad] }).to_string());
     assert_eq!((status, &answer["results"][0]["status"]), (207, &json!(422)), "{answer}");
@@ -107,7 +107,7 @@ async fn service(daemon: &Daemon) {
     assert!(get("/api/v1/events/stats").is_object());
 }
 
-/// Everything that went in and came out is kept: ten inputs, and seven batches.
+/// All inputs and outputs are archived: ten inputs, and seven batches.
 async fn history(bench: &Bench, daemon: &Daemon) {
     metric(daemon, &acknowledged("archive"), |count| count >= 17.0).await;
     let mut replay = std::process::Command::new(binary());
@@ -118,7 +118,7 @@ async fn history(bench: &Bench, daemon: &Daemon) {
     assert_eq!((&told["published"], &told["refused"]), (&json!(17), &json!(0)), "{told}");
 }
 
-/// Each type's sample goes in, with the priority of its type, and one of another organisation.
+/// Publishes the sample of each type, with the priority of its type, and one event of another organisation.
 async fn posted(daemon: &Daemon) {
     let mut samples: Vec<PathBuf> = std::fs::read_dir(example().join("samples"))
         .expect("samples")
@@ -138,14 +138,14 @@ async fn posted(daemon: &Daemon) {
     let foreign = json!({ "type": "voice", "id": "foreign", "organizationId": "org-2", "data": data });
     assert_eq!(daemon.post("/api/v1/events", &foreign.to_string()).0, 202);
     service(daemon).await;
-    // The same event twice is one.
+    // The same event is accepted once.
     let again = std::fs::read_to_string(&samples[0]).expect("a file");
     let (status, answer) = daemon.post("/api/v1/events", &again);
     assert_eq!((status, &answer["repeated"]), (202, &json!(true)), "{answer}");
 }
 
 async fn its_story(bench: Bench) {
-    // What waits is handled by priority, and gathered in that order.
+    // Waiting events are handled by priority, and collected in that order.
     let broker = open(&bench).await;
     for (id, priority) in [("low", 1), ("middle", 5), ("high", 9), ("highest", 10)] {
         let _receipt = broker.publish(vec![waiting("voice", id, priority)]).await.expect("confirmed");
@@ -160,7 +160,7 @@ async fn its_story(bench: Bench) {
     posted(&daemon).await;
     metric(&daemon, &acknowledged("consumer"), |count| count >= 10.0).await;
 
-    // One batch was full; six more are closed by their timers: five types of org-1, and one of org-2.
+    // One batch was full. Six more are closed by their timers: five types of org-1, and one of org-2.
     let batches = |client: &Client| client.events().iter().filter(|event| event.data["type"] == "batch").count();
     trunkline_support::eventually("seven batches", || {
         let found = (batches(&client) >= 6).then_some(());
@@ -210,7 +210,7 @@ async fn its_story_on_the_embedded_broker() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn its_story_on_rabbitmq() {
-    // Its names are its own, so that it needs a node of its own.
-    let node = Node::start().expect("a node of its own");
+    // The example has fixed names, so the test needs a private node.
+    let node = RabbitmqNode::start().expect("a private node");
     its_story(Bench::on(node.url())).await;
 }

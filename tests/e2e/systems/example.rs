@@ -1,38 +1,41 @@
-//! A daemon with an example's own routes.toml. Its queues have the names that users see, so that every test has a broker
-//! of its own: a directory, or a virtual host.
+//! A daemon with an example's own routes.toml. Its queues have the names that users see, so every test has a broker of
+//! its own: a directory, or a virtual host.
 
-use std::path::PathBuf;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use trunkline_broker::Broker;
 use trunkline_config::{self as config, Config, Sources};
 use trunkline_event::{Message, QueueName};
-use trunkline_support::Daemon;
-use xtask::rabbitmq::Node;
+use trunkline_support::{Daemon, rabbitmq};
 
 use crate::bench::{binary, connected, drain};
 
-/// Which broker a story is played on.
+/// The broker of a story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
     Embedded,
     RabbitMq,
 }
 
-/// An example, a broker, and the environment that the daemon is given.
+/// An example, a broker, and the environment of the daemon.
 pub struct Example {
     pub broker: String,
     routes: PathBuf,
     state: tempfile::TempDir,
     environment: Vec<(String, String)>,
+    /// The folder of changed routes.
+    _changed: Option<tempfile::TempDir>,
 }
+
+/// The heading of the README's section about queues that applications declare too.
+const BESIDE: &str = "## Beside the applications";
 
 impl Example {
     pub fn open(name: &str, on: On, environment: &[(&str, &str)]) -> Self {
         let broker = match on {
             On::Embedded => "embedded".to_owned(),
-            On::RabbitMq => virtual_host(),
+            On::RabbitMq => rabbitmq::virtual_host(),
         };
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Self {
@@ -40,7 +43,37 @@ impl Example {
             routes: xtask::root().join("examples").join(name).join("routes.toml"),
             state: tempfile::tempdir().expect("a directory"),
             environment: environment.iter().map(own).collect(),
+            _changed: None,
         }
+    }
+
+    /// Like [`Example::open`], with the tables of the README's section about queues that applications declare too.
+    pub fn open_beside(name: &str, on: On, environment: &[(&str, &str)]) -> Self {
+        let example = Self::open(name, on, environment);
+        let folder = xtask::root().join("examples").join(name);
+        let readme = std::fs::read_to_string(folder.join("README.md")).expect("a README");
+        let (_, section) = readme.split_once(BESIDE).expect("the section");
+        let (_, block) = section.split_once("```toml\n").expect("the tables");
+        let (tables, _) = block.split_once("```").expect("the end of the tables");
+        let routes = std::fs::read_to_string(&example.routes).expect("routes");
+        // The routes name files beside them, and plugins in `target` of the workspace.
+        let changed = tempfile::tempdir().expect("a directory");
+        let place = changed.path().join("examples").join(name);
+        copy(&folder, &place);
+        symlink(xtask::root().join("target"), changed.path().join("target")).expect("a link");
+        let file = place.join("routes.toml");
+        std::fs::write(&file, replace_tables(&routes, tables)).expect("a file");
+        Self { routes: file, _changed: Some(changed), ..example }
+    }
+
+    /// The output of `trunkline check` for the example.
+    pub fn check(&self) -> String {
+        trunkline_support::share_compiled(self.state.path());
+        let mut check = std::process::Command::new(binary());
+        check.args(["check", "--broker", &self.broker, "--config"]).arg(&self.routes);
+        check.arg("--state").arg(self.state.path()).envs(self.environment.iter().cloned());
+        let output = crate::foreign::run(&mut check);
+        String::from_utf8(output.stdout).expect("a text")
     }
 
     pub async fn start(&self) -> Daemon {
@@ -52,7 +85,7 @@ impl Example {
         daemon
     }
 
-    /// What lies in a queue; on the embedded broker only when no daemon runs.
+    /// The messages of a queue; on the embedded broker only while no daemon runs.
     pub async fn drained(&self, queue: &str, at_least: usize) -> Vec<Message> {
         let config = self.config();
         let topology = std::sync::Arc::new(config.topology);
@@ -76,19 +109,38 @@ impl Example {
     }
 }
 
-/// A virtual host of a node that all tests of this process share.
-fn virtual_host() -> String {
-    static NODE: OnceLock<Node> = OnceLock::new();
-    static HOSTS: AtomicUsize = AtomicUsize::new(0);
-    let start = || xtask::rabbitmq::ensure().and_then(|()| Node::start()).expect("a RabbitMQ for the tests");
-    let node = NODE.get_or_init(start);
-    let name = format!("system-{}", HOSTS.fetch_add(1, Ordering::Relaxed));
-    node.ctl(&["add_vhost", &name]).expect("a virtual host");
-    node.ctl(&["set_permissions", "-p", &name, "guest", ".*", ".*", ".*"]).expect("permissions");
-    node.url().replace("%2f", &name)
+/// Copies a folder.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let (path, place) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &place);
+        } else {
+            std::fs::copy(path, place).expect("a copy");
+        }
+    }
 }
 
-/// The same stories on RabbitMQ and on the embedded broker, as tests of two modules `embedded` and `amqp`.
+/// The routes with other tables in place of the tables with the same heads. Further tables come last.
+fn replace_tables(routes: &str, tables: &str) -> String {
+    let mut replaced = routes.to_owned();
+    for table in tables.split("\n\n").map(str::trim).filter(|table| !table.is_empty()) {
+        let head = table.lines().next().expect("a head");
+        assert!(head.starts_with('['), "{head} begins no table");
+        replaced = match replaced.split_once(&format!("{head}\n")) {
+            Some((before, after)) => {
+                let kept = after.lines().skip_while(|line| !line.is_empty() && !line.starts_with(['[', '#']));
+                format!("{before}{table}\n\n{}\n", kept.collect::<Vec<_>>().join("\n"))
+            }
+            None => format!("{replaced}\n{table}\n"),
+        };
+    }
+    replaced
+}
+
+/// Makes tests of the same stories on RabbitMQ and on the embedded broker, in modules `embedded` and `amqp`.
 macro_rules! stories {
     ($($story:ident),+ $(,)?) => {
         mod embedded {

@@ -1,5 +1,5 @@
-//! `examples/ai-grading`: jobs of all kinds, a grader and an application with callbacks as HTTP stubs. On RabbitMQ the jobs
-//! come from aio-pika and the results go to amqplib.
+//! `examples/ai-grading`: jobs of all kinds, with a grader and an application as HTTP stubs. On RabbitMQ the jobs come
+//! from aio-pika and the results go to amqplib.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ const EXCHANGE: &str = "ai_grading";
 
 stories!(every_job_is_answered_and_every_callback_tried);
 
-/// What becomes of each job: the status, and a part of the result's error.
+/// The expected status of each job, and a part of its error.
 const EXPECTED: [(&str, &str, &str); 8] = [
     ("good", "completed", ""),
     ("spoken", "completed", ""),
@@ -85,7 +85,7 @@ fn grader() -> Stub {
 
 async fn every_job_is_answered_and_every_callback_tried(on: On) {
     let grader = grader();
-    // Deaf at first: a callback is tried again by itself.
+    // The application does not answer at first, and a callback is tried again by itself.
     let application = Stub::start(|asked, before| match asked.path.as_str() {
         "/deaf" if before < 2 => Answer::status(500),
         _ => Answer::status(204),
@@ -156,7 +156,7 @@ fn check_results(results: &[Value]) {
     assert_eq!(by_job["invalid"]["error"]["fields"].as_array().map(Vec::len), Some(2));
 }
 
-/// Who was asked how often, and with which key.
+/// Checks the requests to the grader and their keys.
 fn check_calls(grader: &Stub, told: &[super::stub::Asked], elsewhere: &Stub, results: &[Value]) {
     for (id, times) in
         [("good", 1), ("spoken", 1), ("busy", 3), ("nonsense", 6), ("refused", 1), ("invalid", 0), ("deaf", 1)]
@@ -166,11 +166,11 @@ fn check_calls(grader: &Stub, told: &[super::stub::Asked], elsewhere: &Stub, res
         let keys = asked.iter().filter_map(|asked| asked.header("idempotency-key")).collect::<Vec<_>>();
         assert!(keys.len() == times && keys.iter().all(|key| *key == keys[0]), "{id}: {keys:?}");
     }
-    assert!(elsewhere.asked().is_empty(), "nobody granted that");
+    assert!(elsewhere.asked().is_empty(), "the origin is not granted");
     for (id, _, _) in EXPECTED.iter().filter(|(id, _, _)| *id != "elsewhere") {
         let told = told.iter().filter(|told| told.path == format!("/{id}")).collect::<Vec<_>>();
         assert_eq!(told.len(), if *id == "deaf" { 3 } else { 1 }, "{id}");
         let result = results.iter().find(|result| result["job_id"] == *id);
-        assert_eq!(Some(&told[0].body), result, "what is called back is the result");
+        assert_eq!(Some(&told[0].body), result, "the callback has the result");
     }
 }

@@ -1,10 +1,12 @@
-//! The systems of `examples/`: each is loaded exactly as it lies there, on both brokers, and its whole story is played
-//! through stubs of the outside services.
+//! The systems of `examples/`. Each runs with its own files on both brokers, and its whole story is played with stubs
+//! of the outside services.
 
+mod beside;
 mod clients;
 mod event_broker;
 mod example;
 mod grading;
+mod handover;
 mod schemas;
 mod stub;
 mod voice;

@@ -1,4 +1,4 @@
-//! The schemas of an example: what its README promises of messages is held against real ones.
+//! The schemas of an example, checked against real messages.
 
 use jsonschema::Validator;
 use serde_json::Value;
@@ -16,7 +16,7 @@ pub fn schema(example: &str, name: &str) -> Validator {
     jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A value, and whether it should fit.
+/// Checks that a value fits.
 pub fn fits(schema: &Validator, value: &Value) {
     let problems =
         schema.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! A stub of an outside service: real HTTP, an answer for every request by a function, and what was asked.
+//! A stub of an outside service: real HTTP, answers from a function, and a record of the requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use trunkline_support::eventually;
 
-/// What was asked.
+/// A request.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub path: String,
@@ -27,13 +27,13 @@ impl Asked {
     }
 }
 
-/// What is answered.
+/// An answer.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
     status: u16,
     headers: String,
     body: String,
-    /// How long that takes.
+    /// The delay of the answer.
     after: Duration,
 }
 
@@ -57,14 +57,14 @@ impl Answer {
 
 type Answers = dyn Fn(&Asked, usize) -> Answer + Send + Sync;
 
-/// A service; it answers as long as the test runs.
+/// A service that answers for as long as the test runs.
 pub struct Stub {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Stub {
-    /// `answers` is told how often the same body was asked before.
+    /// Starts a service. `answers` also gets the number of earlier requests with the same body.
     pub fn start(answers: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -73,7 +73,7 @@ impl Stub {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (kept, answers) = (kept.clone(), answers.clone());
-                // A client that gives up in the middle is part of some stories.
+                // In some stories a client closes its connection early.
                 std::thread::spawn(move || drop(serve(stream, &kept, &*answers)));
             }
         });
@@ -85,17 +85,17 @@ impl Stub {
         format!("http://{}", self.address)
     }
 
-    /// Everything that was asked so far.
+    /// All requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().expect("no panic").clone()
     }
 
-    /// What was asked and fits.
+    /// The matching requests so far.
     pub fn those(&self, fits: impl Fn(&Asked) -> bool) -> Vec<Asked> {
         self.asked().into_iter().filter(|asked| fits(asked)).collect()
     }
 
-    /// Waits until something that fits was asked, and gives the first.
+    /// Waits for a matching request, and gives the first.
     pub async fn one(&self, what: &str, fits: impl Fn(&Asked) -> bool) -> Asked {
         eventually(what, || {
             let found = self.those(&fits).into_iter().next();
@@ -104,7 +104,7 @@ impl Stub {
         .await
     }
 
-    /// Waits until so many that fit were asked.
+    /// Waits for this many matching requests.
     pub async fn at_least(&self, count: usize, what: &str, fits: impl Fn(&Asked) -> bool) -> Vec<Asked> {
         eventually(what, || {
             let found = self.those(&fits);
@@ -126,7 +126,7 @@ fn serve(mut stream: TcpStream, kept: &Mutex<Vec<Asked>>, answers: &Answers) -> 
     asked.body = serde_json::from_slice(&body).unwrap_or_default();
     let before = {
         let mut kept = kept.lock().expect("no panic");
-        // An attempt is counted in some bodies: who asks is the same by its key.
+        // Some bodies count attempts, so repeats are recognised by the key.
         let key = asked.header("idempotency-key").map(str::to_owned);
         let before = kept.iter().filter(|other| other.header("idempotency-key") == key.as_deref()).count();
         kept.push(asked.clone());

@@ -1,19 +1,19 @@
 //! voice-by-kraliki: two organisations with the same calls, numbers and campaigns play the story of
-//! `examples/voice-by-kraliki/story`; then everything comes once more, after a restart. On RabbitMQ both sides are foreign
-//! clients.
+//! `examples/voice-by-kraliki/story`. Then all events are repeated after a restart. On RabbitMQ producer and consumer
+//! are foreign clients.
 
 mod claims;
 mod stage;
 
 use serde_json::{Value, json};
-use trunkline_support::rabbitmq::Node;
+use trunkline_support::rabbitmq::RabbitmqNode;
 
 use super::clients::Library;
 use crate::bench::Bench;
 use claims::Claims;
 use stage::{Stage, story};
 
-/// Plays everything; the second organisation leaves these steps out.
+/// The organisation with the whole story. The second one leaves these steps out.
 const FIRST: &str = "org-acme";
 const SECOND: &str = "org-globex";
 const ONLY_FIRST: [&str; 3] = ["story-01", "story-04", "story-11"];
@@ -22,7 +22,7 @@ fn plays(organization: &str, event: &Value) -> bool {
     organization == FIRST || !ONLY_FIRST.iter().any(|id| event["id"] == *id)
 }
 
-/// A call of tomorrow, which tells what is counted by now.
+/// A call of the next day, whose figures show the count so far.
 fn one_more_call() -> Vec<Value> {
     let event = |id: &str, kind: &str, data: Value| {
         json!({
@@ -51,12 +51,12 @@ async fn the_whole_story(mut stage: Stage) {
     second_organization(&before);
     the_reminder_came_at_its_time(&before);
 
-    // Once more, by whatever way, and to a daemon that knows only what is on disk.
+    // All events again, over any way, to a daemon that has only the state on the disk.
     stage.restart_with(&|organization, event| plays(organization, event)).await;
     let after = Claims::new(stage.seen().await);
     before.are_the_same_as(&after);
     if stage.drops_repetitions() {
-        assert_eq!(before.messages(), after.messages(), "what was dropped is not even repeated");
+        assert_eq!(before.messages(), after.messages(), "a dropped event is not repeated");
     } else {
         assert!(after.messages() > before.messages(), "repeated with the same ids");
     }
@@ -124,7 +124,7 @@ fn first_organization(claims: &Claims) {
     assert_eq!(history["recent_calls"][0]["language"], "en-GB");
 }
 
-/// The same calls and numbers, but without a sequence of its own, a transcript and the third bad call.
+/// The second organisation: the same calls and numbers, without a sequence, a transcript and the third bad call.
 fn second_organization(claims: &Claims) {
     claims.counts(
         SECOND,
@@ -149,7 +149,7 @@ fn second_organization(claims: &Claims) {
     assert_eq!(history["recent_calls"][0].get("language"), None, "the transcript was the other organisation's");
 }
 
-/// What both have in common, each in a history of its own.
+/// The common part of both, each in a history of its own.
 fn contact_history(claims: &Claims, organization: &str) -> Value {
     let history = claims.find(organization, "crm.contact.updated", |data| {
         data["call"]["call_id"] == "c-102" && data["call"]["score"] == -0.6
@@ -183,14 +183,14 @@ fn the_reminder_came_at_its_time(claims: &Claims) {
             |value: &Value| value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()).expect("a time");
         let due = time(&updated["call_back_at"]);
         let waited = due.duration_since(time(&task["timestamp"])).as_millis();
-        // The plugin reckons in whole milliseconds: of the task's time it leaves out what is less.
+        // The plugin counts in whole milliseconds and drops smaller parts of the task's time.
         assert!((stage::AFTER_MS - 1..=stage::AFTER_MS + 1000).contains(&waited), "{waited} ms after the task");
         let late = time(&reminder["timestamp"]).duration_since(due).as_millis();
         assert!((-50..5000).contains(&late), "the reminder came {late} ms after its time");
     }
 }
 
-/// Data that does not fit reaches no plugin where the route has a schema, and is rejected by every plugin where it has none.
+/// Invalid data is dead-lettered by routes with a schema, and rejected by the plugin of every other route.
 async fn bad_events_are_dead_letters(stage: &mut Stage) {
     let mut event = one_more_call().remove(1);
     event["id"] = json!("bad");
@@ -227,18 +227,18 @@ async fn the_story_without_dedupe_embedded() {
     the_whole_story(Stage::embedded(Bench::embedded(), false).await).await;
 }
 
-// The names in routes.toml are what they are, so each has a RabbitMQ of its own.
+// The names in routes.toml are fixed, so each test has a private RabbitMQ.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_story_amqp() {
-    let node = Node::start().expect("a RabbitMQ");
+    let node = RabbitmqNode::start().expect("a RabbitMQ");
     let clients = (Library::Amqplib, Library::AioPika);
     the_whole_story(Stage::amqp(Bench::on(node.url()), true, clients).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_story_without_dedupe_amqp() {
-    let node = Node::start().expect("a RabbitMQ");
+    let node = RabbitmqNode::start().expect("a RabbitMQ");
     let clients = (Library::AioPika, Library::Amqplib);
     the_whole_story(Stage::amqp(Bench::on(node.url()), false, clients).await).await;
 }

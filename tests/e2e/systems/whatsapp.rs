@@ -1,7 +1,9 @@
-//! `examples/whatsapp-agent`: the gateway's webhooks, the agents, the gateway's API and the admin as HTTP stubs. On RabbitMQ
-//! webhooks come from aio-pika, and what was sent goes to amqplib.
+//! `examples/whatsapp-agent`: the sender's webhooks, the agents, the sender's API and the admin as HTTP stubs. The sender
+//! is WaSender if a story names no other. On RabbitMQ webhooks come from aio-pika, and notices of sent replies go to
+//! amqplib.
 
 mod instances;
+mod senders;
 mod trouble;
 
 use std::sync::{Mutex, mpsc};
@@ -14,14 +16,18 @@ use super::clients::{Client, Library};
 use super::example::{Example, On, stories};
 use super::schemas::{fits, sample, schema};
 use super::stub::{Answer, Asked, Stub};
+use crate::api::send;
 
 const NAME: &str = "whatsapp-agent";
 const KEY: &str = "a-key-of-the-sender";
-const WEBHOOK: &str = "whatsapp.message.received";
+const SECRET: &str = "a-secret-of-the-webhooks";
+const WEBHOOK: &str = "whatsapp.webhook";
+const RECEIVED: &str = "whatsapp.message.received";
+const JSON: (&str, &str) = ("content-type", "application/json");
 
 stories!(a_conversation, a_colleague_takes_over, a_share_of_the_contacts_gets_the_experiment, urgent_messages_overtake,);
 
-/// The services around, and the daemon between them.
+/// The outside services, and the daemon between them.
 struct World {
     agent: Stub,
     experiment: Stub,
@@ -34,10 +40,9 @@ struct World {
 type Answers = Box<dyn Fn(&Asked, usize) -> Answer + Send + Sync>;
 
 impl World {
-    /// Experiments are down, and the gateway takes everything.
+    /// The experimental agent is down, and the sender accepts everything.
     async fn start(on: On, agent: Answers) -> Self {
-        let (experiment, gateway) = (Stub::start(|_, _| Answer::status(503)), gateway());
-        Self::start_with(on, agent, experiment, gateway, &[]).await
+        Self::start_with(on, agent, down(), gateway(), &[]).await
     }
 
     async fn start_with(on: On, agent: Answers, experiment: Stub, gateway: Stub, further: &[(&str, &str)]) -> Self {
@@ -46,7 +51,8 @@ impl World {
         let names = ["AGENT_ORIGIN", "EXPERIMENTAL_AGENT_ORIGIN", "SENDER_ORIGIN", "ADMIN_ORIGIN"];
         let mut environment = names.into_iter().zip(origins.iter().map(String::as_str)).collect::<Vec<_>>();
         environment.extend([("SENDER_API_KEY", KEY), ("AGENT_RETRY", "100ms"), ("SEND_RETRY", "100ms")]);
-        environment.extend([("SENDER_INSTANCE", "shop"), ("AGENT_PAUSE", "1s")]);
+        environment.extend([("SENDER_INSTANCE", "shop"), ("AGENT_PAUSE", "1s"), ("SENDER_RATE", "1000/s")]);
+        environment.extend([("SENDER_WEBHOOK_SECRET", SECRET), ("SENDER_VERIFY_TOKEN", "a-token")]);
         environment.extend(further);
         let example = Example::open(NAME, on, &environment);
         let daemon = example.start().await;
@@ -65,24 +71,29 @@ impl World {
         id.to_owned()
     }
 
-    /// What the gateway is answered.
+    /// Posts a webhook of WaSender, and gives the answer.
     fn hook(&self, webhook: &Value) -> (u16, Value) {
-        self.daemon.post("/hooks/whatsapp", &webhook.to_string())
+        self.hook_with(("x-webhook-signature", SECRET), webhook)
     }
 
-    /// Publishes, and waits until it has done all it does.
+    /// Posts a webhook with a proof of its sender, and gives the answer.
+    fn hook_with(&self, proof: (&str, &str), webhook: &Value) -> (u16, Value) {
+        send(&self.daemon, "/hooks/whatsapp", &[JSON, proof], &webhook.to_string())
+    }
+
+    /// Publishes, and waits until all following events are settled.
     async fn publish_and_settle(&self, key: &str, data: &Value) {
         let settled = self.daemon.settled(&self.publish(key, data)).await;
         assert_eq!(settled["outcome"], "ack", "{settled}");
     }
 
-    /// What a contact was sent, in order.
+    /// The texts that were sent to a contact, in order.
     fn sent_to(&self, number: &str) -> Vec<String> {
-        let sent = self.gateway.those(|asked| asked.body["number"] == number);
+        let sent = self.gateway.those(to(number));
         sent.iter().map(|asked| asked.body["text"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// Waits until so many events have come to their end, and not to another try.
+    /// Waits until this many events are settled, without retries.
     async fn at_rest(&self, events: usize) {
         let settled = "trunkline_messages_settled_total";
         eventually("the last events", || {
@@ -93,11 +104,23 @@ impl World {
     }
 }
 
+/// WaSender.
 fn gateway() -> Stub {
-    Stub::start(|_, _| Answer::json(201, &json!({ "key": { "id": "BAE5F00D" }, "status": "PENDING" })))
+    Stub::start(|asked, _| senders::wasender(asked))
 }
 
-/// An agent that repeats what it is told, and does so with `first` only when it is let go.
+/// An agent that is down.
+fn down() -> Stub {
+    Stub::start(|_, _| Answer::status(503))
+}
+
+/// Whether a request to WaSender is for this number.
+fn to(number: &str) -> impl Fn(&Asked) -> bool + use<> {
+    let number = format!("+{number}");
+    move |asked| asked.body["to"] == number
+}
+
+/// An agent that repeats its text, and answers `first` only when it is released.
 fn held_at_first() -> (mpsc::Sender<()>, Answers) {
     let (let_go, held) = mpsc::channel();
     let held = Mutex::new(held);
@@ -110,22 +133,25 @@ fn held_at_first() -> (mpsc::Sender<()>, Answers) {
     (let_go, Box::new(agent))
 }
 
-/// An agent that repeats what it is told.
+/// An agent that repeats its text.
 fn echo(asked: &Asked) -> Answer {
     let text = format!("You said: {}", asked.body["message"]["text"].as_str().unwrap_or_default());
     Answer::json(200, &json!({ "response": { "text": text } }))
 }
 
-/// A message of a contact, with an id of its own.
+/// A message of a contact, with a new id.
 fn message(number: &str, text: &str) -> Value {
-    let mut webhook = sample(NAME, "samples/01-webhook.json");
-    webhook["data"]["key"]["remoteJid"] = format!("{number}@s.whatsapp.net").into();
-    webhook["data"]["key"]["id"] = uuid::Uuid::now_v7().simple().to_string().into();
-    webhook["data"]["message"]["conversation"] = text.into();
-    webhook
+    let mut received = sample(NAME, "samples/11-message-received.json");
+    fits(&schema(NAME, "message-received"), &received);
+    received["instance"] = "shop".into();
+    received["contact"]["remoteJid"] = format!("{number}@s.whatsapp.net").into();
+    received["contact"]["phoneNumber"] = format!("+{number}").into();
+    received["message"]["messageId"] = uuid::Uuid::now_v7().simple().to_string().into();
+    received["message"]["text"] = text.into();
+    received
 }
 
-/// Whoever puts the gateway's webhooks onto the broker.
+/// The client that publishes webhooks.
 async fn gateways(world: &World) -> Client {
     Client::producer(Library::AioPika, &world.example.broker, ["whatsapp", "topic"]).await
 }
@@ -137,7 +163,7 @@ async fn a_conversation(on: On) {
     let [first, second, own, group] =
         ["01-webhook", "02-webhook-order", "03-webhook-own", "04-webhook-group"].map(|name| {
             let webhook = sample(NAME, &format!("samples/{name}.json"));
-            fits(&schema(NAME, "webhook"), &webhook);
+            fits(&schema(NAME, "wasender-webhook"), &webhook);
             webhook
         });
     let consumer = match on {
@@ -149,30 +175,28 @@ async fn a_conversation(on: On) {
     };
     match on {
         On::RabbitMq => gateways(&world).await.publish(WEBHOOK, &first).await,
-        On::Embedded => assert_eq!(world.hook(&first).0, 202),
+        On::Embedded => assert_eq!(world.hook(&first).0, 200),
     }
     let number = "420777123456";
-    let sent = world.gateway.one("the answer", |asked| asked.body["number"] == number).await;
-    assert_eq!((sent.path.as_str(), sent.header("apikey")), ("/message/sendText/shop", Some(KEY)));
+    let sent = world.gateway.one("the answer", to(number)).await;
     assert!(sent.header("idempotency-key").is_some());
-    assert_eq!(sent.body["text"], "We are open from 10 to 6.");
-    assert_eq!(sent.body["quoted"]["key"]["id"], "3EB0A1");
+    assert_eq!(sent.body, json!({ "to": "+420777123456", "text": "We are open from 10 to 6." }));
     let task = world.agent.asked().remove(0);
     fits(&schema(NAME, "agent-task"), &task.body);
     assert_eq!((task.path.as_str(), &task.body["taskType"]), ("/conversation", &json!("conversation")));
     assert_eq!(task.body["context"]["conversationHistory"], json!([]));
-    // What was sent comes back as an event, and only then stands in the conversation.
+    // A sent reply comes back as an event, and only then it is in the conversation.
     if let Some(consumer) = consumer {
         let sent = &consumer.has(1).await[0];
         fits(&schema(NAME, "message-sent"), &sent["body"]);
         assert_eq!(
             (&sent["type"], &sent["body"]["providerMessageId"]),
-            (&json!("whatsapp.message.sent"), &json!("BAE5F00D"))
+            (&json!("whatsapp.message.sent"), &json!("100000"))
         );
     }
-    // The webhook, the task, the reply, and that it was sent.
-    world.at_rest(4).await;
-    let (status, problem) = world.hook(&json!({ "instance": "shop", "data": { "key": 7 } }));
+    // The webhook, the message, the task, the reply, and the notice that it was sent.
+    world.at_rest(5).await;
+    let (status, problem) = world.hook(&json!({ "event": "messages.upsert", "data": { "messages": { "key": 7 } } }));
     assert_eq!((status, problem["errors"].is_array()), (422, true), "{problem}");
     for nothing in [&own, &group, &first] {
         world.publish_and_settle(WEBHOOK, nothing).await;
@@ -181,11 +205,9 @@ async fn a_conversation(on: On) {
     let order = world.agent.one("the second task", |asked| asked.path == "/order").await;
     fits(&schema(NAME, "agent-task"), &order.body);
     assert_eq!(order.body["metadata"], json!({ "priority": "high", "retryCount": 0, "maxRetries": 3 }));
-    let lines = order.body["context"]["conversationHistory"].as_array().expect("a list").iter();
-    let lines = lines.map(|line| (line["role"].as_str(), line["text"].as_str())).collect::<Vec<_>>();
     let wanted = [("user", "Hello, are you open on Sunday?"), ("assistant", "We are open from 10 to 6.")];
-    assert_eq!(lines, wanted.map(|(role, text)| (Some(role), Some(text))));
-    world.gateway.at_least(2, "the second answer", |asked| asked.body["number"] == number).await;
+    assert_eq!(history(&order), wanted.map(|(role, text)| format!("{role}: {text}")));
+    world.gateway.at_least(2, "the second answer", to(number)).await;
     repetitions_send_nothing_twice(&world, &second).await;
     let first = world.agent.those(|asked| asked.body["message"]["messageId"] == "3EB0A1");
     assert_eq!(first.len(), 1, "the first message came in two webhooks");
@@ -193,16 +215,24 @@ async fn a_conversation(on: On) {
     assert!(world.daemon.terminate().await.success());
 }
 
-/// The same event, as after a crash: the same task again, which the agent may know by its key, and no second message.
+/// The conversation in a task, as `role: text`.
+fn history(task: &Asked) -> Vec<String> {
+    let lines = task.body["context"]["conversationHistory"].as_array().expect("a list").iter();
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    lines.map(|line| format!("{}: {}", word(&line["role"]), word(&line["text"]))).collect()
+}
+
+/// The same event again, as after a crash: the same task, which the agent may recognise by its key, and no second
+/// message.
 async fn repetitions_send_nothing_twice(world: &World, webhook: &Value) {
     let mut webhook = webhook.clone();
-    webhook["data"]["key"]["id"] = "3EB0A9".into();
-    webhook["data"]["message"]["conversation"] = "twice".into();
+    webhook["data"]["messages"][0]["key"]["id"] = "3EB0A9".into();
+    webhook["data"]["messages"][0]["message"]["conversation"] = "twice".into();
     let id = uuid::Uuid::now_v7().to_string();
     let is_it = |asked: &Asked| asked.body["message"]["text"] == "twice";
     world.publish_as(&id, WEBHOOK, &webhook);
-    world.gateway.one("the answer", |asked| asked.body["quoted"]["key"]["id"] == "3EB0A9").await;
-    // The API knows it by its id; a broker does not.
+    world.gateway.at_least(3, "the answer", |_| true).await;
+    // The API recognises it by its id, and a broker does not.
     let again = json!({ "id": id, "type": WEBHOOK, "data": webhook });
     assert_eq!(world.daemon.post("/api/v1/events", &again.to_string()).1["repeated"], true);
     if world.example.broker == "embedded" {
@@ -218,7 +248,7 @@ async fn repetitions_send_nothing_twice(world: &World, webhook: &Value) {
         async move { found }
     })
     .await;
-    assert_eq!(world.gateway.those(|asked| asked.body["quoted"]["key"]["id"] == "3EB0A9").len(), 1);
+    assert_eq!(world.gateway.asked().len(), 3);
 }
 
 async fn a_colleague_takes_over(on: On) {
@@ -230,24 +260,24 @@ async fn a_colleague_takes_over(on: On) {
     });
     let number = "420777123456";
     world.publish_and_settle("whatsapp.contact.ai", &off).await;
-    world.publish_and_settle(WEBHOOK, &message(number, "Is anybody there?")).await;
-    world.publish_and_settle(WEBHOOK, &message("420777999999", "Me too")).await;
-    world.gateway.one("the answer to another contact", |asked| asked.body["number"] == "420777999999").await;
+    world.publish_and_settle(RECEIVED, &message(number, "Are you open?")).await;
+    world.publish_and_settle(RECEIVED, &message("420777999999", "Me too")).await;
+    world.gateway.one("the answer to another contact", to("420777999999")).await;
     assert_eq!(world.sent_to(number), Vec::<String>::new());
     world.publish_and_settle("whatsapp.contact.ai", &back).await;
-    world.publish_and_settle(WEBHOOK, &message(number, "Hello again")).await;
+    world.publish_and_settle(RECEIVED, &message(number, "Hello again")).await;
     let task = world.agent.one("the task", |asked| asked.body["message"]["text"] == "Hello again").await;
     assert_eq!(task.body["context"]["userNotes"], "Prefers the phone.");
-    assert_eq!(task.body["context"]["conversationHistory"][0]["text"], "Is anybody there?", "it was kept");
-    world.gateway.one("the answer", |asked| asked.body["number"] == number).await;
+    assert_eq!(task.body["context"]["conversationHistory"][0]["text"], "Are you open?", "it was kept");
+    world.gateway.one("the answer", to(number)).await;
     assert_eq!(world.sent_to(number), ["You said: Hello again"]);
-    // Two commands, a message that nobody answers, and twice a message, its task, the reply, and that it was sent.
+    // Two commands, a message without an answer, and twice a message, its task, the reply, and the notice.
     world.at_rest(11).await;
-    // A conversation outlives the daemon.
+    // A conversation survives the daemon.
     let World { agent, example, daemon, .. } = world;
     assert!(daemon.terminate().await.success());
     let daemon = example.start().await;
-    let body = json!({ "type": WEBHOOK, "data": message(number, "After the restart") });
+    let body = json!({ "type": RECEIVED, "data": message(number, "After the restart") });
     assert_eq!(daemon.post("/api/v1/events", &body.to_string()).0, 202);
     let task = agent.one("the task", |asked| asked.body["message"]["text"] == "After the restart").await;
     assert_eq!(task.body["context"]["conversationHistory"].as_array().map(Vec::len), Some(3), "{}", task.body);
@@ -256,14 +286,14 @@ async fn a_colleague_takes_over(on: On) {
 async fn a_share_of_the_contacts_gets_the_experiment(on: On) {
     const CONTACTS: usize = 60;
     let experiment = Stub::start(|asked, _| match asked.body["contact"]["phoneNumber"].as_str() {
-        // Every other one is too much for it.
+        // Every second contact is too much for it.
         Some(number) if number.ends_with(['1', '3', '5', '7', '9']) => Answer::status(500),
         _ => echo(asked),
     });
     let world = World::start_with(on, Box::new(|asked, _| echo(asked)), experiment, gateway(), &[]).await;
     for round in 0..2 {
         for contact in 0..CONTACTS {
-            world.publish(WEBHOOK, &message(&format!("4207770{contact:05}"), &format!("round {round}")));
+            world.publish(RECEIVED, &message(&format!("4207770{contact:05}"), &format!("round {round}")));
         }
     }
     world.gateway.at_least(2 * CONTACTS, "all answers", |_| true).await;
@@ -272,20 +302,20 @@ async fn a_share_of_the_contacts_gets_the_experiment(on: On) {
     let contacts = tried.iter().collect::<std::collections::BTreeSet<_>>();
     assert!((1..CONTACTS / 3).contains(&contacts.len()), "about a tenth of them: {contacts:?}");
     assert_eq!(tried.len(), 2 * contacts.len(), "always the same ones: {tried:?}");
-    // What it failed was answered by the other one at once.
+    // The other agent answered at once where this one failed.
     let failed = contacts.iter().filter(|number| number.ends_with(['1', '3', '5', '7', '9'])).count();
     assert_eq!(world.agent.asked().len(), 2 * (CONTACTS - contacts.len() + failed));
     assert_eq!(world.daemon.sum("trunkline_retries_scheduled_total"), 0.0);
 }
 
 async fn urgent_messages_overtake(on: On) {
-    // The first one takes until the others are in the queue together.
+    // The first task takes until the others are in the queue together.
     let (let_go, agent) = held_at_first();
     let world = World::start(on, agent).await;
-    world.publish(WEBHOOK, &message("420777100000", "first"));
+    world.publish(RECEIVED, &message("420777100000", "first"));
     world.agent.one("the first task", |_| true).await;
     for (contact, text) in [(1, "hello"), (2, "hello you"), (3, "an order please"), (4, "urgent, an order")] {
-        world.publish_and_settle(WEBHOOK, &message(&format!("42077710000{contact}"), text)).await;
+        world.publish_and_settle(RECEIVED, &message(&format!("42077710000{contact}"), text)).await;
     }
     let_go.send(()).expect("it waits");
     let asked = world.agent.at_least(5, "all tasks", |_| true).await;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// All that `openssl` needs to know, whatever the machine's own file says.
+/// Complete settings of `openssl`, independent of the machine's own file.
 const SETTINGS: &str = "
 [req]
 distinguished_name = name
@@ -18,17 +18,17 @@ subjectAltName = DNS:localhost, IP:127.0.0.1
 extendedKeyUsage = serverAuth, clientAuth
 ";
 
-/// A CA: `NAME.pem` and `NAME.key` in a directory, and what it issues beside them.
-pub struct Authority {
+/// A CA: `NAME.pem` and `NAME.key` in a directory, and the certificates that it issues beside them.
+pub struct CertificateAuthority {
     dir: PathBuf,
     name: String,
 }
 
-impl Authority {
-    /// Makes one. Names are words without white space.
+impl CertificateAuthority {
+    /// Makes a CA. Names are words without white space.
     ///
     /// # Panics
-    /// When `openssl` cannot be run or does not like it.
+    /// When `openssl` cannot be run or fails.
     #[must_use]
     pub fn new(dir: &Path, name: &str) -> Self {
         std::fs::write(dir.join("openssl.cnf"), SETTINGS).expect("a file");
@@ -43,15 +43,16 @@ impl Authority {
     /// Makes `NAME.pem` and `NAME.key`, for a server on `localhost` and `127.0.0.1` or for a client.
     ///
     /// # Panics
-    /// When `openssl` does not like it.
+    /// When `openssl` fails.
     pub fn issue(&self, name: &str) {
         self.issue_for(name, "DNS:localhost,IP:127.0.0.1", 2);
     }
 
-    /// As [`Authority::issue`], for a host of its own (`DNS:NAME`) and for so many days; with fewer than none it is expired.
+    /// Like [`CertificateAuthority::issue`], for one host (`DNS:NAME`) and a number of days. A negative number makes an expired
+    /// certificate.
     ///
     /// # Panics
-    /// When `openssl` does not like it.
+    /// When `openssl` fails.
     pub fn issue_for(&self, name: &str, host: &str, days: i32) {
         let ca = &self.name;
         let leaf = format!("{name}.cnf");

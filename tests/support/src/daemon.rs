@@ -15,35 +15,35 @@ pub struct Daemon {
     address: String,
 }
 
-/// How a daemon ended that did not get to listen.
+/// The end of a daemon that did not start to listen.
 #[derive(Debug)]
 pub struct Ended {
     /// Its exit status.
     pub status: ExitStatus,
-    /// What it wrote to stderr.
+    /// All text of its stderr.
     pub stderr: String,
 }
 
 impl Daemon {
-    /// Starts `binary run --config routes --state state --broker broker` on a free port, and waits until its routes
-    /// are started.
+    /// Starts `binary run --config routes --state state --broker broker` on a free port, and waits until its routes are
+    /// started.
     ///
     /// # Errors
-    /// How it ended, when it did.
+    /// The daemon ended.
     ///
     /// # Panics
-    /// When it neither starts nor ends.
+    /// When the daemon neither starts nor ends.
     pub async fn start(binary: &str, routes: &Path, state: &Path, broker: &str) -> Result<Self, Ended> {
         Self::start_with(binary, routes, state, broker, &[]).await
     }
 
-    /// As [`Daemon::start`], with further environment variables.
+    /// Like [`Daemon::start`], with further environment variables.
     ///
     /// # Errors
-    /// How it ended, when it did.
+    /// The daemon ended.
     ///
     /// # Panics
-    /// When it neither starts nor ends.
+    /// When the daemon neither starts nor ends.
     pub async fn start_with(
         binary: &str,
         routes: &Path,
@@ -57,7 +57,7 @@ impl Daemon {
         Self::launch(command).await
     }
 
-    /// `binary run --config routes --broker broker` on a free port, with the state directory that the daemon itself chooses.
+    /// `binary run --config routes --broker broker` on a free port, with the daemon's default state directory.
     #[must_use]
     pub fn command(binary: &str, routes: &Path, broker: &str) -> Command {
         let mut command = Command::new(binary);
@@ -66,13 +66,13 @@ impl Daemon {
         command
     }
 
-    /// Starts a command that ends in [`Daemon::command`], and waits as [`Daemon::start`].
+    /// Starts a command that was made from [`Daemon::command`], and waits like [`Daemon::start`].
     ///
     /// # Errors
-    /// How it ended, when it did.
+    /// The daemon ended.
     ///
     /// # Panics
-    /// When it neither starts nor ends.
+    /// When the daemon neither starts nor ends.
     pub async fn launch(mut command: Command) -> Result<Self, Ended> {
         let log = Log::new();
         let started = command.stdin(Stdio::null()).stderr(log.writer()).spawn();
@@ -80,7 +80,7 @@ impl Daemon {
         let started = eventually("the daemon's start", || {
             let ended = child.try_wait().expect("the process can be asked");
             let address =
-                find(&log, "started").and_then(|_| find(&log, "listening")?["address"].as_str().map(str::to_owned));
+                find(&log, STARTED).and_then(|_| find(&log, LISTENING)?["address"].as_str().map(str::to_owned));
             let answer = match (ended, address) {
                 (Some(status), _) => Some(Err(status)),
                 (None, Some(address)) => Some(Ok(address)),
@@ -95,19 +95,19 @@ impl Daemon {
         }
     }
 
-    /// The process.
+    /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// `http://ADDRESS` and a path.
+    /// The URL of a path: `http://ADDRESS` and the path.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Waits until every route runs: who publishes to the broker itself does not find the queues before.
+    /// Waits until every route runs. A test that publishes to the broker itself finds the queues only then.
     pub async fn runs(&self) {
         eventually("every route to run", || {
             let is_well = self.get("/health").0 == 200;
@@ -116,7 +116,7 @@ impl Daemon {
         .await;
     }
 
-    /// `GET`, whatever the status.
+    /// `GET`, for any status.
     ///
     /// # Panics
     /// When there is no answer.
@@ -127,7 +127,7 @@ impl Daemon {
         (response.status().as_u16(), response.body_mut().read_to_string().expect("a text"))
     }
 
-    /// `POST` of a JSON text, whatever the status.
+    /// `POST` of a JSON text, for any status.
     ///
     /// # Panics
     /// When there is no answer.
@@ -137,7 +137,7 @@ impl Daemon {
         (status, answer)
     }
 
-    /// As [`Daemon::post`], with a header of the answer.
+    /// Like [`Daemon::post`], with one header of the answer.
     ///
     /// # Panics
     /// When there is no answer.
@@ -151,7 +151,7 @@ impl Daemon {
         (response.status().as_u16(), wanted, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    /// The value of a series of `/metrics`, written as there; 0 when it is not there.
+    /// The value of a series of `/metrics`, named as in that text; 0 when the series is missing.
     #[must_use]
     pub fn metric(&self, series: &str) -> f64 {
         let (_, text) = self.get("/metrics");
@@ -159,7 +159,7 @@ impl Daemon {
         value.unwrap_or_default()
     }
 
-    /// The values of all series of a name together.
+    /// The sum over all series of a name.
     #[must_use]
     pub fn sum(&self, name: &str) -> f64 {
         let (_, text) = self.get("/metrics");
@@ -168,7 +168,7 @@ impl Daemon {
         of_name.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// The log line that tells the end of an event.
+    /// The log line with the outcome of an event.
     pub async fn settled(&self, id: &str) -> Value {
         eventually(&format!("the end of event {id}"), || {
             let log = self.log.text();
@@ -184,16 +184,16 @@ impl Daemon {
         .await
     }
 
-    /// Everything it logged so far.
+    /// The log so far.
     ///
     /// # Panics
-    /// When what it logged is no text.
+    /// When the log is not UTF-8.
     #[must_use]
     pub fn log(&self) -> String {
         self.log.text().clone()
     }
 
-    /// Waits until its log has a text, and gives the log so far.
+    /// Waits until the log contains a text, and gives the log so far.
     pub async fn logged(&self, text: &str) -> String {
         eventually(text, || {
             let log = self.log();
@@ -202,7 +202,7 @@ impl Daemon {
         .await
     }
 
-    /// Sends a signal, by its name without `SIG`.
+    /// Sends a signal, named without `SIG`.
     ///
     /// # Panics
     /// When `kill` cannot be run.
@@ -214,7 +214,7 @@ impl Daemon {
     /// Waits for the end.
     ///
     /// # Panics
-    /// When it does not end.
+    /// When the daemon does not end.
     pub async fn ended(mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the daemon's end", || {
@@ -224,7 +224,7 @@ impl Daemon {
         .await
     }
 
-    /// SIGTERM, and the exit status.
+    /// Sends SIGTERM, and gives the exit status.
     pub async fn terminate(self) -> ExitStatus {
         self.signal("TERM");
         self.ended().await
@@ -237,6 +237,10 @@ impl Drop for Daemon {
         let _reaped = self.child.wait();
     }
 }
+
+/// Messages of the log lines of a start.
+const STARTED: &str = "the daemon started";
+const LISTENING: &str = "the daemon listens for HTTP requests";
 
 fn find(log: &Log, message: &str) -> Option<Value> {
     log.text()

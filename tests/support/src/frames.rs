@@ -1,4 +1,4 @@
-//! A producer that writes its AMQP frames by hand, because no client library sends what it has to send.
+//! A producer that writes its AMQP frames by hand, for messages that no client library can send.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ const END: u8 = 0xCE;
 const BODY_FRAME_MAX: usize = 131_064;
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
-/// Class and method.
-type Method = (u16, u16);
+/// The class and the number of a method.
+type FrameMethod = (u16, u16);
 
-/// A property by the bit of its flag, as it stands on the wire.
-pub type Property = (u32, Vec<u8>);
+/// A property as it stands on the wire, with the bit of its flag.
+pub type FrameProperty = (u32, Vec<u8>);
 
 /// The bit of `content-type`.
 pub const CONTENT_TYPE: u32 = 15;
@@ -40,14 +40,14 @@ pub const APP_ID: u32 = 3;
 /// The bit of `cluster-id`.
 pub const CLUSTER_ID: u32 = 2;
 
-/// A `shortstr`; what is longer than 255 bytes is cut.
+/// A `shortstr`; a longer value is cut to 255 bytes.
 #[must_use]
 pub fn short(text: &[u8]) -> Vec<u8> {
     let text = &text[..text.len().min(255)];
     [&[u8::try_from(text.len()).unwrap_or(u8::MAX)], text].concat()
 }
 
-/// A `longstr`, or the inside of a table or an array, of at most 4 GiB.
+/// A `longstr`, or the content of a table or an array, of at most 4 GiB.
 #[must_use]
 pub fn long(inside: &[u8]) -> Vec<u8> {
     [&u32::try_from(inside.len()).unwrap_or(u32::MAX).to_be_bytes(), inside].concat()
@@ -59,11 +59,11 @@ pub fn entry(name: &[u8], text: &[u8]) -> Vec<u8> {
     [&short(name)[..], b"S", &long(text)].concat()
 }
 
-/// An entry `deep` that is an array (`A`) or a table (`F`) in itself, so many times.
+/// An entry `deep` that is an array (`A`) or a table (`F`), nested `levels` times.
 #[must_use]
 pub fn nested(kind: u8, levels: u32) -> Vec<u8> {
     let name = if kind == b'F' { short(b"n") } else { Vec::new() };
-    // From the inside out would copy everything for each level.
+    // Building from the inside out would copy all bytes for each level.
     let step = u32::try_from(name.len()).unwrap_or_default() + 5;
     let mut value = Vec::new();
     for level in (0..levels).rev() {
@@ -78,7 +78,7 @@ pub fn nested(kind: u8, levels: u32) -> Vec<u8> {
 
 /// Flags and properties of a persistent message.
 #[must_use]
-pub fn properties(given: &[Property]) -> Vec<u8> {
+pub fn properties(given: &[FrameProperty]) -> Vec<u8> {
     let mut sorted = given.to_vec();
     sorted.push((MODE, vec![2]));
     sorted.sort_by_key(|(bit, _)| std::cmp::Reverse(*bit));
@@ -87,16 +87,16 @@ pub fn properties(given: &[Property]) -> Vec<u8> {
     flags.to_be_bytes().into_iter().chain(values).collect()
 }
 
-/// Connected, with one channel in confirm mode.
-pub struct Producer {
+/// A connection with one channel in confirm mode.
+pub struct FrameProducer {
     stream: TcpStream,
 }
 
-impl Producer {
-    /// By a URL with user and password, on the virtual host `/`.
+impl FrameProducer {
+    /// Connects by a URL with user and password, to the virtual host `/`.
     ///
     /// # Errors
-    /// When the broker is not there or refuses.
+    /// When the broker is away or refuses.
     pub async fn connect(url: &str) -> Result<Self> {
         let (user, rest) = url.strip_prefix("amqp://").and_then(|rest| rest.split_once('@')).context("no URL")?;
         let (user, password) = user.split_once(':').context("no password")?;
@@ -125,10 +125,10 @@ impl Producer {
         self.call(1, (50, 20), &[&[0, 0], &queue, &short(exchange), &short(b""), &[0], &none]).await
     }
 
-    /// Publishes flags and properties as they are, and waits until the broker has confirmed the message.
+    /// Publishes flags and properties unchanged, and waits for the broker's confirm.
     ///
     /// # Errors
-    /// When the broker does not confirm it.
+    /// When the broker does not confirm the message.
     pub async fn publish(&mut self, exchange: &[u8], key: &[u8], properties: &[u8], body: &[u8]) -> Result<()> {
         self.send(1, (60, 40), &[&[0, 0], &short(exchange), &short(key), &[0]]).await?;
         let size = u64::try_from(body.len())?.to_be_bytes();
@@ -139,12 +139,12 @@ impl Producer {
         self.expect((60, 80)).await
     }
 
-    async fn call(&mut self, channel: u16, method: Method, fields: &[&[u8]]) -> Result<()> {
+    async fn call(&mut self, channel: u16, method: FrameMethod, fields: &[&[u8]]) -> Result<()> {
         self.send(channel, method, fields).await?;
         self.expect((method.0, method.1 + 1)).await
     }
 
-    async fn send(&mut self, channel: u16, (class, method): Method, fields: &[&[u8]]) -> Result<()> {
+    async fn send(&mut self, channel: u16, (class, method): FrameMethod, fields: &[&[u8]]) -> Result<()> {
         let payload = [&class.to_be_bytes(), &method.to_be_bytes(), &fields.concat()[..]].concat();
         self.write(METHOD, channel, &payload).await
     }
@@ -155,7 +155,7 @@ impl Producer {
     }
 
     /// Waits for a method, which has to be the next one.
-    async fn expect(&mut self, method: Method) -> Result<()> {
+    async fn expect(&mut self, method: FrameMethod) -> Result<()> {
         let reading = async {
             loop {
                 let mut head = [0; 7];

@@ -1,24 +1,24 @@
-//! Hostile plugins that no compiler would make: WebAssembly text, wrapped as components of our interface.
+//! Hostile plugins that no compiler would make: WebAssembly text, wrapped as components of the plugin interface.
 //!
-//! The text of `handle` is given; memory and allocator are the same for all. An event lies where the allocator put it,
-//! and an answer of zeroes is "nothing to emit", so that the address 0 is a good answer.
+//! The caller gives the text of `handle`; memory and allocator are the same for all. An event lies where the allocator
+//! put it. An answer of zeroes means "nothing to emit", so the address 0 is a valid answer.
 
 use std::fmt::Write;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// Offsets of the answer that [`emissions`] gives, as the canonical form of the interface lays it out.
+/// Offsets of the answer of [`emissions`], as the canonical ABI lays it out.
 const ANSWER: u32 = 16;
 const EMISSIONS: u32 = 65_536;
 const EMISSION_BYTES: u32 = 96;
 const PAGE_BYTES: u64 = 65_536;
 
-/// A plugin whose core module has these fields (tables, memories, functions) and this body of `handle`, which must leave
-/// an address.
+/// A plugin whose core module has these fields (tables, memories, functions) and this body of `handle`, which must
+/// leave an address.
 ///
 /// # Panics
-/// When the text is not right.
+/// When the text is invalid.
 #[must_use]
 pub fn plugin(fields: &str, handle: &str) -> Vec<u8> {
     component(
@@ -28,10 +28,10 @@ pub fn plugin(fields: &str, handle: &str) -> Vec<u8> {
     )
 }
 
-/// A plugin that emits nothing, and this body of `describe`.
+/// A plugin that emits nothing, with this body of `describe`.
 ///
 /// # Panics
-/// When the text is not right.
+/// When the text is invalid.
 #[must_use]
 pub fn described(describe: &str) -> Vec<u8> {
     let functions = format!(
@@ -41,11 +41,11 @@ pub fn described(describe: &str) -> Vec<u8> {
     component("described-plugin", "", &functions)
 }
 
-/// A plugin that answers with emissions which all point at the same bytes: `type_bytes` of type and `data_bytes` of data
-/// each. Its memory has so many bytes, and it writes nothing but the records.
+/// A plugin that answers with emissions that all point at the same bytes: `type_bytes` of type and `data_bytes` of data
+/// each. Its memory has `memory_bytes`, and only the records are written.
 ///
 /// # Panics
-/// When it does not fit its memory.
+/// When the answer does not fit the memory.
 #[must_use]
 pub fn emissions(count: u32, type_bytes: u32, data_bytes: u32, memory_bytes: u64) -> Vec<u8> {
     let pages = memory_bytes / PAGE_BYTES;
@@ -71,7 +71,7 @@ pub fn emissions(count: u32, type_bytes: u32, data_bytes: u32, memory_bytes: u64
     plugin("", &handle)
 }
 
-/// A function that a compiler with a quadratic step takes very long for: so many small blocks in a row.
+/// A function of many small blocks in a row, which a compiler with a quadratic step compiles very slowly.
 #[must_use]
 pub fn many_blocks(blocks: usize) -> Vec<u8> {
     let mut body = String::new();
@@ -83,7 +83,7 @@ pub fn many_blocks(blocks: usize) -> Vec<u8> {
     plugin("(global $turns (mut i32) (i32.const 0))", &format!("{body} i32.const 0"))
 }
 
-/// So many functions, none of which is ever called.
+/// Functions that are never called.
 #[must_use]
 pub fn many_functions(functions: usize) -> Vec<u8> {
     let mut fields = String::new();
@@ -94,14 +94,14 @@ pub fn many_functions(functions: usize) -> Vec<u8> {
     plugin(&fields, "i32.const 0")
 }
 
-/// The component with so many further instances of a core module with these fields.
+/// The component with further instances of a core module with these fields.
 ///
 /// # Panics
-/// When the module's text is not right.
+/// When the module's text is invalid.
 #[must_use]
 pub fn with_instances(mut component: Vec<u8>, instances: u8, fields: &str) -> Vec<u8> {
     let module = wat::parse_str(format!("(module {fields})")).expect("a module");
-    // Core modules are numbered as they come.
+    // Core modules are numbered in their order.
     let number = core_modules(&component);
     section(&mut component, 1, &module);
     let mut all = vec![instances];

@@ -1,20 +1,20 @@
-//! What a process logs, by way of a file: a line it has written is there for whoever looks next. By a pipe it comes when a
-//! reader gets to run, which may be after what the process did next was seen.
+//! The log of a process, kept in a file. A written line can be read at once. A pipe would deliver it when its reader
+//! runs, which may be after the process's next action was seen.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard};
 
-/// A file without a name, gone with the last who has it open.
+/// A file without a name, which ends with its last open descriptor.
 pub struct Log {
     file: File,
-    /// What was read of it: whole lines.
+    /// The lines that were read so far.
     text: Mutex<String>,
 }
 
 impl Log {
-    /// An empty one.
+    /// An empty log.
     ///
     /// # Panics
     /// When there is no room for temporary files.
@@ -23,7 +23,7 @@ impl Log {
         Self { file: tempfile::tempfile().expect("a temporary file"), text: Mutex::default() }
     }
 
-    /// For the process to write to.
+    /// The file for the process to write to.
     ///
     /// # Panics
     /// When no more files can be opened.
@@ -35,7 +35,7 @@ impl Log {
     /// The whole lines so far.
     ///
     /// # Panics
-    /// When the file cannot be read, or has lines that are no text.
+    /// When the file cannot be read, or is not UTF-8.
     pub fn text(&self) -> MutexGuard<'_, String> {
         let mut text = self.text.lock().expect("no panic while reading");
         let (begin, end) = (text.len() as u64, self.file.metadata().expect("a file has a length").len());
@@ -54,7 +54,7 @@ mod tests {
     use super::Log;
 
     #[test]
-    fn what_a_process_wrote_is_there_at_once_and_a_line_when_it_is_whole() {
+    fn a_line_is_visible_when_it_is_whole() {
         let log = Log::new();
         for (script, text) in [("echo one >&2", "one\n"), ("printf tw >&2", "one\n"), ("echo o >&2", "one\ntwo\n")] {
             let ended = Command::new("sh").args(["-c", script]).stderr(log.writer()).status();

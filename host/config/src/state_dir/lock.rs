@@ -1,31 +1,32 @@
-//! One daemon a directory.
+//! The lock of a state directory: one daemon at a time uses it.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
-use super::{Error, file};
+use super::error::StateDirError;
+use super::private::file;
 
 const NAME: &str = "lock";
 
-/// Held until it is dropped; the system lets go of it with the process.
+/// The lock. Dropping it releases it, and so does the end of the process.
 #[derive(Debug)]
-pub struct Lock {
+pub struct DirectoryLock {
     file: File,
 }
 
-impl Lock {
-    /// Takes the lock of a directory that is there. It names this process to whoever comes next.
+impl DirectoryLock {
+    /// Takes the lock of an existing directory, and writes the id of this process into it.
     ///
     /// # Errors
-    /// [`Error::Taken`] when another process has it.
-    pub fn take(dir: &Path) -> Result<Self, Error> {
+    /// [`StateDirError::Taken`] when another process has it.
+    pub fn take(dir: &Path) -> Result<Self, StateDirError> {
         let path = dir.join(NAME);
-        let unusable = |error: std::io::Error| Error::unusable(&path, &error);
+        let unusable = |error: std::io::Error| StateDirError::unusable(&path, &error);
         let mut file = file(&path).map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Taken { path, by: holder(file) }),
+            Err(TryLockError::WouldBlock) => return Err(StateDirError::Taken { path, by: holder(file) }),
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
         let written =
@@ -34,7 +35,7 @@ impl Lock {
         Ok(Self { file })
     }
 
-    /// Who has the lock of a directory, without taking it.
+    /// The process that has the lock of a directory, without taking the lock.
     #[must_use]
     pub fn holder(dir: &Path) -> Option<String> {
         let file = File::open(dir.join(NAME)).ok()?;
@@ -54,8 +55,8 @@ fn holder(mut file: File) -> String {
     }
 }
 
-impl Drop for Lock {
-    /// By name: a child that is just being spawned has the file too until it runs its own program.
+impl Drop for DirectoryLock {
+    /// Unlocks explicitly: a child process that is being started has the file open until it runs its own program.
     fn drop(&mut self) {
         let _gone = self.file.unlock();
     }

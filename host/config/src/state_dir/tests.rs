@@ -1,5 +1,9 @@
 use std::os::unix::fs::symlink;
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::directory::COMPILED;
 use super::*;
 
 fn mode(path: &Path) -> u32 {
@@ -7,7 +11,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 fn open_to_all(path: &Path, mode: u32) {
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("a mode");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
 }
 
 #[test]
@@ -41,11 +45,11 @@ fn what_was_open_is_closed_and_what_is_not_ours_is_left() {
     }
     assert_eq!([mode(&elsewhere), mode(&script)], [0o755, 0o755], "links are not followed");
 
-    let Err(Error::Taken { by, .. }) = StateDir::take(&state) else { panic!("taken twice") };
+    let Err(StateDirError::Taken { by, .. }) = StateDir::take(&state) else { panic!("taken twice") };
     assert_eq!(by, format!("process {}", std::process::id()));
-    assert_eq!(Lock::holder(&state), Some(by));
+    assert_eq!(DirectoryLock::holder(&state), Some(by));
     drop(held);
-    assert_eq!(Lock::holder(&state), None);
+    assert_eq!(DirectoryLock::holder(&state), None);
     drop(StateDir::take(&state).expect("taken again"));
 }
 
@@ -61,6 +65,10 @@ fn what_is_made_is_private() {
     open_to_all(&path, 0o666);
     drop(file(&path).expect("opened"));
     assert_eq!(mode(&path), 0o600, "also when it was there");
+    assert_eq!(new_file(&path).expect_err("there is a file").kind(), std::io::ErrorKind::AlreadyExists);
+    let new = state.join("new");
+    drop(new_file(&new).expect("made"));
+    assert_eq!(mode(&new), 0o600);
     // Through a link, as systemd gives a directory below /var/lib/private.
     let link = dir.path().join("link");
     symlink(&state, &link).expect("a link");
@@ -74,15 +82,15 @@ fn a_directory_of_all_users_is_nobodys_state() {
     let dir = tempfile::tempdir().expect("a directory");
     open_to_all(dir.path(), 0o1777);
     std::fs::write(dir.path().join("of-somebody-else"), "x").expect("written");
-    assert!(matches!(StateDir::take(dir.path()), Err(Error::Everybodys { .. })));
+    assert!(matches!(StateDir::take(dir.path()), Err(StateDirError::Shared { .. })));
     assert_eq!(mode(dir.path()), 0o1777, "it is as it was");
     std::fs::remove_file(dir.path().join("of-somebody-else")).expect("removed");
     drop(StateDir::take(dir.path()).expect("a file system of its own"));
     assert_eq!(mode(dir.path()), 0o700);
-    assert!(matches!(StateDir::take(Path::new("/proc/none")), Err(Error::Unusable { .. })));
+    assert!(matches!(StateDir::take(Path::new("/proc/none")), Err(StateDirError::Unusable { .. })));
 }
 
-/// Code that others could have put there is refused by who loads it, and must not look as if it were ours.
+/// The loader refuses code that other users could have written, so such code must not get private permissions.
 #[test]
 fn compiled_code_that_others_could_write_is_not_made_trustworthy() {
     let dir = tempfile::tempdir().expect("a directory");

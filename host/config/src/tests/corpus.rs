@@ -1,4 +1,4 @@
-//! `UPDATE_EXPECTED=1 cargo test config` writes the expected texts anew; read the difference before you commit it.
+//! `UPDATE_EXPECTED=1 cargo test -p trunkline-config` writes the expected texts. Read the difference before you commit it.
 
 use super::*;
 
@@ -14,14 +14,14 @@ fn directed(name: &str, source: &str) -> Sources {
             ("broker", url) => sources.broker_url = Some(url.to_owned()),
             ("listen", address) => sources.listen = Some(address.to_owned()),
             ("no-home", "") => drop(sources.environment.remove("HOME")),
-            // A garbled directive is a comment.
+            // An unknown directive is a comment.
             _ => {}
         }
     }
     sources
 }
 
-/// What is printed for a file, and its diagnostics.
+/// The printed text for a file, and its diagnostics.
 fn printed(name: &str, source: &str) -> (String, Vec<Diagnostic>) {
     match check(source, &directed(name, source)) {
         Ok(loaded) => (render(&loaded.warnings, false), loaded.warnings),
@@ -104,7 +104,7 @@ fn json_form() {
 }
 
 #[test]
-fn a_missing_file_is_told_apart_from_a_bad_one() {
+fn a_missing_file_differs_from_a_bad_one() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let at = |name: &str| Sources { file: directory.path().join(name), ..sources("") };
     let missing = load(&at("none.toml")).expect_err("there is no file");
@@ -122,7 +122,7 @@ fn a_missing_file_is_told_apart_from_a_bad_one() {
 }
 
 #[test]
-fn whatever_is_cut_off_or_garbled_is_told_without_a_panic() {
+fn cut_off_or_garbled_files_are_reported_without_a_panic() {
     for (_, name, source) in corpus() {
         let source = source.replace("from", "fröm");
         for (at, letter) in source.char_indices().step_by(11) {
@@ -136,7 +136,7 @@ fn whatever_is_cut_off_or_garbled_is_told_without_a_panic() {
 }
 
 #[test]
-fn what_defaults_say_wrongly_is_told_once() {
+fn wrong_defaults_are_reported_once() {
     let source = "[defaults]\nemit = { exchange = \"nowhere\" }\n[routes]\na = { from = \"a\", plugin = \"p\" }\nb = { from = \"b\", plugin = \"p\" }\n";
     let codes = printed("r.toml", source).1.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>();
     assert_eq!(codes, [Code::UnknownExchange.as_str()]);
@@ -149,4 +149,30 @@ fn files_of_windows_editors_are_read_and_their_lines_found() {
     let found = diagnostics.iter().map(|found| (found.code, found.line, found.column)).collect::<Vec<_>>();
     assert_eq!(found, [(Code::UnknownKey.as_str(), Some(4), Some(2))], "{printed}");
     assert!(printed.contains("plugn = \"p\""), "{printed}");
+}
+
+/// Editors on Windows write a byte order mark at the beginning of routes.toml, included files, schemas and secrets.
+#[test]
+fn byte_order_marks_are_left_out_of_every_file() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let marked = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), format!("\u{feff}{text}")).expect("writable");
+    };
+    marked("routes.toml", "include = [\"one.toml\", \"two.toml\"]\n[http]\ntokens = [{ file = \"token\" }]\n");
+    marked("one.toml", "[routes.one]\nfrom = \"a\"\nplugin = \"p\"\nschema = \"data.json\"\n");
+    marked("two.toml", "[routes.two]\nfrom = \"b\"\nplugin = \"p\"\n");
+    marked("data.json", "{\"type\": \"object\"}");
+    marked("token", "a-token-of-this-test-0123456789\n");
+    let file = Sources { file: directory.path().join("routes.toml"), ..sources("") };
+    let loaded = load(&file).unwrap_or_else(|rejected| panic!("{}", rejected.render(false)));
+    assert!(loaded.warnings.is_empty(), "{}", render(&loaded.warnings, false));
+    assert_eq!(loaded.config.routes.len(), 2);
+    assert_eq!(loaded.config.http.tokens[0].expose(), "a-token-of-this-test-0123456789");
+
+    marked("two.toml", "[routes.two]\nfrom = \"b\"\nplugn = \"p\"\n");
+    marked("routes.toml", "colour = 1\ninclude = [\"two.toml\"]\n");
+    let found = load(&file).expect_err("unknown keys").diagnostics;
+    let places = found.iter().filter(|found| found.code == Code::UnknownKey.as_str());
+    let places = places.map(|found| (found.line, found.column)).collect::<Vec<_>>();
+    assert_eq!(places, [(Some(1), Some(1)), (Some(3), Some(1))], "the mark does not count as a column: {found:?}");
 }

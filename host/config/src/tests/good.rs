@@ -1,11 +1,11 @@
-//! What good files mean: defaults, and what is derived.
+//! Good files: defaults, and derived queues.
 
 use super::*;
 
 #[test]
 fn the_smallest_file_has_all_defaults() {
     let config = config(SMALLEST);
-    assert!(matches!(config.broker, Broker::Embedded));
+    assert!(matches!(config.broker, BrokerChoice::Embedded));
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8000");
     assert_eq!((config.http.tokens.len(), config.http.max_body_bytes), (0, 1024 * 1024));
     assert_eq!(config.state_dir, Path::new("/etc/trunkline/.trunkline"));
@@ -22,18 +22,15 @@ fn the_smallest_file_has_all_defaults() {
 
 #[test]
 fn the_smallest_file_derives_a_queue_with_a_safety_net() {
-    let config = config_with(&format!("{SMALLEST}retry.jitter = false\n"), &[("RABBITMQ_HOST", "localhost")]);
-    let expected = ["", ".dlq", ".retry.1000", ".retry.16000", ".retry.2000", ".retry.4000", ".retry.8000"];
-    assert_eq!(queue_names(&config), expected.map(|end| format!("callback-tasks{end}")));
+    let config = config_with(SMALLEST, &[("RABBITMQ_HOST", "localhost")]);
+    assert_eq!(queue_names(&config), ["callback-tasks", "callback-tasks.dlq"], "all that a route costs the broker");
     let main = queue(&config, "callback-tasks");
-    assert_eq!((main.kind, main.delivery_limit, main.prefetch), (QueueKind::Quorum, Some(20), 200));
+    assert_eq!((main.kind, main.delivery_limit, main.prefetch), (Some(QueueKind::Quorum), Some(20), 200));
     assert_eq!((main.ttl, main.max_length, main.overflow), (None, None, Overflow::DropHead));
     assert_eq!(main.dead_letter, Some(to_queue("callback-tasks.dlq")));
     let dead = queue(&config, "callback-tasks.dlq");
-    assert_eq!((dead.kind, dead.ttl, dead.delivery_limit, &dead.dead_letter), (QueueKind::Quorum, None, None, &None));
-    let waiting = queue(&config, "callback-tasks.retry.2000");
-    assert_eq!((waiting.ttl, waiting.overflow), (Some(Duration::from_secs(2)), Overflow::RejectPublish));
-    assert_eq!((waiting.delivery_limit, &waiting.dead_letter), (None, &Some(to_queue("callback-tasks"))));
+    assert_eq!((dead.kind, dead.ownership), (Some(QueueKind::Quorum), QueueOwnership::Daemon));
+    assert_eq!((dead.ttl, dead.delivery_limit, &dead.dead_letter), (None, None, &None));
 
     let route = route(&config, "callback-tasks");
     assert_eq!((route.concurrency, route.hops_max, route.body_max_bytes), (16, 16, 1024 * 1024));
@@ -43,6 +40,7 @@ fn the_smallest_file_derives_a_queue_with_a_safety_net() {
         key: "{type}".to_owned(),
         types: None,
         unroutable: Unroutable::Accept,
+        reply: false,
     };
     assert_eq!(route.emit, emit);
     let delays = route.retry.steps.iter().map(|step| step.delay.as_secs()).collect::<Vec<_>>();
@@ -100,12 +98,14 @@ fn dead_letters_by_queue_and_by_exchange() {
         [exchanges.dlx]
         type = \"direct\"
         [queues.agent]
+        owned = true
         dead-letter = { exchange = \"dlx\", queue = \"agent.dead\" }
         [queues.web]
         dead-letter = \"errors\"
         [queues.errors]
         ttl = \"24h\"
         [queues.kept]
+        owned = true
         [queues.\"kept.dlq\"]
         type = \"classic\"
         [defaults]
@@ -120,16 +120,16 @@ fn dead_letters_by_queue_and_by_exchange() {
     assert!(config.topology.bindings.contains(&key("dlx", "agent.dead", "agent.dead")));
     assert_eq!((queue(&config, "agent.dead").ttl, &queue(&config, "agent.dead").dead_letter), (None, &None));
     assert_eq!(queue(&config, "web").dead_letter, Some(to_queue("errors")));
-    // Consumed, so that it needs a net of its own.
+    // A consumed queue needs a dead-letter queue of its own.
     assert_eq!(queue(&config, "errors").dead_letter, Some(to_queue("errors.dlq")));
     assert_eq!(queue(&config, "errors").ttl, Some(Duration::from_secs(24 * 3600)));
     let kept = queue(&config, "kept.dlq");
-    assert_eq!((kept.kind, kept.ttl, kept.delivery_limit), (QueueKind::Classic, None, None));
+    assert_eq!((kept.kind, kept.ttl, kept.delivery_limit), (Some(QueueKind::Classic), None, None));
     assert!(kept.dead_letter.is_none() && !queue_names(&config).contains(&"kept.dlq.dlq"));
 }
 
 #[test]
-fn retry_steps_are_capped_and_share_queues() {
+fn retry_steps_are_capped_and_cost_no_queue() {
     for (retry, expected) in [
         ("{ max = 0 }", vec![]),
         ("{ max = 3, delay = \"30s\" }", vec![30_000, 60_000, 120_000]),
@@ -138,35 +138,26 @@ fn retry_steps_are_capped_and_share_queues() {
         ("{ max = 2, multiplier = 1 }", vec![1000, 1000]),
     ] {
         let source = format!("{SMALLEST}retry = {retry}\n");
-        let own = config(&source);
-        let steps = &route(&own, "callback-tasks").retry.steps;
-        assert_eq!(steps.iter().map(|step| step.delay.as_millis()).collect::<Vec<_>>(), expected, "{retry}");
-        assert!(steps.iter().all(|step| step.queues.is_empty()), "the embedded broker delays by itself");
-        assert_eq!(own.topology.queues.len(), 2, "{retry}");
-
-        let rabbit = config_with(&source, &[("RABBITMQ_HOST", "localhost")]);
-        for step in &route(&rabbit, "callback-tasks").retry.steps {
-            let [early, late] = step.queues.as_slice() else { panic!("two queues, for the jitter: {step:?}") };
-            for (name, delay) in [(early, step.delay), (late, step.delay + step.spread)] {
-                assert_eq!(name.as_str(), format!("callback-tasks.retry.{}", delay.as_millis()));
-                assert_eq!(queue(&rabbit, name.as_str()).ttl, Some(delay));
-            }
+        for broker in [&[][..], &[("RABBITMQ_HOST", "localhost")]] {
+            let config = config_with(&source, broker);
+            let steps = &route(&config, "callback-tasks").retry.steps;
+            assert_eq!(steps.iter().map(|step| step.delay.as_millis()).collect::<Vec<_>>(), expected, "{retry}");
+            assert!(steps.iter().all(|step| step.spread == step.delay / 8), "{steps:?}");
+            assert_eq!(queue_names(&config), ["callback-tasks", "callback-tasks.dlq"], "{retry}");
         }
-        let plain = format!("{SMALLEST}retry = {}\n", retry.replace(" }", ", jitter = false }"));
-        let plain = config_with(&plain, &[("RABBITMQ_HOST", "localhost")]);
-        let distinct = expected.iter().collect::<BTreeSet<_>>().len();
-        assert_eq!(plain.topology.queues.len(), 2 + distinct, "{retry}");
+        let plain = config(&format!("{SMALLEST}retry = {}\n", retry.replace(" }", ", jitter = false }")));
+        assert!(route(&plain, "callback-tasks").retry.steps.iter().all(|step| step.spread.is_zero()), "{retry}");
     }
 }
 
 #[test]
-fn an_ordered_route_waits_in_one_queue_and_consumes_alone() {
+fn an_ordered_route_has_a_waiting_list_and_consumes_alone() {
     let source = format!("{SMALLEST}order-by = \"data.call_id\"\nretry = {{ max = 3, delay = \"2s\" }}\n");
     let config = config_with(&source, &[("RABBITMQ_HOST", "localhost")]);
     let route = route(&config, "callback-tasks");
     assert_eq!(route.order_by, Some(OrderBy::Data(vec!["call_id".to_owned()])));
-    assert!(route.retry.steps.iter().all(|step| step.spread.is_zero() && step.queues.len() == 1));
-    let names = ["callback-tasks", "callback-tasks.dlq", "callback-tasks.retry.2000", "callback-tasks.waiting"];
+    assert!(route.retry.steps.iter().all(|step| step.spread.is_zero()));
+    let names = ["callback-tasks", "callback-tasks.dlq", "callback-tasks.waiting"];
     assert_eq!(queue_names(&config), names);
     assert_eq!(route.waiting.as_ref().map(QueueName::as_str), Some("callback-tasks.waiting"));
     for name in ["callback-tasks", "callback-tasks.waiting"] {
@@ -186,7 +177,7 @@ fn flow_keys_and_priorities() {
     assert_eq!(route.rate, Some(Rate { events: 600, per: minute }));
     let circuit = CircuitBreaker { failures: 3, window: minute, pause: Duration::from_secs(30) };
     assert_eq!(route.circuit, Some(circuit));
-    assert_eq!((queue(&config, "q").max_priority, queue(&config, "q").kind), (Some(10), QueueKind::Classic));
+    assert_eq!((queue(&config, "q").max_priority, queue(&config, "q").kind), (Some(10), None));
 }
 
 #[test]
@@ -203,6 +194,7 @@ fn bindings_of_every_form() {
         [queues.a]
         bind = [\"k1\", \"k2\"]
         [queues.b]
+        owned = true
         bind = { exchange = \"h\", headers = { format = \"pdf\", pages = 2, draft = false }, match = \"any\" }
         [queues.c]
         bind = [{ exchange = \"f\" }, { keys = [\"x\", \"y\"] }, \"z\"]
@@ -243,7 +235,7 @@ fn plugins_limits_and_event_types() {
         [defaults]
         limits = {{ timeout = \"3s\" }}
         memory = \"32MiB\"
-        emit = {{ exchange = \"\", key = \"all\" }}
+        emit = {{ exchange = \"\", key = \"all\", reply = true }}
         [plugins.p]
         file = \"p-1.2.wasm\"
         digest = \"sha256:{digest}\"
@@ -257,7 +249,7 @@ fn plugins_limits_and_event_types() {
         [routes.two]
         from = \"c\"
         plugin = \"q\"
-        emit = {{ unroutable = \"dead-letter\" }}
+        emit = {{ unroutable = \"dead-letter\", reply = false }}
         [event-types.\"voice.call\"]
         key = \"voice.calls\"
         priority = 9
@@ -283,9 +275,49 @@ fn plugins_limits_and_event_types() {
     assert_eq!((one.emit.key.as_str(), one.emit.unroutable), ("out.{type}", Unroutable::Retry));
     assert_eq!((one.emit.types.as_deref(), one.body_max_bytes), (Some(&["x".to_owned(), "y".to_owned()][..]), 2 << 20));
     assert!(one.emit.exchange.is_default());
+    assert!(one.emit.reply && !two.emit.reply);
     assert_eq!((two.emit.key.as_str(), two.emit.unroutable), ("all", Unroutable::DeadLetter));
     let call = &config.event_types["voice.call"];
     assert_eq!((call.key.as_ref().map(RoutingKey::as_str), call.priority), (Some("voice.calls"), Some(9)));
+}
+
+/// Tokens of the listener, tokens of hooks and secrets of plugins are read alike.
+#[test]
+fn secrets_are_trimmed_and_their_files_are_watched() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name);
+    for file in ["listener", "hook", "plugin"] {
+        std::fs::write(at(file), format!(" the-token-of-{file}\n")).expect("a file");
+    }
+    let source = "
+        [http]
+        tokens = [{ file = \"listener\" }, { env = \"T\" }, \"${T}\"]
+        [hooks.one]
+        token = { file = \"hook\" }
+        [hooks.two]
+        token = { env = \"T\" }
+        [plugins.p]
+        secrets = { one = { file = \"plugin\" }, two = { env = \"T\" } }
+        [routes.r]
+        from = \"a\"
+        plugin = \"p\"
+    ";
+    let config = loaded(source, |sources| {
+        sources.file = at("routes.toml");
+        sources.environment.insert("T".to_owned(), "\ta-token-in-a-variable \r\n".to_owned());
+    })
+    .config;
+    let variable = "a-token-in-a-variable";
+    let tokens = config.http.tokens.iter().map(Secret::expose).collect::<Vec<_>>();
+    assert_eq!(tokens, ["the-token-of-listener", variable, variable]);
+    let hook = |name: &str| config.hooks[name].tokens.first().map(Secret::expose);
+    assert_eq!((hook("one"), hook("two")), (Some("the-token-of-hook"), Some(variable)));
+    let secrets = &config.plugins[&PluginName::new("p").expect("a name")].secrets;
+    let secret = |name: &str| secrets[name].as_ref().map(Secret::expose).expect("it is set");
+    assert_eq!((secret("one"), secret("two")), ("the-token-of-plugin", variable));
+    for file in ["listener", "hook", "plugin"] {
+        assert!(config.files.contains(&at(file)), "{file} is watched: {:?}", config.files);
+    }
 }
 
 #[test]
@@ -327,11 +359,12 @@ fn hooks_and_event_types_have_defaults() {
     }
     let plain = &config.hooks["plain"];
     assert_eq!((plain.path.as_str(), plain.exchange.as_str(), plain.status), ("/hooks/plain", "events", 202));
-    assert_eq!((plain.codec, &plain.key, &plain.token, &plain.schema), (Codec::Raw, &None, &None, &None));
+    assert_eq!((plain.codec, &plain.key, plain.tokens.len(), &plain.schema), (Codec::Raw, &None, 0, &None));
     let full = &config.hooks["full"];
     assert_eq!((full.path.as_str(), full.exchange.is_default(), full.status), ("/hooks/a/b", true, 204));
-    assert_eq!(full.token.as_ref().map(Token::expose), Some("a-token-in-a-file"));
-    let Broker::Amqp { management: Some(management), .. } = &config.broker else { panic!("{:?}", config.broker) };
+    assert_eq!(full.tokens.iter().map(Secret::expose).collect::<Vec<_>>(), ["a-token-in-a-file"]);
+    let BrokerChoice::Amqp(amqp) = &config.broker else { panic!("{:?}", config.broker) };
+    let management = amqp.management.as_ref().expect("an address");
     assert_eq!((management.url.as_str(), management.user.as_str()), ("http://rabbit:15672", "u"));
     assert_eq!(management.password.expose(), "hunter2");
     assert!(!format!("{config:?}").contains("hunter2"));

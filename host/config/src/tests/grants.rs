@@ -1,4 +1,4 @@
-//! What plugins are granted, and their secrets.
+//! Grants and secrets of plugins.
 
 use super::*;
 
@@ -57,12 +57,29 @@ fn what_is_granted_is_what_is_written() {
 }
 
 #[test]
+fn replies_need_a_grant_for_the_nameless_exchange() {
+    let source = |exchange: &str| {
+        format!(
+            "[exchanges.other]\n[plugins.p.allow]\nemit = [\"#\", {{ exchange = \"{exchange}\", keys = \"amq.#\" }}]\n\
+             [routes.r]\nfrom = \"x\"\nplugin = \"p\"\nemit = {{ reply = true }}\n"
+        )
+    };
+    assert!(check(&source(""), &sources("/etc/trunkline/routes.toml")).is_ok());
+    let Err(rejected) = check(&source("other"), &sources("/etc/trunkline/routes.toml")) else {
+        panic!("the grant is missing")
+    };
+    let found = rejected.diagnostics.iter().map(|found| found.code).collect::<Vec<_>>();
+    assert_eq!(found, [Code::EmitGrant.as_str()]);
+    assert!(rejected.diagnostics[0].message.contains("publishes replies"), "{}", rejected.render(false));
+}
+
+#[test]
 fn secrets_are_read_or_the_reason_is_kept() {
     let plugins = plugins();
     let secrets = &plugins[&PluginName::new("p").expect("a name")].secrets;
     assert_eq!(secrets["TOKEN"].as_ref().expect("it is set").expose(), "hunter2", "white space is taken off");
-    assert_eq!(secrets["GONE"], Err("environment variable NOT_SET is not set".to_owned()));
+    assert_eq!(secrets["GONE"], Err("the environment variable NOT_SET is not set".to_owned()));
     let missing = secrets["FILE"].as_ref().expect_err("no file");
-    assert!(missing.starts_with("cannot read /etc/trunkline/no/such/file"), "{missing}");
+    assert!(missing.starts_with("the file /etc/trunkline/no/such/file cannot be read"), "{missing}");
     assert!(!format!("{plugins:?}").contains("hunter2"), "Debug hides them");
 }

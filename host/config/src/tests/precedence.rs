@@ -13,6 +13,8 @@ fn broker_by_flag_environment_and_file() {
         (vec![("RABBITMQ_URL", "amqp://env")], Some("embedded"), "embedded"),
         (vec![("RABBITMQ_URL", "")], None, "amqp://file"),
         (vec![("RABBITMQ_HOST", "rabbit")], None, "amqp://guest:guest@rabbit:5672/%2F"),
+        (vec![("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_VHOST", "")], None, "amqp://guest:guest@rabbit:5672/%2F"),
+        (vec![("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_VHOST", "/")], None, "amqp://guest:guest@rabbit:5672/%2F"),
         (vec![("RABBITMQ_URL", "amqp://env"), ("RABBITMQ_HOST", "rabbit")], None, "amqp://env"),
         (vec![("RABBITMQ_PASSWORD", "only"), ("RABBITMQ_PORT", "1")], None, "amqp://file"),
         (
@@ -35,11 +37,141 @@ fn broker_by_flag_environment_and_file() {
         });
         assert!(loaded.warnings.is_empty(), "{variables:?}");
         let url = match loaded.config.broker {
-            Broker::Embedded => "embedded".to_owned(),
-            Broker::Amqp { url, .. } => url,
+            BrokerChoice::Embedded => "embedded".to_owned(),
+            BrokerChoice::Amqp(amqp) => amqp.url.expose().to_owned(),
         };
         assert_eq!(url, expected, "{variables:?} {flag:?}");
     }
+}
+
+/// A secret of Kubernetes that was made with `echo` ends with a line feed.
+#[test]
+fn white_space_around_a_variable_is_left_out() {
+    for (variables, file, expected) in [
+        (&[("RABBITMQ_URL", "amqp://u:p@env/v\n")][..], "", "amqp://u:p@env/v"),
+        (
+            &[
+                ("RABBITMQ_HOST", "rabbit\n"),
+                ("RABBITMQ_USER", "u\n"),
+                ("RABBITMQ_PASSWORD", "p\r\n"),
+                ("RABBITMQ_VHOST", "v\n"),
+            ],
+            "",
+            "amqp://u:p@rabbit:5672/v",
+        ),
+        (
+            &[("RABBITMQ_URL", "\n"), ("SECRET", "p\n")],
+            "[broker]\nurl = \"amqp://u:${SECRET}@file/v\"\n",
+            "amqp://u:p@file/v",
+        ),
+    ] {
+        let set = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let loaded = loaded(&format!("{file}{SMALLEST}"), |sources| sources.environment.extend(set));
+        assert!(loaded.warnings.is_empty(), "{variables:?}");
+        let BrokerChoice::Amqp(amqp) = loaded.config.broker else { panic!("{variables:?} is a broker") };
+        assert_eq!(amqp.url.expose(), expected, "{variables:?}");
+    }
+}
+
+/// A Kubernetes service named `rabbitmq` sets `RABBITMQ_PORT` in every pod.
+#[test]
+fn the_port_of_a_service_is_understood() {
+    for (variables, expected) in [
+        (&[("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_PORT", "tcp://10.96.0.12:5673")][..], "rabbit:5673"),
+        (&[("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_PORT", "tcp://[fd00::12]:5673")], "rabbit:5673"),
+        (&[("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_PORT", "tcp://10.96.0.12:5673/")], "rabbit:5673"),
+        (&[("RABBITMQ_HOST", "tcp://10.96.0.12:5673")], "10.96.0.12:5673"),
+        (&[("RABBITMQ_HOST", "tcp://[fd00::12]:5673")], "[fd00::12]:5673"),
+        (&[("RABBITMQ_HOST", "tcp://10.96.0.12:5673"), ("RABBITMQ_PORT", "5674")], "10.96.0.12:5674"),
+        (&[("RABBITMQ_URL", "amqp://guest:guest@env/%2F"), ("RABBITMQ_PORT", "tcp://10.96.0.12:5673")], "env"),
+    ] {
+        let set = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let loaded = loaded(SMALLEST, |sources| sources.environment.extend(set));
+        assert!(loaded.warnings.is_empty(), "{variables:?}");
+        let BrokerChoice::Amqp(amqp) = loaded.config.broker else { panic!("{variables:?} is a broker") };
+        assert_eq!(amqp.url.expose(), format!("amqp://guest:guest@{expected}/%2F"), "{variables:?}");
+    }
+    let alone = loaded(SMALLEST, |sources| {
+        sources.environment.insert("RABBITMQ_PORT".to_owned(), "tcp://10.96.0.12:5672".to_owned());
+    });
+    assert_eq!(alone.config.broker, BrokerChoice::Embedded);
+    assert_eq!(alone.warnings[0].code, Code::HalfBroker.as_str());
+}
+
+/// The daemon ignores the values of other programs and uses the address in the file. With `--listen`, the daemon reports no
+/// warning.
+#[test]
+fn foreign_addresses_are_left_out() {
+    let file = format!("[http]\nlisten = \"127.0.0.1:9000\"\n{SMALLEST}");
+    for (name, value, count) in [
+        ("HOST", "x86_64-conda-linux-gnu", 1),
+        ("HOST", "my-laptop", 1),
+        ("HOST", " 127.0.0.1\n", 0),
+        ("PORT", "tcp://10.96.0.12:80", 1),
+        ("PORT", "/dev/ttyUSB0", 1),
+        ("PORT", "\\\\.\\pipe\\web", 1),
+    ] {
+        let set = |sources: &mut Sources| drop(sources.environment.insert(name.to_owned(), value.to_owned()));
+        let found = loaded(&file, set);
+        assert_eq!(found.config.http.listen.to_string(), "127.0.0.1:9000", "{name}={value}");
+        assert_eq!(found.warnings.len(), count, "{name}={value}");
+        assert!(found.warnings.iter().all(|warning| warning.code == Code::BadVariable.as_str()), "{name}={value}");
+        let flagged = loaded(&file, |sources| {
+            set(sources);
+            sources.listen = Some("127.0.0.1:1".to_owned());
+        });
+        assert!(flagged.warnings.is_empty(), "{name}={value}");
+    }
+    let environment = [("PORT".to_owned(), "70000".to_owned())].into();
+    let rejected = check(SMALLEST, &Sources { environment, state_dir: Some("s".into()), ..sources("r.toml") });
+    assert_eq!(rejected.expect_err("no port").diagnostics[0].code, Code::BadVariable.as_str());
+}
+
+/// The URLs of compose files end with a slash. A template may omit the virtual host.
+#[test]
+fn an_empty_path_is_the_virtual_host_of_the_slash() {
+    let vhost = |file: &str, variables: &[(&str, &str)], flag: Option<&str>| {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let loaded = loaded(&format!("{file}{SMALLEST}"), |sources| {
+            sources.environment.extend(variables);
+            sources.broker_url = flag.map(str::to_owned);
+        });
+        match loaded.config.broker {
+            BrokerChoice::Amqp(amqp) => amqp.url.vhost.clone(),
+            BrokerChoice::Embedded => panic!("{file} has a URL"),
+        }
+    };
+    for url in ["amqp://h", "amqp://h:5672/", "amqp://guest:guest@h:5672//", "amqps://h/?heartbeat=5", "amqp://h/%2f"] {
+        assert_eq!(vhost(&format!("[broker]\nurl = \"{url}\"\n"), &[], None), "/", "{url} in the file");
+        assert_eq!(vhost("", &[("RABBITMQ_URL", url)], None), "/", "{url} in RABBITMQ_URL");
+        assert_eq!(vhost("", &[], Some(url)), "/", "{url} in --broker");
+    }
+    let template = "[broker]\nurl = \"amqp://h:5672/${RABBITMQ_VHOST:-}\"\n";
+    assert_eq!(vhost(template, &[("RABBITMQ_VHOST", "")], None), "/");
+    assert_eq!(vhost(template, &[("RABBITMQ_VHOST", "/")], None), "/");
+    assert_eq!(vhost(template, &[("RABBITMQ_VHOST", "prod")], None), "prod");
+}
+
+/// The level names of Python's `logging` are levels. An empty variable counts as not set.
+#[test]
+fn log_levels_come_from_the_environment() {
+    for (variables, expected) in [
+        (&[][..], "info"),
+        (&[("LOG_LEVEL", "")], "info"),
+        (&[("LOG_LEVEL", "WARNING")], "info,warn"),
+        (&[("LOG_LEVEL", "critical")], "info,error"),
+    ] {
+        assert_eq!(config_with(SMALLEST, variables).log_filter.directives(), expected, "{variables:?}");
+    }
+    let environment = [("LOG_LEVEL".to_owned(), "loud".to_owned())].into();
+    let rejected = check(SMALLEST, &Sources { environment, state_dir: Some("s".into()), ..sources("r.toml") });
+    let found = rejected.expect_err("no level").diagnostics;
+    assert_eq!((found.len(), found[0].code, found[0].file.as_str()), (1, "TL015", "environment"));
+    assert!(
+        found[0].message.contains("\"off\", \"critical\", \"fatal\", \"error\", \"warning\""),
+        "{}",
+        found[0].message
+    );
 }
 
 #[test]
@@ -78,7 +210,7 @@ fn listening_to_strangers_needs_a_token_or_consent() {
         sources.file = directory.path().join("routes.toml");
         sources.environment.insert("T".to_owned(), "from-the-environment".to_owned());
     });
-    let tokens = loaded.config.http.tokens.iter().map(Token::expose).collect::<Vec<_>>();
+    let tokens = loaded.config.http.tokens.iter().map(Secret::expose).collect::<Vec<_>>();
     assert_eq!(tokens, ["from-the-environment", "from-the-file-0123456789", "from-the-environment-2"]);
     assert!(loaded.warnings.is_empty());
 }
@@ -158,4 +290,20 @@ fn state_directory_by_flag_file_and_environment() {
     assert_eq!(flagged.config.state_dir, Path::new("/flag"));
     let relative = loaded(SMALLEST, |sources| sources.state_dir = Some("rel".into()));
     assert!(relative.config.state_dir.is_absolute() && relative.config.state_dir.ends_with("rel"));
+}
+
+#[test]
+fn poll_is_for_rabbitmq() {
+    let broker = |keys: &str| loaded(&format!("[broker]\n{keys}\n{SMALLEST}"), |_| {});
+    for (keys, expected_s) in [("url = \"amqp://h\"", 15), ("url = \"amqp://h\"\npoll = \"2m\"", 120)] {
+        let found = broker(keys);
+        assert!(found.warnings.is_empty(), "{keys}");
+        let BrokerChoice::Amqp(amqp) = found.config.broker else { panic!("{keys} is a broker") };
+        assert_eq!(amqp.poll.as_secs(), expected_s, "{keys}");
+    }
+    let embedded = broker("poll = \"2m\"");
+    assert_eq!(embedded.config.broker, BrokerChoice::Embedded);
+    assert_eq!(embedded.warnings[0].code, Code::HalfBroker.as_str());
+    let rejected = check("[broker]\npoll = \"0s\"\n", &sources("r.toml")).expect_err("too short");
+    assert!(rejected.diagnostics.iter().any(|found| found.code == Code::OutOfBounds.as_str()));
 }

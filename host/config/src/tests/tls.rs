@@ -1,4 +1,4 @@
-//! `[broker] tls`, with files that are there.
+//! `[broker] tls`, with existing files.
 
 use super::*;
 
@@ -29,13 +29,13 @@ fn files_begin_at_the_directory_of_the_file() {
         let (directory, checked) = read(tls, |_| {});
         let loaded = checked.unwrap_or_else(|rejected| panic!("{tls}\n{}", rejected.render(false)));
         let at = |name: &str| directory.path().join(name);
-        let identity = Identity { cert: at("client.pem"), key: at("client.key") };
+        let identity = ClientCertificate { cert: at("client.pem"), key: at("client.key") };
         let expected = Tls { ca: ca.then(|| at("ca.pem")), identity: has_identity.then_some(identity) };
         match loaded.config.broker {
-            Broker::Amqp { url, tls: read, .. } => {
-                assert_eq!((url.as_str(), read), ("amqps://rabbit", expected), "{tls}")
+            BrokerChoice::Amqp(amqp) => {
+                assert_eq!((amqp.url.expose(), amqp.tls), ("amqps://rabbit", expected), "{tls}")
             }
-            Broker::Embedded => panic!("{tls}"),
+            BrokerChoice::Embedded => panic!("{tls}"),
         }
         assert!(loaded.warnings.is_empty(), "{tls}");
     }
@@ -45,8 +45,8 @@ fn files_begin_at_the_directory_of_the_file() {
 fn no_other_place_takes_the_encryption_away_unsaid() {
     let tls = "tls = { ca = \"ca.pem\" }";
     for (flag, variable, expected) in [
-        (Some("amqp://h"), None, Some("--broker gives an amqp:// one")),
-        (None, Some("amqp://u:hunter2@h"), Some("RABBITMQ_URL gives an amqp:// one")),
+        (Some("amqp://h"), None, Some("--broker has an amqp:// URL")),
+        (None, Some("amqp://u:hunter2@h"), Some("RABBITMQ_URL has an amqp:// URL")),
         (Some("amqps://h"), Some("amqp://h"), None),
         (Some("embedded"), None, None),
     ] {

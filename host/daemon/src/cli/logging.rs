@@ -1,35 +1,46 @@
-//! Log lines of the daemon: what is logged, how it looks, and that nobody waits for its reader.
+//! The log of the daemon: its filter, its format, and the writer that never waits for a reader.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use trunkline::daemon;
+use trunkline_config::LogFilter;
 use trunkline_telemetry::LogWriter;
 
-use super::LogFormat;
-
-/// A panic may be the last that the process says, so that it waits for its line to be written, but not long.
+/// Time to write the line of a panic, which may be the last line of the process.
 const PANIC_WRITTEN_WITHIN: Duration = Duration::from_millis(200);
 
-/// Begins to log. The writer has to be flushed before the process ends.
+/// The format of log lines.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// Text for people.
+    Text,
+    /// One JSON object for each line.
+    Json,
+}
+
+/// Starts the log. The caller flushes the writer before the process ends.
 ///
 /// # Errors
 /// When the system gives no thread or no descriptor.
-pub(crate) fn start(format: LogFormat) -> io::Result<LogWriter> {
+pub(crate) fn start(format: LogFormat, filter: &LogFilter) -> io::Result<LogWriter> {
     let log = LogWriter::stderr()?;
     let panics = log.clone();
-    // The usual hook would wait for ever where nobody reads stderr, with whatever the thread holds.
+    // The default hook would wait for a reader of stderr, while the thread holds its locks.
     std::panic::set_hook(Box::new(move |panic| report(&mut panics.clone(), panic)));
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LOG_LEVEL")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = env_filter(filter.directives())?;
     let fit = tracing_subscriber::filter::filter_fn(|line| daemon::is_fit_to_log(line.target(), *line.level()));
     let writer = log.clone();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || writer.clone());
-    // It would print to stderr itself.
+    // The subscriber would print its own errors to stderr.
     let builder = builder.log_internal_errors(false);
     let as_text = match format {
         LogFormat::Auto => io::stderr().is_terminal(),
@@ -44,7 +55,12 @@ pub(crate) fn start(format: LogFormat) -> io::Result<LogWriter> {
     Ok(log)
 }
 
-/// As Rust's own hook tells it.
+/// The filter with these directives. The lines of the AMQP client are off unless a directive names their target.
+fn env_filter(directives: &str) -> io::Result<EnvFilter> {
+    EnvFilter::try_new(format!("{},{directives}", daemon::CLIENT_LOG_DIRECTIVES)).map_err(io::Error::other)
+}
+
+/// Writes the text of Rust's default hook.
 fn report(log: &mut LogWriter, panic: &PanicHookInfo<'_>) {
     let current = std::thread::current();
     let mut text = format!("thread '{}' {panic}\n", current.name().unwrap_or("<unnamed>"));
@@ -54,4 +70,18 @@ fn report(log: &mut LogWriter, panic: &PanicHookInfo<'_>) {
     }
     let _dropped_and_counted = log.write_all(text.as_bytes());
     log.finish(PANIC_WRITTEN_WITHIN, PANIC_WRITTEN_WITHIN);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_the_client_are_off_unless_a_directive_names_them() {
+        let shown = |directives: &str| env_filter(directives).expect("directives").to_string();
+        let quiet = shown(LogFilter::default().directives());
+        assert!(quiet.contains("lapin=off") && quiet.contains("info"), "{quiet}");
+        let loud = shown("info,lapin=debug");
+        assert!(loud.contains("lapin=debug") && !loud.contains("lapin=off"), "{loud}");
+    }
 }

@@ -1,21 +1,25 @@
-//! `trunkline repair`: what is whole of a damaged store.
-
-use std::path::Path;
+//! `trunkline repair`
 
 use clap::Args;
 use trunkline::daemon;
 
-use super::{Paths, exit};
+use super::exit;
+use super::paths::Paths;
 
 #[derive(Args)]
-pub(crate) struct Repair {
+pub(super) struct Repair {
     #[command(flatten)]
-    pub(crate) paths: Paths,
+    paths: Paths,
 }
 
-/// 0 when nothing is missing, 1 when something is, 65 when nothing can be read or a daemon runs.
-pub(crate) fn run(state_dir: &Path) -> u8 {
-    let repaired = match daemon::repair(state_dir) {
+/// Rebuilds a damaged store. The exit code is 0 when no message is missing, 1 when some are, and 65 when nothing can be read
+/// or a daemon runs.
+pub(super) fn run(arguments: &Repair) -> u8 {
+    let loaded = match arguments.paths.load() {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let repaired = match daemon::repair(&loaded.config.state_dir) {
         Ok(repaired) => repaired,
         Err(error) => {
             eprintln!("error: {error}");
@@ -23,13 +27,13 @@ pub(crate) fn run(state_dir: &Path) -> u8 {
         }
     };
     let Some(damaged) = repaired.damaged else {
-        println!("the store is whole; nothing was changed");
+        println!("the store is not damaged, and the command changed nothing");
         return exit::OK;
     };
     println!("the store was damaged: {}", repaired.problem);
     for line in &repaired.left_out {
         println!("left out: {line}");
     }
-    println!("{} messages are in the new store; the damaged one is {}", repaired.kept, damaged.display());
+    println!("the new store has {} messages; the damaged store is kept as {}", repaired.kept, damaged.display());
     if repaired.left_out.is_empty() { exit::OK } else { exit::FAILED }
 }

@@ -1,8 +1,8 @@
-//! What the process is told by signals.
+//! Signals of the system.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// One of them.
+/// A signal that the daemon handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     /// SIGTERM, SIGINT
@@ -11,6 +11,7 @@ pub(super) enum Signal {
     Reload,
 }
 
+/// The signals of the process.
 pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
@@ -26,7 +27,7 @@ impl Signals {
         })
     }
 
-    /// The next one. Safe to drop while waiting.
+    /// The next signal. Safe to drop while waiting.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Stop,
@@ -35,10 +36,10 @@ impl Signals {
         }
     }
 
-    /// The next one that stops; others mean nothing any more.
+    /// Waits for the next signal that stops the daemon. SIGHUP has no effect meanwhile.
     pub(super) async fn stop(&mut self) {
         while self.next().await != Signal::Stop {
-            tracing::warn!("SIGHUP: the daemon starts or stops, and reloads nothing now");
+            tracing::warn!("the daemon ignored SIGHUP, because the daemon is starting or stopping; no reload started");
         }
     }
 }

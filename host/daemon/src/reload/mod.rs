@@ -1,14 +1,19 @@
-//! From changed files to a generation that can run.
+//! From changed files to a generation that can run: watching, reading, compiling, linking.
 //!
-//! Owns watching (`watch`), what a file looked like (`facts`), and preparing (`prepare`): parse, check, compile, link,
-//! describe. Promises that a [`Generation`] is whole and immutable: every plugin in it can be called or says why not, and
-//! what could not be prepared has changed nothing. Knows no broker and no route: the daemon swaps.
+//! A [`Generation`] is whole and immutable: each of its plugins can be called or has an error. A reload that is refused
+//! changes nothing. The module knows no broker and no route; the daemon adopts generations.
 
-mod facts;
-mod fault;
+mod blocking;
+mod file_stamp;
+mod generation;
+mod inputs;
+mod notifications;
 mod prepare;
+mod refusal;
 mod watch;
 
-pub use fault::{Fault, Refused};
-pub use prepare::{Generation, Installed, Preparer};
-pub use watch::{Inputs, Watch};
+pub use generation::{Generation, InstalledPlugin};
+pub use inputs::Inputs;
+pub use prepare::Preparer;
+pub use refusal::{RefusalReason, RefusedReload};
+pub use watch::Watch;

@@ -1,181 +1,148 @@
-//! When files changed, and are whole again.
+//! Watching the files of a generation until they have changed and are complete.
 //!
-//! The truth is what the files look like ([`Facts`]); the system's notifications only say when to look, and looking
-//! every second serves where there are none (network file systems, no watches left). Directories are watched and not files:
-//! editors, `cp` and Kubernetes replace files by renaming. A change is told when everything stands still and nobody has
-//! one of the files open for writing.
+//! The stamps of the files ([`FileStamp`]) decide. The system's notifications only say when to look. A look each second
+//! serves where there are no notifications, as on network file systems. Directories are watched instead of files, because
+//! editors, `cp` and Kubernetes replace files by renaming. A change is reported when no file changes any more and none is
+//! open for writing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::Notify;
-
-use super::facts::{self, Facts};
-use trunkline_config::{Config, Lock};
+use parking_lot::Mutex;
 use trunkline_telemetry::wait;
 
-/// How often the files are looked at without a notification.
+use super::blocking::on_blocking_thread;
+use super::file_stamp::FileStamp;
+use super::inputs::Inputs;
+use super::notifications::Notifications;
+
+/// Period of looks without a notification.
 const POLL: Duration = Duration::from_secs(1);
-/// So long nothing may change before a change is told.
+/// Time without a change before a change is reported.
 const STILL: Duration = Duration::from_millis(60);
-/// Somebody who holds a file open and has written nothing for so long is not waited for.
-const WRITING_MAX: Duration = Duration::from_secs(30);
 
-/// The files that a generation is made of, and the directories whose list of files matters.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Inputs {
-    paths: BTreeSet<PathBuf>,
-}
+/// The stamps of all files.
+type Stamps = BTreeMap<PathBuf, Option<FileStamp>>;
 
-impl Inputs {
-    /// These files and directories; what is not there yet may come.
-    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self { paths: paths.into_iter().collect() }
-    }
-
-    /// Everything that a configuration is read from and names.
-    #[must_use]
-    pub fn of(config: &Config) -> Self {
-        let plugins = config.plugins.values().flat_map(facts::files);
-        Self::new(config.files.iter().cloned().chain(plugins).chain([Lock::beside(&config.file)]))
-    }
-
-    /// These and more.
-    #[must_use]
-    pub fn and(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        self.paths.extend(paths);
-        self
-    }
-
-    fn facts(&self) -> BTreeMap<PathBuf, Option<Facts>> {
-        self.paths.iter().map(|path| (path.clone(), Facts::of(path))).collect()
-    }
-
-    /// Where changes are seen: beside each path, and beside what it leads to.
-    fn directories(&self) -> BTreeSet<PathBuf> {
-        let real = self.paths.iter().filter_map(|path| path.canonicalize().ok());
-        let all = self.paths.iter().cloned().chain(real).collect::<Vec<_>>();
-        let parents = all.iter().filter_map(|path| path.parent().map(Path::to_owned));
-        parents.chain(all.iter().filter(|path| path.is_dir()).cloned()).collect()
-    }
-}
-
-/// What the notifications told.
-#[derive(Default)]
-struct Seen {
-    something: Notify,
-    /// Files that are being written, and when they last were.
-    writing: Mutex<HashMap<PathBuf, Instant>>,
-}
-
-/// Watches inputs.
+/// Watches the inputs of a generation. The disk is read on blocking threads.
 pub struct Watch {
-    inputs: Inputs,
-    last: BTreeMap<PathBuf, Option<Facts>>,
-    seen: Arc<Seen>,
-    watcher: Option<RecommendedWatcher>,
+    inputs: Arc<Inputs>,
+    /// Inputs that replace the present ones at the next look.
+    next: Option<Arc<Inputs>>,
+    last: Stamps,
+    notifications: Arc<Notifications>,
+    /// Absent where there are no notifications.
+    directories: Option<Arc<Mutex<WatchedDirectories>>>,
+}
+
+/// The watcher of the system, and the directories that it watches.
+struct WatchedDirectories {
+    watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
 }
 
+/// One look at the disk.
+struct Look {
+    stamps: Stamps,
+    is_being_written: bool,
+}
+
 impl Watch {
-    /// Begins to watch. `inputs` are what was read: a change since then is found by comparing at the next look only
-    /// when it is made after this call.
+    /// Begins to watch the files that were read. A change after this call is found. The call reads the disk.
     #[must_use]
     pub fn new(inputs: Inputs) -> Self {
-        let seen = Arc::new(Seen::default());
-        let told = seen.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| told.note(event));
+        let notifications = Arc::new(Notifications::default());
+        let notified = notifications.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| notified.note(event));
         let watcher = watcher
-            .inspect_err(|error| tracing::warn!(%error, "no notifications of changed files; looking every second"))
+            .inspect_err(|error| tracing::warn!(%error, "the system does not report changed files; the daemon checks the files every second"))
             .ok();
-        let mut watch = Self { last: inputs.facts(), inputs, seen, watcher, watched: BTreeSet::new() };
-        watch.follow();
-        watch
+        let directories = watcher.map(|watcher| {
+            let mut directories = WatchedDirectories { watcher, watched: BTreeSet::new() };
+            directories.follow(&inputs);
+            Arc::new(Mutex::new(directories))
+        });
+        Self { last: inputs.stamps(), inputs: Arc::new(inputs), next: None, notifications, directories }
     }
 
-    /// Watches others from now on. Files that were watched before keep what is known of them.
+    /// Watches other inputs from now on. Paths that were watched before keep their stamps.
     pub fn set(&mut self, inputs: Inputs) {
-        let mut facts = inputs.facts();
-        for (path, known) in &mut facts {
-            if let Some(last) = self.last.get(path) {
-                *known = *last;
-            }
-        }
-        (self.inputs, self.last) = (inputs, facts);
-        self.follow();
+        self.next = Some(Arc::new(inputs));
     }
 
-    /// Returns when something changed and all is still again. Safe to drop while waiting: nothing is forgotten.
+    /// Returns when files changed and are complete. Safe to drop while waiting: no change is forgotten.
     pub async fn changed(&mut self) {
         loop {
-            let mut before = self.inputs.facts();
+            self.adopt_next().await;
+            let mut before = self.look().await.stamps;
             if before == self.last {
-                let _poll = tokio::time::timeout(POLL, self.seen.something.notified()).await;
+                let _poll = tokio::time::timeout(POLL, self.notifications.changed.notified()).await;
                 continue;
             }
             loop {
                 wait::after(STILL).await;
-                let now = self.inputs.facts();
-                if now == before && !self.is_being_written() {
+                let now = self.look().await;
+                let is_still = now.stamps == before && !now.is_being_written;
+                before = now.stamps;
+                if is_still {
                     break;
                 }
-                before = now;
             }
+            // The target of a link may be in another directory now.
+            self.follow(self.inputs.clone()).await;
             self.last = before;
-            // What a link leads to may be elsewhere now.
-            self.follow();
             return;
         }
     }
 
-    fn is_being_written(&self) -> bool {
-        let mut writing = self.seen.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        writing.retain(|_, since| since.elapsed() < WRITING_MAX);
-        let is_open = |path: &PathBuf| {
-            writing.contains_key(path) || path.canonicalize().is_ok_and(|real| writing.contains_key(&real))
-        };
-        self.inputs.paths.iter().any(is_open)
-    }
-
-    /// Watches the directories that matter now, and no others.
-    fn follow(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
-        let wanted = self.inputs.directories();
-        for gone in self.watched.difference(&wanted) {
-            let _was_removed = watcher.unwatch(gone);
-        }
-        let mut watched = BTreeSet::new();
-        for directory in wanted {
-            // One that is made anew under its old name is another directory: watching again is how it is found.
-            match watcher.watch(&directory, RecursiveMode::NonRecursive) {
-                Ok(()) => _ = watched.insert(directory),
-                Err(error) => tracing::debug!(directory = %directory.display(), %error, "directory is not watched"),
+    /// Takes the inputs of [`Watch::set`].
+    async fn adopt_next(&mut self) {
+        let Some(inputs) = self.next.clone() else { return };
+        self.follow(inputs.clone()).await;
+        let read = inputs.clone();
+        let mut stamps = on_blocking_thread(move || read.stamps()).await;
+        for (path, stamp) in &mut stamps {
+            if let Some(last) = self.last.get(path) {
+                *stamp = *last;
             }
         }
-        self.watched = watched;
+        (self.inputs, self.last, self.next) = (inputs, stamps, None);
+    }
+
+    async fn look(&self) -> Look {
+        let (inputs, notifications) = (self.inputs.clone(), self.notifications.clone());
+        let look =
+            move || Look { stamps: inputs.stamps(), is_being_written: notifications.is_being_written(inputs.paths()) };
+        on_blocking_thread(look).await
+    }
+
+    async fn follow(&self, inputs: Arc<Inputs>) {
+        if let Some(directories) = self.directories.clone() {
+            on_blocking_thread(move || directories.lock().follow(&inputs)).await;
+        }
     }
 }
 
-impl Seen {
-    fn note(&self, event: notify::Result<notify::Event>) {
-        if let Ok(event) = event {
-            let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            match event.kind {
-                // Our own reading.
-                EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Remove(_) => {
-                    event.paths.iter().for_each(|path| _ = writing.remove(path));
+impl WatchedDirectories {
+    /// Watches the directories of the inputs, and no others.
+    fn follow(&mut self, inputs: &Inputs) {
+        let wanted = inputs.directories();
+        for gone in self.watched.difference(&wanted) {
+            let _was_removed = self.watcher.unwatch(gone);
+        }
+        let mut watched = BTreeSet::new();
+        for directory in wanted {
+            // A directory that was made anew under its old name is found by watching again.
+            match self.watcher.watch(&directory, RecursiveMode::NonRecursive) {
+                Ok(()) => _ = watched.insert(directory),
+                Err(error) => {
+                    tracing::debug!(directory = %directory.display(), %error, "a directory cannot be watched for changes");
                 }
-                EventKind::Access(_) => return,
-                EventKind::Modify(ModifyKind::Data(_)) => {
-                    writing.extend(event.paths.into_iter().map(|path| (path, Instant::now())));
-                }
-                EventKind::Modify(_) | EventKind::Create(_) | EventKind::Any | EventKind::Other => {}
             }
         }
-        self.something.notify_one();
+        self.watched = watched;
     }
 }

@@ -1,20 +1,20 @@
-//! The files of each template, carried inside the program. `{{name}}` is the plugin's name, `{{wasm}}` the same as cargo
-//! names files, `{{sdk}}` where the Rust SDK is, `{{version}}` our version.
+//! The files of each template, inside the program. `{{name}}` is the plugin's name, `{{wasm}}` is that name in the form of
+//! Cargo's files, `{{sdk}}` is the path of the Rust SDK, and `{{version}}` is the version of Trunkline.
 
-use super::Language;
+use super::language::Language;
 
-/// Where a file goes, and its text.
-type File = (&'static str, &'static str);
+/// The path and the text of a file.
+type TemplateFile = (&'static str, &'static str);
 
 macro_rules! files {
     ($(#[$doc:meta])* $name:ident: $($to:literal <- $from:literal,)*) => {
         $(#[$doc])*
-        const $name: &[File] = &[$(($to, include_str!(concat!("../../../../", $from))),)*];
+        const $name: &[TemplateFile] = &[$(($to, include_str!(concat!("../../../../", $from))),)*];
     };
 }
 
 files! {
-    /// The interface, from the folder `wit` of any language that reads it.
+    /// The WIT of the plugin interface.
     INTERFACE:
     "stdio.wit" <- "wit/plugin-v0.1/stdio.wit",
     "types.wit" <- "wit/plugin-v0.1/types.wit",
@@ -22,7 +22,7 @@ files! {
 }
 
 files! {
-    /// What it uses of others, a package each, in the same folder.
+    /// The WIT packages that the interface uses, one file each.
     DEPENDENCIES:
     "deps/config/store.wit" <- "wit/plugin-v0.1/deps/config/store.wit",
     "deps/keyvalue/keyvalue.wit" <- "wit/plugin-v0.1/deps/keyvalue/keyvalue.wit",
@@ -30,7 +30,7 @@ files! {
 }
 
 files! {
-    /// The SDK, laid out as in our repository, because it names the interface by a relative path.
+    /// The SDK. The folders are those of the repository, because the SDK names the interface by a relative path.
     SDK:
     "Cargo.toml" <- "plugins/templates/rust/sdk.toml",
     "macros/Cargo.toml" <- "plugins/templates/rust/macros.toml",
@@ -96,12 +96,12 @@ files! {
     "tests/test.c" <- "plugins/templates/c/tests/test.c",
 }
 
-/// The WIT of the interface, packages after what they use, each as its files.
-pub(super) fn wit_packages() -> impl Iterator<Item = &'static [File]> {
+/// The WIT packages as lists of files, each package after the packages that it uses.
+pub(super) fn wit_packages() -> impl Iterator<Item = &'static [TemplateFile]> {
     DEPENDENCIES.chunks(1).chain([INTERFACE])
 }
 
-/// All files of a new plugin. `sdk` is a folder to depend on instead of the copy.
+/// All files of a new plugin. `sdk` is the folder of an SDK to depend on, instead of the copy.
 pub(super) fn files(language: Language, name: &str, sdk: Option<&str>) -> Vec<(String, String)> {
     const VENDOR: &str = "vendor/trunkline/plugins/sdk";
     let own = match language {
@@ -111,7 +111,7 @@ pub(super) fn files(language: Language, name: &str, sdk: Option<&str>) -> Vec<(S
         Language::C => C,
     };
     let mut files: Vec<(String, &str)> = own.iter().map(|(to, text)| ((*to).to_owned(), *text)).collect();
-    let mut add = |below: &str, more: &[File]| {
+    let mut add = |below: &str, more: &[TemplateFile]| {
         files.extend(more.iter().map(|&(to, text)| (format!("{below}/{to}"), text)));
     };
     match (language, sdk) {
@@ -142,7 +142,7 @@ pub(super) fn files(language: Language, name: &str, sdk: Option<&str>) -> Vec<(S
     files.into_iter().map(|(to, text)| (to, fill(text))).collect()
 }
 
-/// The commands that make a component of it, and where that will be; the same as in its README.
+/// The commands that build the component, and its path. The README of the template has the same.
 pub(super) fn next(language: Language, name: &str) -> (Vec<String>, String) {
     let component = match language {
         Language::Rust => format!("target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_")),
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_readme_says_what_is_printed() {
+    fn the_readme_has_the_printed_commands() {
         for language in Language::ALL {
             let files = files(language, "greeter", None);
             let readme = files.iter().find(|(name, _)| name == "README.md").map(|(_, text)| text).expect("a README");

@@ -25,17 +25,18 @@ use bindings::wasi::keyvalue::batch;
 use bindings::wasi::keyvalue::store::{self, Error, KeyResponse};
 use wasmtime::component::{HasSelf, Linker, Resource};
 
-use crate::host::Host;
-use crate::tape::{Access, Outside, Told, Values};
-use trunkline_state::{self as state, Answer, Change, Space};
+use crate::call::call_data::CallData;
+use crate::recording::answers::HostAnswers;
+use crate::recording::state::{KeyValues, StateAnswer, StateQuestion};
+use trunkline_state::{self as state, ChangeResult, KeySpace, StateChange};
 use trunkline_telemetry::HostOutcome;
 
 /// The names under which the one store of a plugin is opened.
 const STORES: [&str; 2] = ["", "default"];
-/// What the values of one `get-many`, or those of all open compare-and-sets, may take.
+/// Bytes of the values of one `get-many`, and of the values of all open compare-and-sets.
 const HELD_MAX_BYTES: usize = 8 << 20;
 
-/// The opened store. There is one for each plugin and tenant, so that it holds nothing.
+/// The opened store. Each plugin and tenant has one store, so that the handle holds nothing.
 pub struct Bucket;
 
 /// A value as it was when a compare-and-set began.
@@ -44,113 +45,124 @@ pub struct Cas {
     seen: Option<Vec<u8>>,
 }
 
-pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    store::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)?;
-    atomics::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)?;
-    batch::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)
+pub(crate) fn link(linker: &mut Linker<CallData>) -> wasmtime::Result<()> {
+    store::add_to_linker::<CallData, HasSelf<CallData>>(linker, |host| host)?;
+    atomics::add_to_linker::<CallData, HasSelf<CallData>>(linker, |host| host)?;
+    batch::add_to_linker::<CallData, HasSelf<CallData>>(linker, |host| host)
 }
 
-type Answered<T> = wasmtime::Result<Result<T, Error>>;
+type KvResult<T> = wasmtime::Result<Result<T, Error>>;
 
-impl Host {
-    /// Asks the state, or the tape, and counts what the state was asked.
-    async fn ask(&mut self, access: Access) -> Result<Told, Error> {
+impl CallData {
+    /// Asks the state, or the recording of a shadow, and counts questions to the state.
+    async fn ask(&mut self, question: StateQuestion) -> Result<StateAnswer, Error> {
         let other = |error: state::Error| Error::Other(error.to_string());
-        let tape = match &self.outside {
-            Outside::Played(tape) => return tape.play_access(&access).map_err(other),
-            Outside::Recorded(tape) => Some((tape.clone(), access.clone())),
-            Outside::Real => None,
+        let recording = match &self.answers {
+            HostAnswers::Recorded(recording) => return recording.answer_state(&question).map_err(other),
+            HostAnswers::LiveRecorded(recording) => Some((recording.clone(), question.clone())),
+            HostAnswers::Live => None,
         };
         let space = self.space().ok_or(Error::AccessDenied)?;
-        let told = reach(space, access).await;
-        self.grants.calls.kv(match &told {
+        let answer = ask_state(space, question).await;
+        self.grants.calls.kv(match &answer {
             Ok(_) => HostOutcome::Ok,
             Err(state::Error::Quota(_)) => HostOutcome::Limited,
             Err(state::Error::Unfit(_)) => HostOutcome::Refused,
             Err(state::Error::Unavailable(_)) => HostOutcome::Failed,
         });
-        if let Some((tape, access)) = tape {
-            tape.record_access(access, told.clone());
+        if let Some((recording, question)) = recording {
+            recording.record_state(question, answer.clone());
         }
-        told.map_err(other)
+        answer.map_err(other)
     }
 
     async fn value(&mut self, key: String) -> Result<Option<Vec<u8>>, Error> {
-        let Told::Value(value) = self.ask(Access::Get(key)).await? else { return Err(mixed_up()) };
+        let StateAnswer::Value(value) = self.ask(StateQuestion::Get(key)).await? else { return Err(wrong_kind()) };
         Ok(value)
     }
 
-    async fn change(&mut self, change: Change) -> Result<Answer, Error> {
-        let Told::Changed(answer) = self.ask(Access::Change(change)).await? else { return Err(mixed_up()) };
+    async fn change(&mut self, change: StateChange) -> Result<ChangeResult, Error> {
+        let StateAnswer::Changed(answer) = self.ask(StateQuestion::Change(change)).await? else {
+            return Err(wrong_kind());
+        };
         Ok(answer)
     }
 
     async fn has(&mut self, key: String) -> Result<bool, Error> {
-        let Told::Exists(exists) = self.ask(Access::Exists(key)).await? else { return Err(mixed_up()) };
+        let StateAnswer::Exists(exists) = self.ask(StateQuestion::Exists(key)).await? else { return Err(wrong_kind()) };
         Ok(exists)
     }
 
     async fn page(&mut self, cursor: Option<String>) -> Result<KeyResponse, Error> {
-        let Told::Page(page) = self.ask(Access::Keys(cursor)).await? else { return Err(mixed_up()) };
+        let StateAnswer::Page(page) = self.ask(StateQuestion::Keys(cursor)).await? else { return Err(wrong_kind()) };
         Ok(KeyResponse { keys: page.keys, cursor: page.cursor })
     }
 
-    async fn values(&mut self, keys: Vec<String>) -> Result<Values, Error> {
-        let Told::Values(values) = self.ask(Access::GetMany(keys)).await? else { return Err(mixed_up()) };
+    async fn values(&mut self, keys: Vec<String>) -> Result<KeyValues, Error> {
+        let StateAnswer::Values(values) = self.ask(StateQuestion::GetMany(keys)).await? else {
+            return Err(wrong_kind());
+        };
         Ok(values)
     }
 
-    /// Keeps a value for a compare-and-set, as long as there is room.
-    fn hold(&mut self, key: String, seen: Option<Vec<u8>>) -> Answered<Resource<Cas>> {
+    /// Keeps a value for a compare-and-set, within the bound for all open ones.
+    fn hold(&mut self, key: String, seen: Option<Vec<u8>>) -> KvResult<Resource<Cas>> {
         let bytes = key.len() + seen.as_ref().map_or(0, Vec::len);
         if self.cas_bytes + bytes > HELD_MAX_BYTES {
-            return Ok(Err(Error::Other(format!("open compare-and-sets take more than {HELD_MAX_BYTES} bytes"))));
+            return Ok(Err(Error::Other(format!(
+                "the open compare-and-sets of this call need more than {HELD_MAX_BYTES} bytes"
+            ))));
         }
         self.cas_bytes += bytes;
         Ok(Ok(self.table.push(Cas { key, seen })?))
     }
 
-    fn let_go(&mut self, cas: Resource<Cas>) -> wasmtime::Result<Cas> {
+    fn release(&mut self, cas: Resource<Cas>) -> wasmtime::Result<Cas> {
         let cas = self.table.delete(cas)?;
         self.cas_bytes -= cas.key.len() + cas.seen.as_ref().map_or(0, Vec::len);
         Ok(cas)
     }
 }
 
-async fn reach(space: &mut Space, access: Access) -> Result<Told, state::Error> {
-    Ok(match access {
-        Access::Get(key) => Told::Value(space.get(&key)?),
-        Access::Exists(key) => Told::Exists(space.exists(&key)?),
-        Access::Keys(cursor) => Told::Page(space.keys(cursor.as_deref())?),
-        Access::GetMany(keys) => Told::Values(many(space, keys)?),
-        Access::Change(change) => Told::Changed(space.change(change).await?),
+async fn ask_state(space: &mut KeySpace, question: StateQuestion) -> Result<StateAnswer, state::Error> {
+    Ok(match question {
+        StateQuestion::Get(key) => StateAnswer::Value(space.get(&key)?),
+        StateQuestion::Exists(key) => StateAnswer::Exists(space.exists(&key)?),
+        StateQuestion::Keys(cursor) => StateAnswer::Page(space.keys(cursor.as_deref())?),
+        StateQuestion::GetMany(keys) => StateAnswer::Values(get_many(space, keys)?),
+        StateQuestion::Change(change) => StateAnswer::Changed(space.change(change).await?),
     })
 }
 
-fn many(space: &mut Space, keys: Vec<String>) -> Result<Values, state::Error> {
+fn get_many(space: &mut KeySpace, keys: Vec<String>) -> Result<KeyValues, state::Error> {
     if keys.len() > state::BATCH_MAX {
         let count = keys.len();
-        return Err(state::Error::Unfit(format!("{count} keys at once; {} are possible", state::BATCH_MAX)));
+        return Err(state::Error::Unfit(format!(
+            "the host call has {count} keys; the limit is {} keys",
+            state::BATCH_MAX
+        )));
     }
     let (mut found, mut bytes) = (Vec::with_capacity(keys.len()), 0);
     for key in keys {
         let value = space.get(&key)?;
         bytes += value.as_ref().map_or(0, Vec::len);
         if bytes > HELD_MAX_BYTES {
-            return Err(state::Error::Unfit(format!("values of more than {HELD_MAX_BYTES} bytes at once")));
+            return Err(state::Error::Unfit(format!(
+                "the values of one host call have more than {HELD_MAX_BYTES} bytes"
+            )));
         }
         found.push(value.map(|value| (key, value)));
     }
     Ok(found)
 }
 
-/// An answer of another kind than the question, which is a mistake of ours.
-fn mixed_up() -> Error {
-    Error::Other("an answer to another question".to_owned())
+/// An answer of another kind than the question: a fault of the host.
+fn wrong_kind() -> Error {
+    Error::Other("the host returned a value of the wrong kind".to_owned())
 }
 
-impl store::Host for Host {
-    async fn open(&mut self, identifier: String) -> Answered<Resource<Bucket>> {
+impl store::Host for CallData {
+    async fn open(&mut self, identifier: String) -> KvResult<Resource<Bucket>> {
         if !STORES.contains(&identifier.as_str()) {
             return Ok(Err(Error::NoSuchStore));
         }
@@ -158,24 +170,24 @@ impl store::Host for Host {
     }
 }
 
-impl store::HostBucket for Host {
-    async fn get(&mut self, _: Resource<Bucket>, key: String) -> Answered<Option<Vec<u8>>> {
+impl store::HostBucket for CallData {
+    async fn get(&mut self, _: Resource<Bucket>, key: String) -> KvResult<Option<Vec<u8>>> {
         Ok(self.value(key).await)
     }
 
-    async fn set(&mut self, _: Resource<Bucket>, key: String, value: Vec<u8>) -> Answered<()> {
-        Ok(self.change(Change::Set(vec![(key, value)])).await.map(drop))
+    async fn set(&mut self, _: Resource<Bucket>, key: String, value: Vec<u8>) -> KvResult<()> {
+        Ok(self.change(StateChange::Set(vec![(key, value)])).await.map(drop))
     }
 
-    async fn delete(&mut self, _: Resource<Bucket>, key: String) -> Answered<()> {
-        Ok(self.change(Change::Delete(vec![key])).await.map(drop))
+    async fn delete(&mut self, _: Resource<Bucket>, key: String) -> KvResult<()> {
+        Ok(self.change(StateChange::Delete(vec![key])).await.map(drop))
     }
 
-    async fn exists(&mut self, _: Resource<Bucket>, key: String) -> Answered<bool> {
+    async fn exists(&mut self, _: Resource<Bucket>, key: String) -> KvResult<bool> {
         Ok(self.has(key).await)
     }
 
-    async fn list_keys(&mut self, _: Resource<Bucket>, cursor: Option<String>) -> Answered<KeyResponse> {
+    async fn list_keys(&mut self, _: Resource<Bucket>, cursor: Option<String>) -> KvResult<KeyResponse> {
         Ok(self.page(cursor).await)
     }
 
@@ -185,21 +197,23 @@ impl store::HostBucket for Host {
     }
 }
 
-impl atomics::Host for Host {
-    async fn increment(&mut self, _: Resource<Bucket>, key: String, delta: i64) -> Answered<i64> {
-        Ok(match self.change(Change::Increment(key, delta)).await {
-            Ok(Answer::Number(number)) => Ok(number),
-            Ok(Answer::Done | Answer::Other(_)) => Err(Error::Other("an increment without a number".to_owned())),
+impl atomics::Host for CallData {
+    async fn increment(&mut self, _: Resource<Bucket>, key: String, delta: i64) -> KvResult<i64> {
+        Ok(match self.change(StateChange::Increment(key, delta)).await {
+            Ok(ChangeResult::Number(number)) => Ok(number),
+            Ok(ChangeResult::Done | ChangeResult::Other(_)) => {
+                Err(Error::Other("the host returned no number for an increment".to_owned()))
+            }
             Err(error) => Err(error),
         })
     }
 
     async fn swap(&mut self, cas: Resource<Cas>, value: Vec<u8>) -> wasmtime::Result<Result<(), CasError>> {
-        let Cas { key, seen } = self.let_go(cas)?;
-        let change = Change::Swap { key: key.clone(), seen, value };
+        let Cas { key, seen } = self.release(cas)?;
+        let change = StateChange::Swap { key: key.clone(), seen, value };
         Ok(match self.change(change).await {
-            Ok(Answer::Done | Answer::Number(_)) => Ok(()),
-            Ok(Answer::Other(now)) => Err(match self.hold(key, now)? {
+            Ok(ChangeResult::Done | ChangeResult::Number(_)) => Ok(()),
+            Ok(ChangeResult::Other(now)) => Err(match self.hold(key, now)? {
                 Ok(cas) => CasError::CasFailed(cas),
                 Err(error) => CasError::StoreError(error),
             }),
@@ -208,33 +222,33 @@ impl atomics::Host for Host {
     }
 }
 
-impl atomics::HostCas for Host {
-    async fn new(&mut self, _: Resource<Bucket>, key: String) -> Answered<Resource<Cas>> {
+impl atomics::HostCas for CallData {
+    async fn new(&mut self, _: Resource<Bucket>, key: String) -> KvResult<Resource<Cas>> {
         match self.value(key.clone()).await {
             Ok(seen) => self.hold(key, seen),
             Err(error) => Ok(Err(error)),
         }
     }
 
-    async fn current(&mut self, cas: Resource<Cas>) -> Answered<Option<Vec<u8>>> {
+    async fn current(&mut self, cas: Resource<Cas>) -> KvResult<Option<Vec<u8>>> {
         Ok(Ok(self.table.get(&cas)?.seen.clone()))
     }
 
     async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
-        self.let_go(cas).map(drop)
+        self.release(cas).map(drop)
     }
 }
 
-impl batch::Host for Host {
-    async fn get_many(&mut self, _: Resource<Bucket>, keys: Vec<String>) -> Answered<Values> {
+impl batch::Host for CallData {
+    async fn get_many(&mut self, _: Resource<Bucket>, keys: Vec<String>) -> KvResult<KeyValues> {
         Ok(self.values(keys).await)
     }
 
-    async fn set_many(&mut self, _: Resource<Bucket>, pairs: Vec<(String, Vec<u8>)>) -> Answered<()> {
-        Ok(self.change(Change::Set(pairs)).await.map(drop))
+    async fn set_many(&mut self, _: Resource<Bucket>, pairs: Vec<(String, Vec<u8>)>) -> KvResult<()> {
+        Ok(self.change(StateChange::Set(pairs)).await.map(drop))
     }
 
-    async fn delete_many(&mut self, _: Resource<Bucket>, keys: Vec<String>) -> Answered<()> {
-        Ok(self.change(Change::Delete(keys)).await.map(drop))
+    async fn delete_many(&mut self, _: Resource<Bucket>, keys: Vec<String>) -> KvResult<()> {
+        Ok(self.change(StateChange::Delete(keys)).await.map(drop))
     }
 }

@@ -1,12 +1,12 @@
-//! `wasi:messaging@0.2.0-draft`: components that know nothing of us. A message is the event; what they `send` becomes
-//! emissions, published when `handle` answers with ok and forgotten when it does not.
+//! `wasi:messaging@0.2.0-draft`: components that were not written for Trunkline. The message of a call is the event. Sent
+//! messages become emissions, which are published when `handle` answers with ok and discarded when it does not.
 //!
-//! - The message's topic is the event's routing key. Its metadata are the event's attributes, and of CloudEvents' own
-//!   `ce-id`, `ce-source`, `ce-type`, `ce-time`, `ce-subject`.
+//! - The message's topic is the event's routing key. Its metadata are the event's attributes and, from
+//!   CloudEvents, `ce-id`, `ce-source`, `ce-type`, `ce-time`, `ce-subject`.
 //! - The topic of `send` is the emission's routing key, and its type unless metadata say `ce-type`. `ce-subject` is the
-//!   subject, and the other `ce-` entries, which the host makes itself, are left out: a received message can be sent on.
-//! - `timeout` and `connection` are passing (retry); `permission-denied` and `other` are not (reject).
-//! - The name given to `connect` says nothing: there is one connection, the route's.
+//!   subject. The other `ce-` entries are left out, because the host makes them: a received message can be sent on.
+//! - `timeout` and `connection` are passing failures (retry), `permission-denied` and `other` permanent ones (reject).
+//! - The name given to `connect` is not used: the route's connection is the only one.
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -15,8 +15,8 @@ mod bindings {
         imports: { default: trappable },
         exports: { default: async },
         with: {
-            "wasi:messaging/types.client": super::Client,
-            "wasi:messaging/types.message": super::Message,
+            "wasi:messaging/types.client": super::GuestClient,
+            "wasi:messaging/types.message": super::GuestMessage,
         },
     });
 }
@@ -26,41 +26,42 @@ use bindings::wasi::messaging::types::{self, Error, MetadataError};
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, InstancePre, Linker, Resource};
 
-use crate::host::{Host, OverBudget};
-use trunkline_event::{Emission, Event, Failure};
+use crate::call::call_data::{CallData, OverBudget};
+use trunkline_event::{CallFailure, Emission, Event};
 
-/// The export that makes a component one of these.
+/// The export that makes a component a plugin of this interface.
 pub(crate) const HANDLER: &str = "wasi:messaging/incoming-handler@0.2.0-draft";
-/// What such a component may import beside what every plugin may.
-pub(super) const GRANTED: [&str; 2] = ["wasi:messaging/types@0.2.0-draft", "wasi:messaging/producer@0.2.0-draft"];
+/// Imports that every component of this interface gets, beside those of all plugins.
+pub(crate) const GRANTED: [&str; 2] = ["wasi:messaging/types@0.2.0-draft", "wasi:messaging/producer@0.2.0-draft"];
 
-/// What a message costs of the budget beside its content, so that a million empty ones are bounded too.
+/// Bytes that a message takes of the budget beside its content, so that a million empty messages are bounded too.
 const MESSAGE_OVERHEAD_BYTES: usize = 256;
-/// Entries of a message's metadata; each addition looks at all of them.
+/// Largest number of metadata entries of a message. Each addition reads all entries.
 const METADATA_MAX: usize = 256;
 
-pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    types::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)?;
-    producer::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)
+pub(crate) fn link(linker: &mut Linker<CallData>) -> wasmtime::Result<()> {
+    types::add_to_linker::<CallData, HasSelf<CallData>>(linker, |host| host)?;
+    producer::add_to_linker::<CallData, HasSelf<CallData>>(linker, |host| host)
 }
 
-/// A component of this interface, linked, with its export looked up.
+/// A linked component of this interface, whose export is looked up.
 #[derive(Clone)]
-pub(crate) struct Pre(bindings::MessagingCorePre<Host>);
+pub(crate) struct MessagingComponent(bindings::MessagingCorePre<CallData>);
 
-impl Pre {
-    pub(crate) fn new(pre: InstancePre<Host>) -> wasmtime::Result<Self> {
+impl MessagingComponent {
+    pub(crate) fn new(pre: InstancePre<CallData>) -> wasmtime::Result<Self> {
         Ok(Self(bindings::MessagingCorePre::new(pre)?))
     }
 
-    /// One call in a fresh instance. The outer error is a trap or a broken rule, the inner one the component's word.
+    /// Calls `handle` in a fresh instance. The outer error is a trap or a broken rule, the inner one the component's
+    /// failure.
     pub(crate) async fn handle(
         &self,
-        store: &mut Store<Host>,
+        store: &mut Store<CallData>,
         event: &Event,
-    ) -> wasmtime::Result<Result<Vec<Emission>, Failure>> {
+    ) -> wasmtime::Result<Result<Vec<Emission>, CallFailure>> {
         let instance = self.0.instantiate_async(&mut *store).await?;
-        let message = store.data_mut().table.push(Message::of(event))?;
+        let message = store.data_mut().table.push(GuestMessage::of(event))?;
         let answer = instance.wasi_messaging_incoming_handler().call_handle(&mut *store, message).await?;
         Ok(match answer {
             Ok(()) => Ok(std::mem::take(&mut store.data_mut().sent)),
@@ -69,29 +70,29 @@ impl Pre {
     }
 }
 
-fn failure(error: Error) -> Failure {
-    let retry = |reason: String| Failure::Retry { reason, after: None };
+fn failure(error: Error) -> CallFailure {
+    let retry = |reason: String| CallFailure::Retry { reason, after: None };
     match error {
-        Error::Timeout => retry("the component says: timeout".to_owned()),
+        Error::Timeout => retry("the component returned the error `timeout`".to_owned()),
         Error::Connection(text) => retry(text),
-        Error::PermissionDenied(text) | Error::Other(text) => Failure::Rejected(text),
+        Error::PermissionDenied(text) | Error::Other(text) => CallFailure::Rejected(text),
     }
 }
 
-/// Stands for the route's exchange.
-pub struct Client {
-    connected: bool,
+/// The connection that a component opens. Its messages go to the route.
+pub struct GuestClient {
+    is_connected: bool,
 }
 
-/// A message that was received, or that the component makes.
-pub struct Message {
+/// A message of a call: the event, or a message that the component makes.
+pub struct GuestMessage {
     topic: Option<String>,
     content_type: Option<String>,
     data: Vec<u8>,
     metadata: Vec<(String, String)>,
 }
 
-impl Message {
+impl GuestMessage {
     fn of(event: &Event) -> Self {
         let own = [
             ("ce-id", Some(&event.id)),
@@ -135,7 +136,8 @@ impl Message {
     }
 }
 
-/// What the interface says of an attribute's name; checked when it is set, so that the component is told at once.
+/// Whether a metadata key is a valid attribute name. The key is checked when it is set, so that the component gets the
+/// error at once.
 fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     (1..=64).contains(&name.len())
@@ -147,63 +149,64 @@ fn is_name(name: &str) -> bool {
 
 fn bad_name(name: &str) -> MetadataError {
     MetadataError::Invalid(Some(format!(
-        "{name:?} is no name: a-z, 0-9, - and _, at most 64 bytes, none that begins with x- or trunkline-"
+        "{name:?} is not a valid name: use at most 64 characters of a-z, 0-9, - and _, without the prefix x- or trunkline-"
     )))
 }
 
 fn too_many() -> MetadataError {
-    MetadataError::Invalid(Some(format!("more than {METADATA_MAX} entries")))
+    MetadataError::Invalid(Some(format!("the metadata has more than {METADATA_MAX} entries")))
 }
 
-impl Host {
-    fn message(&mut self, handle: &Resource<Message>) -> wasmtime::Result<&mut Message> {
+impl CallData {
+    fn message(&mut self, handle: &Resource<GuestMessage>) -> wasmtime::Result<&mut GuestMessage> {
         Ok(self.table.get_mut(handle)?)
     }
 
-    /// Counts what a component leaves with the host; without it a loop of `set-data` would fill the host's memory.
+    /// Takes bytes of the budget for data that a component leaves with the host. Without the budget a loop of `set-data`
+    /// would fill the host's memory.
     fn charge(&mut self, bytes: usize) -> Result<(), OverBudget> {
         self.left_bytes = self.left_bytes.checked_sub(bytes).ok_or(OverBudget)?;
         Ok(())
     }
 }
 
-impl types::Host for Host {}
+impl types::Host for CallData {}
 
-impl types::HostClient for Host {
-    fn connect(&mut self, _name: String) -> wasmtime::Result<Result<Resource<Client>, Error>> {
+impl types::HostClient for CallData {
+    fn connect(&mut self, _name: String) -> wasmtime::Result<Result<Resource<GuestClient>, Error>> {
         self.charge(MESSAGE_OVERHEAD_BYTES)?;
-        Ok(Ok(self.table.push(Client { connected: true })?))
+        Ok(Ok(self.table.push(GuestClient { is_connected: true })?))
     }
 
-    fn disconnect(&mut self, handle: Resource<Client>) -> wasmtime::Result<Result<(), Error>> {
-        self.table.get_mut(&handle)?.connected = false;
+    fn disconnect(&mut self, handle: Resource<GuestClient>) -> wasmtime::Result<Result<(), Error>> {
+        self.table.get_mut(&handle)?.is_connected = false;
         Ok(Ok(()))
     }
 
-    fn drop(&mut self, handle: Resource<Client>) -> wasmtime::Result<()> {
+    fn drop(&mut self, handle: Resource<GuestClient>) -> wasmtime::Result<()> {
         self.table.delete(handle)?;
         Ok(())
     }
 }
 
-impl types::HostMessage for Host {
-    fn new(&mut self, data: Vec<u8>) -> wasmtime::Result<Resource<Message>> {
+impl types::HostMessage for CallData {
+    fn new(&mut self, data: Vec<u8>) -> wasmtime::Result<Resource<GuestMessage>> {
         self.charge(data.len() + MESSAGE_OVERHEAD_BYTES)?;
-        let message = Message { topic: None, content_type: None, data, metadata: Vec::new() };
+        let message = GuestMessage { topic: None, content_type: None, data, metadata: Vec::new() };
         Ok(self.table.push(message)?)
     }
 
-    fn topic(&mut self, handle: Resource<Message>) -> wasmtime::Result<Option<String>> {
+    fn topic(&mut self, handle: Resource<GuestMessage>) -> wasmtime::Result<Option<String>> {
         Ok(self.message(&handle)?.topic.clone())
     }
 
-    fn content_type(&mut self, handle: Resource<Message>) -> wasmtime::Result<Option<String>> {
+    fn content_type(&mut self, handle: Resource<GuestMessage>) -> wasmtime::Result<Option<String>> {
         Ok(self.message(&handle)?.content_type.clone())
     }
 
     fn set_content_type(
         &mut self,
-        handle: Resource<Message>,
+        handle: Resource<GuestMessage>,
         content_type: String,
     ) -> wasmtime::Result<Result<(), ()>> {
         self.charge(content_type.len())?;
@@ -211,24 +214,24 @@ impl types::HostMessage for Host {
         Ok(Ok(()))
     }
 
-    fn data(&mut self, handle: Resource<Message>) -> wasmtime::Result<Vec<u8>> {
+    fn data(&mut self, handle: Resource<GuestMessage>) -> wasmtime::Result<Vec<u8>> {
         Ok(self.message(&handle)?.data.clone())
     }
 
-    fn set_data(&mut self, handle: Resource<Message>, data: Vec<u8>) -> wasmtime::Result<()> {
+    fn set_data(&mut self, handle: Resource<GuestMessage>, data: Vec<u8>) -> wasmtime::Result<()> {
         self.charge(data.len())?;
         self.message(&handle)?.data = data;
         Ok(())
     }
 
-    fn metadata(&mut self, handle: Resource<Message>) -> wasmtime::Result<Option<types::Metadata>> {
+    fn metadata(&mut self, handle: Resource<GuestMessage>) -> wasmtime::Result<Option<types::Metadata>> {
         let metadata = self.message(&handle)?.metadata.clone();
         Ok((!metadata.is_empty()).then_some(metadata))
     }
 
     fn add_metadata(
         &mut self,
-        handle: Resource<Message>,
+        handle: Resource<GuestMessage>,
         key: String,
         value: String,
     ) -> wasmtime::Result<Result<(), MetadataError>> {
@@ -246,7 +249,7 @@ impl types::HostMessage for Host {
 
     fn set_metadata(
         &mut self,
-        handle: Resource<Message>,
+        handle: Resource<GuestMessage>,
         metadata: types::Metadata,
     ) -> wasmtime::Result<Result<(), MetadataError>> {
         let bytes = metadata.iter().map(|(key, value)| key.len() + value.len() + MESSAGE_OVERHEAD_BYTES).sum();
@@ -265,28 +268,28 @@ impl types::HostMessage for Host {
         Ok(Ok(()))
     }
 
-    fn remove_metadata(&mut self, handle: Resource<Message>, key: String) -> wasmtime::Result<()> {
+    fn remove_metadata(&mut self, handle: Resource<GuestMessage>, key: String) -> wasmtime::Result<()> {
         self.message(&handle)?.take(&key);
         Ok(())
     }
 
-    fn drop(&mut self, handle: Resource<Message>) -> wasmtime::Result<()> {
+    fn drop(&mut self, handle: Resource<GuestMessage>) -> wasmtime::Result<()> {
         self.table.delete(handle)?;
         Ok(())
     }
 }
 
-impl producer::Host for Host {
+impl producer::Host for CallData {
     fn send(
         &mut self,
-        client: Resource<Client>,
+        client: Resource<GuestClient>,
         topic: String,
-        message: Resource<Message>,
+        message: Resource<GuestMessage>,
     ) -> wasmtime::Result<Result<(), Error>> {
         self.charge(topic.len())?;
         let message = self.table.delete(message)?;
-        if !self.table.get(&client)?.connected {
-            return Ok(Err(Error::Connection("this client is disconnected".to_owned())));
+        if !self.table.get(&client)?.is_connected {
+            return Ok(Err(Error::Connection("the client is disconnected".to_owned())));
         }
         if topic.is_empty() {
             return Ok(Err(Error::Other("the topic is empty".to_owned())));
@@ -300,9 +303,9 @@ impl producer::Host for Host {
 mod tests {
     use super::*;
 
-    fn message(metadata: &[(&str, &str)]) -> Message {
+    fn message(metadata: &[(&str, &str)]) -> GuestMessage {
         let metadata = metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Message { topic: None, content_type: None, data: b"data".to_vec(), metadata }
+        GuestMessage { topic: None, content_type: None, data: b"data".to_vec(), metadata }
     }
 
     #[test]
@@ -314,7 +317,11 @@ mod tests {
             message(&[("ce-id", "1"), ("ce-type", "order.placed"), ("ce-subject", "o-1"), ("ce-source", "s")]);
         let sent_on = sent_on.into_emission("orders.new".to_owned());
         assert_eq!((sent_on.kind.as_str(), sent_on.subject.as_deref()), ("order.placed", Some("o-1")));
-        assert!(sent_on.attributes.is_empty(), "what the host makes itself is left out: {:?}", sent_on.attributes);
+        assert!(
+            sent_on.attributes.is_empty(),
+            "the entries that the host makes are left out: {:?}",
+            sent_on.attributes
+        );
     }
 
     #[test]
@@ -323,7 +330,7 @@ mod tests {
             assert!(failure(error).is_passing());
         }
         for error in [Error::PermissionDenied("no".to_owned()), Error::Other("bad".to_owned())] {
-            assert!(matches!(failure(error), Failure::Rejected(_)));
+            assert!(matches!(failure(error), CallFailure::Rejected(_)));
         }
     }
 

@@ -1,11 +1,11 @@
-//! `trunkline:plugin@0.1.0`: the generated types, and nothing but conversion between them and ours.
+//! `trunkline:plugin@0.1.0`: the generated types, and the conversion between them and the daemon's.
 
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../../wit/plugin-v0.1",
         inline: "
             package trunkline:host;
-            // Only what the host itself implements: config and WASI have implementations of their own.
+            // The interfaces that this module implements. wasmtime implements config and WASI.
             world handles {
                 import wasi:logging/logging@0.1.0-draft;
                 import trunkline:plugin/stdio@0.1.0;
@@ -14,7 +14,7 @@ mod bindings {
         ",
         world: "trunkline:host/handles",
         exports: { default: async },
-        // An event is lent to the guest's memory, not copied on the way.
+        // The fields of an event are written to the guest's memory without a copy in between.
         ownership: Borrowing { duplicate_if_necessary: false },
     });
 }
@@ -43,20 +43,20 @@ use bindings::wasi::logging::logging::{self, Level};
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, HasSelf, Instance, InstancePre, Linker, TypedFunc};
 
-use crate::Descriptor;
-use crate::host::Host;
-use trunkline_event::{Emission, Event, Failure};
+use crate::abi::descriptor::PluginDescriptor;
+use crate::call::call_data::CallData;
+use trunkline_event::{CallFailure, Emission, Event};
 
 /// The export that makes a component a plugin of this version.
 pub(crate) const HANDLER: &str = "trunkline:plugin/handler@0.1.0";
 const METADATA: &str = "trunkline:plugin/metadata@0.1.0";
 
-pub(super) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    stdio::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)?;
-    logging::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)
+pub(crate) fn link(linker: &mut Linker<CallData>) -> wasmtime::Result<()> {
+    stdio::add_to_linker::<CallData, HasSelf<CallData>>(linker, |host| host)?;
+    logging::add_to_linker::<CallData, HasSelf<CallData>>(linker, |host| host)
 }
 
-impl stdio::Host for Host {
+impl stdio::Host for CallData {
     fn print(&mut self, to: Output, count: u8, bytes: (u64, u64, u64, u64, u64, u64, u64, u64)) {
         let bytes = <[u64; 8]>::from(bytes).map(u64::to_le_bytes);
         let bytes = bytes.as_flattened();
@@ -68,7 +68,7 @@ impl stdio::Host for Host {
     }
 }
 
-impl logging::Host for Host {
+impl logging::Host for CallData {
     fn log(&mut self, level: Level, context: String, message: String) {
         let level = match level {
             Level::Trace => "trace",
@@ -82,21 +82,21 @@ impl logging::Host for Host {
     }
 }
 
-/// `handle`, with what it takes and gives.
+/// Type of `handle`.
 type Handle<'event> = TypedFunc<(wit::Event<'event>,), (Result<Vec<wit::Emission>, wit::Failure>,)>;
 
-/// A component of this version, linked, with its exports looked up.
+/// A linked component of this version, whose exports are looked up.
 #[derive(Clone)]
-pub(crate) struct Pre {
-    pre: InstancePre<Host>,
+pub(crate) struct HandlerComponent {
+    pre: InstancePre<CallData>,
     handle: ComponentExportIndex,
-    /// Set once an instance had a `handle` of that type.
-    fits: Arc<AtomicBool>,
-    describes: Option<described::DescribesPre<Host>>,
+    /// Set when an instance had a `handle` of the right type.
+    is_checked: Arc<AtomicBool>,
+    describes: Option<described::DescribesPre<CallData>>,
 }
 
-impl Pre {
-    pub(crate) fn new(pre: InstancePre<Host>) -> wasmtime::Result<Self> {
+impl HandlerComponent {
+    pub(crate) fn new(pre: InstancePre<CallData>) -> wasmtime::Result<Self> {
         let component = pre.component();
         let has_metadata = component.component_type().exports(pre.engine()).any(|(name, _)| name == METADATA);
         let describes = has_metadata.then(|| described::DescribesPre::new(pre.clone())).transpose()?;
@@ -104,15 +104,15 @@ impl Pre {
             .get_export_index(None, HANDLER)
             .and_then(|handler| component.get_export_index(Some(&handler), "handle"))
             .ok_or_else(|| wasmtime::format_err!("{HANDLER} has no `handle`"))?;
-        Ok(Self { pre, handle, fits: Arc::default(), describes })
+        Ok(Self { pre, handle, is_checked: Arc::default(), describes })
     }
 
-    /// One call in a fresh instance. The outer error is a trap or a broken rule, the inner one the plugin's word.
+    /// Calls `handle` in a fresh instance. The outer error is a trap or a broken rule, the inner one the plugin's failure.
     pub(crate) async fn handle(
         &self,
-        store: &mut Store<Host>,
+        store: &mut Store<CallData>,
         event: &Event,
-    ) -> wasmtime::Result<Result<Vec<Emission>, Failure>> {
+    ) -> wasmtime::Result<Result<Vec<Emission>, CallFailure>> {
         let instance = self.pre.instantiate_async(&mut *store).await?;
         let handle = self.typed(&mut *store, &instance)?;
         let attributes = event.attributes.iter().map(|(name, value)| (&**name, &**value)).collect::<Vec<_>>();
@@ -120,29 +120,29 @@ impl Pre {
         Ok(answer.map(|emissions| emissions.into_iter().map(lift).collect()).map_err(lift_failure))
     }
 
-    /// `handle` of an instance. Comparing the types of all fields is a fortieth of a small call, so only the first
-    /// instance is asked for them.
-    fn typed<'event>(&self, store: &mut Store<Host>, instance: &Instance) -> wasmtime::Result<Handle<'event>> {
-        if !self.fits.load(Ordering::Relaxed) {
+    /// `handle` of an instance. Comparing the types of all fields takes a fortieth of a small call, so only the first
+    /// instance is compared.
+    fn typed<'event>(&self, store: &mut Store<CallData>, instance: &Instance) -> wasmtime::Result<Handle<'event>> {
+        if !self.is_checked.load(Ordering::Relaxed) {
             let handle = instance.get_typed_func(&mut *store, self.handle)?;
-            self.fits.store(true, Ordering::Relaxed);
+            self.is_checked.store(true, Ordering::Relaxed);
             return Ok(handle);
         }
         let handle = instance.get_func(&mut *store, self.handle);
         let handle = handle.ok_or_else(|| wasmtime::format_err!("{HANDLER} has no `handle`"))?;
-        #[expect(unsafe_code, reason = "types belong to the component, and another instance of it was checked")]
-        // SAFETY: `fits` is only set when `get_typed_func` found this very type on the same component.
+        #[expect(unsafe_code, reason = "types belong to the component, and another of its instances was checked")]
+        // SAFETY: `is_checked` is only set when `get_typed_func` found this type in the same component.
         Ok(unsafe { TypedFunc::new_unchecked(handle) })
     }
 
-    /// What the plugin says of itself, if it does.
-    pub(crate) async fn describe(&self, store: &mut Store<Host>) -> wasmtime::Result<Option<Descriptor>> {
+    /// Calls `describe` in a fresh instance; `None` when the component does not export it.
+    pub(crate) async fn describe(&self, store: &mut Store<CallData>) -> wasmtime::Result<Option<PluginDescriptor>> {
         let Some(describes) = &self.describes else {
             return Ok(None);
         };
         let instance = describes.instantiate_async(&mut *store).await?;
         let said = instance.trunkline_plugin_metadata().call_describe(&mut *store).await?;
-        Ok(Some(Descriptor {
+        Ok(Some(PluginDescriptor {
             name: said.name,
             version: said.version,
             description: said.description,
@@ -167,6 +167,11 @@ fn lower<'event>(event: &'event Event, attributes: &'event [(&'event str, &'even
         user: event.user.as_deref(),
         attempt: event.attempt,
         attributes,
+        reply_to: event.reply_to.as_deref(),
+        correlation_id: event.correlation_id.as_deref(),
+        content_encoding: event.content_encoding.as_deref(),
+        redelivered: event.redelivered,
+        own_id: event.own_id,
     }
 }
 
@@ -184,11 +189,11 @@ fn lift(emission: wit::Emission) -> Emission {
     }
 }
 
-fn lift_failure(failure: wit::Failure) -> Failure {
+fn lift_failure(failure: wit::Failure) -> CallFailure {
     match failure {
         wit::Failure::Retry(hint) => {
-            Failure::Retry { reason: hint.reason, after: hint.after_ms.map(Duration::from_millis) }
+            CallFailure::Retry { reason: hint.reason, after: hint.after_ms.map(Duration::from_millis) }
         }
-        wit::Failure::Reject(text) => Failure::Rejected(text),
+        wit::Failure::Reject(text) => CallFailure::Rejected(text),
     }
 }

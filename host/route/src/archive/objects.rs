@@ -1,4 +1,4 @@
-//! An archive in object storage that speaks S3's protocol: an object a batch, since objects cannot be appended to.
+//! An archive in object storage that speaks S3's protocol. Each batch is one object, because objects cannot be appended to.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
 
-use super::Error;
-use super::writer::file_name;
+use super::file_name::{ENDING, file_name};
+use super::outcome::ArchiveError;
 use trunkline_config as config;
 
-/// What the client tries again by itself, before it tells us: we go on for as long as the route runs.
+/// Retries of the client library. After them the writer tries again for as long as the route runs.
 fn retry() -> RetryConfig {
     let backoff =
         BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(1), base: 2. };
@@ -26,9 +26,9 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// A client; nothing is asked of the other side yet. What the settings leave out comes from `AWS_*` variables.
-    pub(super) fn open(settings: &config::ObjectStore, under: &str) -> Result<Self, Error> {
-        // Only the first one in a process is taken, and they are all the same.
+    /// Makes a client without sending a request. Settings that are absent come from `AWS_*` variables.
+    pub(super) fn open(settings: &config::ObjectStore, under: &str) -> Result<Self, ArchiveError> {
+        // A process takes only the first provider, and all of them are the same.
         let _was_there = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let mut builder = AmazonS3Builder::from_env().with_bucket_name(&settings.bucket).with_retry(retry());
         if let Some(endpoint) = &settings.endpoint {
@@ -39,21 +39,21 @@ impl Objects {
         }
         for (secret, is_key) in [(&settings.access_key, true), (&settings.secret_key, false)] {
             let Some(secret) = secret else { continue };
-            let text = secret.as_ref().map_err(|reason| Error::Store(reason.clone()))?.expose();
+            let text = secret.as_ref().map_err(|reason| ArchiveError::Store(reason.clone()))?.expose();
             builder = if is_key { builder.with_access_key_id(text) } else { builder.with_secret_access_key(text) };
         }
-        let store = builder.build().map_err(|error| Error::Store(error.to_string()))?;
+        let store = builder.build().map_err(|error| ArchiveError::Store(error.to_string()))?;
         let prefix = Path::parse(format!("{}/{under}", settings.prefix).trim_matches('/'))
-            .map_err(|error| Error::Store(error.to_string()))?;
+            .map_err(|error| ArchiveError::Store(error.to_string()))?;
         Ok(Self { store, prefix })
     }
 
-    /// Stores a batch; the other side has it when this returns.
-    pub(super) async fn append(&self, batch: Bytes, now: &str) -> Result<(), Error> {
+    /// Stores a batch. The storage has the batch when this returns.
+    pub(super) async fn append(&self, batch: Bytes, now: &str) -> Result<(), ArchiveError> {
         let (day, name) = file_name(now);
         let place = self.prefix.clone().join(day).join(name.as_str());
         let put = self.store.put(&place, PutPayload::from(batch)).await;
-        put.map(drop).map_err(|error| Error::Write { place: place.to_string(), reason: error.to_string() })
+        put.map(drop).map_err(|error| ArchiveError::Write { place: place.to_string(), reason: error.to_string() })
     }
 
     /// The names of all batches, in the order of their times.
@@ -63,7 +63,7 @@ impl Objects {
         while let Some(object) = listed.next().await {
             names.push(object.map_err(|error| error.to_string())?.location.to_string());
         }
-        names.retain(|name| name.ends_with(super::writer::ENDING));
+        names.retain(|name| name.ends_with(ENDING));
         names.sort();
         Ok(names)
     }

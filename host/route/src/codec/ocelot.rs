@@ -1,5 +1,5 @@
 //! `ocelot`: the JSON envelope of voice-by-kraliki, `{id, type, source, timestamp, organizationId, userId, data,
-//! metadata}`. The data is its `data`, byte for byte; `metadata` becomes attributes.
+//! metadata}`. The event's data is the field `data`, byte for byte; `metadata` becomes attributes.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Encoded, Error, Outgoing, from_properties};
-use trunkline_event::{Event, Headers, Message};
+use super::envelope::{CodecError, Encoded, Outgoing, from_properties};
+use trunkline_event::{Event, Headers, Message, without_byte_order_mark};
 
 const NAME: &str = "ocelot";
 
@@ -44,22 +44,20 @@ struct Envelope<'a> {
     metadata: BTreeMap<&'a str, &'a str>,
 }
 
-pub(super) fn decode(message: &Message) -> Result<Event, Error> {
-    let envelope: Incoming<'_> = serde_json::from_slice(&message.body).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => Error::Envelope { envelope: NAME, problem: error.to_string() },
+pub(super) fn decode(message: &Message) -> Result<Event, CodecError> {
+    let body = without_byte_order_mark(&message.body);
+    let envelope: Incoming<'_> = serde_json::from_slice(body).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => CodecError::Envelope { envelope: NAME, problem: error.to_string() },
         serde_json::error::Category::Io | serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
-            Error::Json(error.to_string())
+            CodecError::Json(error.to_string())
         }
     })?;
     for (field, value) in [("id", &envelope.id), ("type", &envelope.r#type)] {
         if value.is_empty() {
-            return Err(Error::Envelope { envelope: NAME, problem: format!("`{field}` is empty") });
+            return Err(CodecError::Envelope { envelope: NAME, problem: format!("`{field}` is empty") });
         }
     }
     let mut event = from_properties(message);
-    if event.correlation_id == event.id {
-        event.correlation_id.clone_from(&envelope.id);
-    }
     event.id = envelope.id;
     event.own_id = true;
     event.kind = envelope.r#type;
@@ -73,7 +71,7 @@ pub(super) fn decode(message: &Message) -> Result<Event, Error> {
     Ok(event)
 }
 
-/// A string as it is, anything else as its JSON.
+/// The text of a string, or the JSON of any other value.
 fn plain(value: serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) => text,
@@ -85,9 +83,9 @@ fn plain(value: serde_json::Value) -> String {
     }
 }
 
-pub(super) fn encode(event: &Outgoing<'_>) -> Result<Encoded, Error> {
-    let data: &RawValue = serde_json::from_slice(event.data)
-        .map_err(|error| Error::Data { envelope: NAME, problem: error.to_string() })?;
+pub(super) fn encode(event: &Outgoing<'_>) -> Result<Encoded, CodecError> {
+    let data: &RawValue = serde_json::from_slice(without_byte_order_mark(event.data))
+        .map_err(|error| CodecError::Data { envelope: NAME, problem: error.to_string() })?;
     let mut metadata = BTreeMap::from([("version", "1.0.0"), ("module", "trunkline")]);
     metadata.extend(event.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let envelope = Envelope {
@@ -100,7 +98,7 @@ pub(super) fn encode(event: &Outgoing<'_>) -> Result<Encoded, Error> {
         data,
         metadata,
     };
-    let body =
-        serde_json::to_vec(&envelope).map_err(|error| Error::Data { envelope: NAME, problem: error.to_string() })?;
+    let body = serde_json::to_vec(&envelope)
+        .map_err(|error| CodecError::Data { envelope: NAME, problem: error.to_string() })?;
     Ok(Encoded { content_type: "application/json".to_owned(), body: body.into(), headers: Headers::default() })
 }

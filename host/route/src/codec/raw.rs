@@ -1,14 +1,14 @@
-//! `raw`: the body is the data; everything else stands in AMQP properties and headers.
+//! `raw`: the body is the data; all other fields are AMQP properties and headers.
 
-use super::{Encoded, Error, Outgoing, check_json, foreign_text_headers, from_properties, header, is_json};
+use super::attribute::foreign_attributes;
+use super::envelope::{CodecError, Encoded, Outgoing, from_properties, read_json};
+use super::header;
 use trunkline_event::{Event, Headers, Message};
 
-pub(super) fn decode(message: &Message) -> Result<Event, Error> {
+pub(super) fn decode(message: &Message) -> Result<Event, CodecError> {
     let mut event = from_properties(message);
-    if is_json(&event.content_type) {
-        check_json(&event.data).map_err(Error::Json)?;
-    }
-    event.attributes = foreign_text_headers(&message.properties.headers);
+    read_json(&mut event)?;
+    event.attributes = foreign_attributes(&message.properties.headers);
     Ok(event)
 }
 

@@ -1,5 +1,8 @@
+use bytes::Bytes;
+
 use super::*;
-use trunkline_event::{ExchangeName, Properties, RoutingKey};
+use trunkline_config::Codec;
+use trunkline_event::{ContentCodingError, Event, ExchangeName, Message, Properties, Reason, RoutingKey};
 
 fn message(content_type: Option<&str>, body: impl Into<Bytes>) -> Message {
     Message {
@@ -8,6 +11,13 @@ fn message(content_type: Option<&str>, body: impl Into<Bytes>) -> Message {
         properties: Properties { content_type: content_type.map(str::to_owned), ..Properties::default() },
         body: body.into(),
     }
+}
+
+/// Largest decoded body.
+const BODY_MAX: usize = 1 << 10;
+
+fn decode(codec: Codec, message: &Message) -> Result<Event, CodecError> {
+    super::decode(codec, message, BODY_MAX)
 }
 
 const OCELOT: &str = r#"{"id":"7f1c","type":"call.ended","source":"communications","timestamp":"2026-11-21T10:00:00Z",
@@ -21,14 +31,14 @@ fn ocelot_takes_the_envelope_off_and_keeps_the_data_as_it_was() {
     assert_eq!(event.source, "communications");
     assert_eq!((event.tenant.as_deref(), event.user.as_deref()), (Some("org-1"), None));
     assert_eq!(&event.data[..], br#"{"call_id":"c-1", "duration": 1.50}"#);
-    assert_eq!(event.correlation_id, "7f1c", "it begins its own chain");
+    assert_eq!((event.correlation_id.as_deref(), event.chain_id()), (None, "7f1c"), "it begins its own chain");
     assert!(event.attributes.contains(&("version".to_owned(), "1.0.0".to_owned())));
     assert!(event.attributes.contains(&("n".to_owned(), "3".to_owned())));
     assert!(event.own_id);
 }
 
 #[test]
-fn broken_bodies_say_what_and_where() {
+fn broken_bodies_give_the_rule_and_the_place() {
     let cases: [(Codec, Option<&str>, &[u8], &str); 12] = [
         (Codec::Ocelot, None, b"", "EOF"),
         (Codec::Ocelot, None, b"{\"id\":", "column 6"),
@@ -59,6 +69,37 @@ fn broken_bodies_say_what_and_where() {
     }
 }
 
+/// The body after a byte order mark.
+fn marked(body: &str) -> String {
+    format!("\u{feff}{body}")
+}
+
+#[test]
+fn a_byte_order_mark_before_json_is_left_out() {
+    let plain = decode(Codec::Ocelot, &message(None, OCELOT)).expect("valid");
+    let event = decode(Codec::Ocelot, &message(None, marked(OCELOT))).expect("valid");
+    assert_eq!((event.id, event.data), (plain.id, plain.data));
+    let structured = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"a":1}}"#;
+    let cloud = message(Some("application/cloudevents+json"), marked(structured));
+    assert_eq!(&decode(Codec::Cloudevents, &cloud).expect("valid").data[..], br#"{"a":1}"#);
+    for codec in [Codec::Raw, Codec::Cloudevents] {
+        for content_type in [Some("application/json"), Some("application/vnd.acme+json"), None, Some("text/plain")] {
+            for body in ["{\"a\": 1}", " [1]"] {
+                let event = decode(codec, &message(content_type, marked(body))).expect("valid");
+                assert_eq!(&event.data[..], body.as_bytes(), "{codec:?} {content_type:?}");
+            }
+        }
+        let number = decode(codec, &message(Some("application/json"), marked("1"))).expect("valid");
+        assert_eq!(&number.data[..], b"1");
+        for (content_type, body) in [(Some("text/plain"), "hello"), (None, "{not json"), (Some("text/csv"), "1")] {
+            let text = decode(codec, &message(content_type, marked(body))).expect("valid");
+            assert_eq!(&text.data[..], marked(body).as_bytes(), "text that is not JSON is unchanged");
+        }
+        let error = decode(codec, &message(Some("application/json"), marked("{"))).expect_err("broken");
+        assert!(matches!(error, CodecError::Json(_)), "{error}");
+    }
+}
+
 #[test]
 fn raw_reads_properties_and_headers() {
     let mut plain = message(Some("text/plain"), "hello");
@@ -79,6 +120,34 @@ fn raw_reads_properties_and_headers() {
     plain.properties.headers.set(header::OWN_ID, false);
     let again = decode(Codec::Raw, &plain).expect("valid");
     assert_eq!((again.id, again.own_id), (event.id, false), "a copy keeps the id, and that it is not the sender's");
+}
+
+#[test]
+fn every_codec_keeps_the_properties_of_a_request() {
+    let cloud = r#"{"specversion":"1.0","id":"7f1c","source":"/s","type":"t","data":{}}"#;
+    for (codec, content_type, body) in [
+        (Codec::Raw, None, "{}"),
+        (Codec::Ocelot, None, OCELOT),
+        (Codec::Cloudevents, Some("application/cloudevents+json"), cloud),
+    ] {
+        let mut request = message(content_type, gzip(body.as_bytes()));
+        let properties = &mut request.properties;
+        properties.message_id = Some("m-1".to_owned());
+        properties.reply_to = Some("amq.gen-Zx".to_owned());
+        properties.correlation_id = Some("c-7".to_owned());
+        properties.content_encoding = Some("gzip".to_owned());
+        let event = decode(codec, &request).expect("valid");
+        assert_eq!((event.reply_to.as_deref(), event.chain_id()), (Some("amq.gen-Zx"), "c-7"), "{codec:?}");
+        assert_eq!(event.content_encoding.as_deref(), Some("gzip"), "{codec:?}: the body came compressed");
+        request.properties.reply_to = Some(String::new());
+        request.properties.correlation_id = Some(String::new());
+        let event = decode(codec, &request).expect("valid");
+        assert_eq!(
+            (event.reply_to.as_deref(), event.correlation_id.as_deref()),
+            (None, None),
+            "{codec:?}: empty is absent"
+        );
+    }
 }
 
 #[test]
@@ -137,7 +206,7 @@ fn cloudevents_structured_with_binary_data() {
 }
 
 #[test]
-fn what_is_encoded_decodes_to_the_same() {
+fn an_encoded_event_decodes_to_the_same() {
     let data = Bytes::from_static(br#"{"title": "call back"}"#);
     let attributes = [("campaign".to_owned(), "c-9".to_owned())];
     let outgoing = Outgoing {
@@ -167,7 +236,52 @@ fn what_is_encoded_decodes_to_the_same() {
             assert_eq!(event.subject.as_deref(), Some("call/1"), "{codec:?}");
         }
     }
+    let with_mark = Bytes::from(marked("{}"));
+    let body = encode(Codec::Ocelot, &Outgoing { data: &with_mark, ..outgoing }).expect("JSON").body;
+    assert_eq!(&decode(Codec::Ocelot, &message(None, body)).expect("valid").data[..], b"{}");
     let text = Bytes::from_static(b"no json");
     let error = encode(Codec::Ocelot, &Outgoing { data: &text, ..outgoing }).expect_err("the envelope is JSON");
-    assert!(matches!(error, Error::Data { .. }), "{error}");
+    assert!(matches!(error, CodecError::Data { .. }), "{error}");
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(data).expect("written");
+    encoder.finish().expect("finished")
+}
+
+#[test]
+fn each_codec_reads_a_body_with_a_content_coding() {
+    let cloud = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"call_id":"c-1"}}"#;
+    for (codec, content_type, body, data) in [
+        (Codec::Raw, "application/json", "{\"a\": 1}", "{\"a\": 1}"),
+        (Codec::Ocelot, "application/json", OCELOT, r#"{"call_id":"c-1", "duration": 1.50}"#),
+        (Codec::Cloudevents, "application/cloudevents+json", cloud, r#"{"call_id":"c-1"}"#),
+    ] {
+        let mut coded = message(Some(content_type), gzip(body.as_bytes()));
+        coded.properties.content_encoding = Some("gzip".to_owned());
+        assert_eq!(&decode(codec, &coded).expect("valid").data[..], data.as_bytes(), "{codec:?}");
+        let mut celery = message(Some(content_type), body.to_owned());
+        celery.properties.content_encoding = Some("utf-8".to_owned());
+        assert_eq!(&decode(codec, &celery).expect("valid").data[..], data.as_bytes(), "{codec:?}");
+    }
+}
+
+#[test]
+fn a_coding_that_fails_has_its_reason() {
+    let zeros = [0_u8; BODY_MAX + 1];
+    let (whole, bomb) = (gzip(&zeros[1..]), gzip(&zeros));
+    for (encoding, body, reason) in [
+        ("gzip", whole.clone(), None),
+        ("gzip", bomb, Some(Reason::TooLarge)),
+        ("gzip", b"plain".to_vec(), Some(Reason::Invalid)),
+        ("br", b"plain".to_vec(), Some(Reason::Invalid)),
+    ] {
+        let mut coded = message(None, body);
+        coded.properties.content_encoding = Some(encoding.to_owned());
+        assert_eq!(decode(Codec::Raw, &coded).err().map(|error| error.reason()), reason, "{encoding}");
+    }
+    let error = CodecError::from(ContentCodingError::Unknown("br".to_owned()));
+    assert!(error.to_string().contains("use gzip or deflate"), "{error}");
 }

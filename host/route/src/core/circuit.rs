@@ -1,16 +1,17 @@
-//! Stops consuming after a storm of failures, and asks with one event whether it is over.
+//! The circuit breaker: stops consuming after many failures, and probes with one event.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::action::CircuitState;
 use trunkline_config::CircuitBreaker;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum BreakerState {
     Closed,
-    /// Nothing runs until then.
+    /// No event runs until this time.
     Open(Duration),
-    /// One event runs; its outcome decides.
+    /// One event runs as a probe, and its outcome decides.
     Probing {
         begun: bool,
     },
@@ -19,65 +20,65 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Circuit {
     settings: CircuitBreaker,
-    state: State,
+    state: BreakerState,
     failures: VecDeque<Duration>,
 }
 
 impl Circuit {
     pub(super) fn new(settings: CircuitBreaker) -> Self {
-        Self { settings, state: State::Closed, failures: VecDeque::new() }
+        Self { settings, state: BreakerState::Closed, failures: VecDeque::new() }
     }
 
     /// Whether deliveries may be taken as usual.
     pub(super) fn lets_in(&self) -> bool {
-        self.state == State::Closed
+        self.state == BreakerState::Closed
     }
 
-    /// Whether one delivery may be taken, to see.
+    /// Whether one delivery may be taken as a probe.
     pub(super) fn is_probing(&self) -> bool {
-        matches!(self.state, State::Probing { .. })
+        matches!(self.state, BreakerState::Probing { .. })
     }
 
-    /// Whether one more may start.
+    /// Whether another event may start.
     pub(super) fn admit(&mut self, now: Duration) -> bool {
         self.tick(now);
         match &mut self.state {
-            State::Closed => true,
-            State::Probing { begun } if !*begun => {
+            BreakerState::Closed => true,
+            BreakerState::Probing { begun } if !*begun => {
                 *begun = true;
                 true
             }
-            State::Open(_) | State::Probing { .. } => false,
+            BreakerState::Open(_) | BreakerState::Probing { .. } => false,
         }
     }
 
-    /// Time passes.
+    /// Notes the time.
     pub(super) fn tick(&mut self, now: Duration) {
-        if matches!(self.state, State::Open(until) if until <= now) {
-            self.state = State::Probing { begun: false };
+        if matches!(self.state, BreakerState::Open(until) if until <= now) {
+            self.state = BreakerState::Probing { begun: false };
         }
     }
 
-    /// Another probe may run: the last one ended without an outcome.
-    pub(super) fn unprobe(&mut self) {
-        if let State::Probing { begun } = &mut self.state {
+    /// Lets another probe run, because the last probe ended without an outcome.
+    pub(super) fn forget_probe(&mut self) {
+        if let BreakerState::Probing { begun } = &mut self.state {
             *begun = false;
         }
     }
 
-    /// An outcome. Gives the new state when it changed: true for open.
-    pub(super) fn note(&mut self, failed: bool, now: Duration) -> Option<bool> {
+    /// Notes an outcome. Gives the new state when the breaker opened or closed.
+    pub(super) fn note(&mut self, failed: bool, now: Duration) -> Option<CircuitState> {
         match (self.state, failed) {
-            (State::Probing { .. }, false) => {
-                self.state = State::Closed;
+            (BreakerState::Probing { .. }, false) => {
+                self.state = BreakerState::Closed;
                 self.failures.clear();
-                Some(false)
+                Some(CircuitState::Closed)
             }
-            (State::Probing { .. }, true) => {
-                self.state = State::Open(now + self.settings.pause);
+            (BreakerState::Probing { .. }, true) => {
+                self.state = BreakerState::Open(now + self.settings.pause);
                 None
             }
-            (State::Closed, true) => {
+            (BreakerState::Closed, true) => {
                 self.failures.push_back(now);
                 let begin = now.saturating_sub(self.settings.window);
                 while self.failures.front().is_some_and(|at| *at < begin) {
@@ -87,17 +88,17 @@ impl Circuit {
                     return None;
                 }
                 self.failures.clear();
-                self.state = State::Open(now + self.settings.pause);
-                Some(true)
+                self.state = BreakerState::Open(now + self.settings.pause);
+                Some(CircuitState::Open)
             }
-            (State::Closed, false) | (State::Open(_), _) => None,
+            (BreakerState::Closed, false) | (BreakerState::Open(_), _) => None,
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
         match self.state {
-            State::Open(until) => Some(until),
-            State::Closed | State::Probing { .. } => None,
+            BreakerState::Open(until) => Some(until),
+            BreakerState::Closed | BreakerState::Probing { .. } => None,
         }
     }
 }
@@ -117,7 +118,7 @@ mod tests {
         assert_eq!(circuit.note(true, s(20)), None, "the first one is out of the window");
         assert_eq!(circuit.note(false, s(21)), None);
         assert_eq!(circuit.note(true, s(22)), None);
-        assert_eq!(circuit.note(true, s(23)), Some(true));
+        assert_eq!(circuit.note(true, s(23)), Some(CircuitState::Open));
         assert!(!circuit.admit(s(24)) && !circuit.lets_in());
         assert_eq!(circuit.deadline(), Some(s(28)));
         assert!(circuit.admit(s(28)), "one probe");
@@ -125,9 +126,9 @@ mod tests {
         assert_eq!(circuit.note(true, s(29)), None, "it stays open");
         assert!(!circuit.admit(s(33)));
         assert!(circuit.admit(s(34)));
-        circuit.unprobe();
+        circuit.forget_probe();
         assert!(circuit.admit(s(34)), "the probe was left to the broker: another one");
-        assert_eq!(circuit.note(false, s(35)), Some(false));
+        assert_eq!(circuit.note(false, s(35)), Some(CircuitState::Closed));
         assert!(circuit.lets_in() && circuit.admit(s(35)) && circuit.admit(s(35)));
     }
 }

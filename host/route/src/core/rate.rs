@@ -1,26 +1,26 @@
-//! At most so many events in a time: a token bucket that holds a small burst, and at least one event.
+//! The rate of a route: a token bucket that holds a small burst, and at least one event.
 
 use std::time::Duration;
 
 use trunkline_config::Rate;
 
 #[derive(Debug)]
-pub(super) struct Bucket {
-    /// Time that one event costs.
+pub(super) struct TokenBucket {
+    /// Time between two events.
     cost: Duration,
     /// Events that may start at once after a pause.
     burst: u32,
-    /// When the bucket is full again.
+    /// Time at which the bucket is full again.
     full_at: Duration,
 }
 
-impl Bucket {
-    /// A burst is what comes in a tenth of a second.
+impl TokenBucket {
+    /// A bucket with a burst of a tenth of a second.
     pub(super) fn new(rate: Rate) -> Self {
         Self::with_burst(rate, Duration::from_millis(100))
     }
 
-    /// A burst is what may come in that time.
+    /// A bucket with the burst of that time.
     pub(super) fn with_burst(rate: Rate, within: Duration) -> Self {
         let cost = rate.per / rate.events.max(1);
         let burst = within.as_nanos() / cost.as_nanos().max(1);
@@ -35,19 +35,19 @@ impl Bucket {
         true
     }
 
-    /// Takes the next free time, and says when that is.
+    /// Reserves the next free time, and gives it.
     pub(super) fn reserve(&mut self, now: Duration) -> Duration {
         let turn = self.deadline(now).unwrap_or(now);
         self.full_at = self.full_at.max(now) + self.cost;
         turn
     }
 
-    /// Nothing is left of what was taken.
+    /// Whether every taken event is paid back.
     pub(super) fn is_full(&self, now: Duration) -> bool {
         self.full_at <= now
     }
 
-    /// When the next event may start, if not now.
+    /// Time at which the next event may start, if not now.
     pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
         let free_at = (self.full_at + self.cost).saturating_sub(self.cost.saturating_mul(self.burst));
         (free_at > now).then_some(free_at)
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn starts(rate: Rate, for_ms: u64) -> u64 {
-        let mut bucket = Bucket::new(rate);
+        let mut bucket = TokenBucket::new(rate);
         (0..for_ms).map(|ms| u64::from(bucket.take(Duration::from_millis(ms)))).sum()
     }
 
@@ -71,7 +71,7 @@ mod tests {
             assert!(seen.abs_diff(expected) <= 10, "{rate:?}: {seen}");
         }
         assert_eq!(starts(Rate { events: 2, per: Duration::from_secs(60) }, 59_000), 2);
-        let mut bucket = Bucket::new(per_second(100));
+        let mut bucket = TokenBucket::new(per_second(100));
         let burst = (0..100).filter(|_| bucket.take(Duration::from_secs(50))).count();
         assert_eq!(burst, 10, "a tenth of a second's worth");
     }

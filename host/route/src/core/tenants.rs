@@ -1,22 +1,22 @@
-//! At most so many events of each tenant in a time. What is above gets a turn of its own and waits for it in the broker,
-//! so that one tenant's flood is taken out of the way of the others at the speed of publishing.
+//! The rate of each tenant. An event above the rate gets a turn and waits in the broker for that turn, so that many events
+//! of one tenant leave the queue at the speed of publishing and do not block the other tenants.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::rate::Bucket;
+use super::rate::TokenBucket;
 use trunkline_broker::DELAY_MAX;
 use trunkline_config::Rate;
 
-/// Tenants that are remembered; one that has been quiet for a while is forgotten first. What comes beyond shares a bucket.
+/// Tenants with a bucket of their own. Quiet tenants are forgotten first, and further tenants share a bucket.
 const TENANTS_MAX: usize = 10_000;
-/// What comes within it runs at once: people send a few things together.
+/// Time whose events run at once, because people send a few things together.
 const BURST: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Tenants {
     rate: Rate,
-    buckets: HashMap<String, Bucket>,
+    buckets: HashMap<String, TokenBucket>,
 }
 
 impl Tenants {
@@ -24,7 +24,7 @@ impl Tenants {
         Self { rate, buckets: HashMap::new() }
     }
 
-    /// When an event of that tenant has its turn, if not now.
+    /// Time of the turn of an event of this tenant, if not now.
     pub(super) fn take(&mut self, tenant: &str, now: Duration) -> Option<Duration> {
         let is_known = self.buckets.contains_key(tenant);
         if !is_known && self.buckets.len() >= TENANTS_MAX {
@@ -32,7 +32,7 @@ impl Tenants {
         }
         let name = if is_known || self.buckets.len() < TENANTS_MAX { tenant } else { "" };
         if !self.buckets.contains_key(name) {
-            self.buckets.insert(name.to_owned(), Bucket::with_burst(self.rate, BURST));
+            self.buckets.insert(name.to_owned(), TokenBucket::with_burst(self.rate, BURST));
         }
         let turn = self.buckets.get_mut(name)?.reserve(now);
         (turn > now).then(|| turn.min(now + DELAY_MAX))

@@ -1,11 +1,12 @@
-//! A RabbitMQ as the daemon sees it, reduced to what can go wrong.
+//! A RabbitMQ as the daemon sees it, reduced to its faults.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::faulty::Faulty;
-use super::plugin::{FORBIDDEN, NOBODY, NUMBER};
-use trunkline_broker::amqp::parts::Identity;
+use super::plugin::{FORBIDDEN, NUMBER, UNBOUND};
+use trunkline_broker::amqp::parts::MessageIdentity;
 use trunkline_broker::{Permanent, Publication};
 use trunkline_event::Message;
 
@@ -13,106 +14,100 @@ use trunkline_event::Message;
 pub(super) const SOURCE: &str = "q";
 pub(super) const DEAD: &str = "q.dlq";
 pub(super) const OUT: &str = "out";
-/// Lists what waits on the ordered route.
+/// Queue of the waiting list.
 pub(super) const LIST: &str = "q.waiting";
-/// Bodies that are larger are refused for good.
+/// Largest body; a larger body is refused for good.
 pub(super) const MAX_BYTES: usize = 36 << 10;
-/// Queues `q.retry.<ms>` hold a message for so long.
-pub(super) const RETRY: &str = "q.retry.";
+/// A relay publishes messages that are due within this time. It works on many messages at a time, and their order may change.
+const RELAYED_WITHIN_MS: u64 = 40;
 
-/// A message in the queue that is consumed.
+/// A message in the route's queue.
 #[derive(Debug, Clone)]
-pub(super) struct Stored {
-    pub(super) message: Message,
+pub(super) struct ModelMessage {
+    pub(super) message: Arc<Message>,
     pub(super) deliveries: u32,
 }
 
-/// What became of a publish.
+/// Outcome of a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Taken {
     Stored,
     Returned,
     Refused,
-    /// The channel is closed for it.
+    /// The broker closes the channel because of the message.
     Never(Permanent),
 }
 
-/// Taken, and not confirmed yet.
+/// A message that is taken and not confirmed yet.
 #[derive(Debug, Clone)]
 struct Unconfirmed {
     tag: u64,
     taken: bool,
     number: usize,
-    identity: Identity,
+    identity: MessageIdentity,
 }
 
-/// The event of the schedule that a message is, or follows from.
+/// Number of the event of the schedule that a message carries or follows from.
 pub(super) fn number(message: &Message) -> usize {
     message.properties.headers.text(NUMBER).and_then(|number| number.parse().ok()).unwrap_or(usize::MAX)
 }
 
-/// What a returned message is known by.
-pub(super) fn identity(message: &Message) -> Identity {
-    let id = message.properties.message_id.clone().unwrap_or_default();
-    (id, message.exchange.to_string(), message.routing_key.to_string())
-}
-
 #[derive(Debug, Default)]
-pub(super) struct Broker {
-    pub(super) source: VecDeque<Stored>,
-    /// What comes into the source is on disk before it is counted there, as in a store with transactions.
+pub(super) struct ModelBroker {
+    pub(super) source: VecDeque<ModelMessage>,
+    /// Whether a message is on disk before its queue counts it, as in a store with transactions.
     pub(super) counts_later: bool,
-    /// On disk, and not counted yet: a consumer may look now and must not see it.
-    pub(super) committed: VecDeque<Stored>,
-    /// How many of those a consumer that reads the disk has seen all the same.
+    /// Messages on disk that are not counted yet. A consumer may read now and must not get them.
+    pub(super) committed: VecDeque<ModelMessage>,
+    /// Messages on disk that a consumer of the planted mistake got too early.
     seen_early: usize,
-    pub(super) unacknowledged: BTreeMap<u64, Stored>,
+    pub(super) unacknowledged: BTreeMap<u64, ModelMessage>,
     last_tag: u64,
-    /// On the way, or waiting for the end of an alarm: publish tag and message.
+    /// Publishes on their way, or waiting for the end of an alarm: publish tag and message.
     pub(super) inbound: VecDeque<(u64, Publication)>,
     unconfirmed: Vec<Unconfirmed>,
-    /// Events of which something is stored and was never confirmed: it may come again.
+    /// Events with a stored message that was never confirmed, so that it may be published again.
     pub(super) ambiguous: BTreeSet<usize>,
-    /// Sent to the client, which hands the oldest to whichever confirm it resolves next.
-    returns: VecDeque<Identity>,
+    /// Returns that were sent. The client library hands the oldest return to the next confirm that it resolves.
+    returns: VecDeque<MessageIdentity>,
     pub(super) outputs: Vec<Message>,
     pub(super) dead: Vec<Message>,
-    /// Entries of the list: not delivered, and delivered by their tags.
-    pub(super) entries: VecDeque<Message>,
-    pub(super) listed: BTreeMap<u64, Message>,
+    /// Waiting-list entries that are not delivered; the delivered entries follow, by their tags.
+    pub(super) entries: VecDeque<Arc<Message>>,
+    pub(super) listed: BTreeMap<u64, Arc<Message>>,
     last_entry: u64,
-    /// Held for a while: when they come back, in the order in which they came per queue.
+    /// Messages that are held back, with the time at which each comes back and the order of arrival.
     pub(super) held: Vec<(Duration, u64, Message)>,
     pub(super) blocked: bool,
-    /// Every publish is refused, as by a full queue.
+    /// Whether every publish is refused, as by a full queue.
     pub(super) full: bool,
-    /// The queue of the second type is full, beside all others that are not.
+    /// Whether the queue of the second type is full beside queues with room.
     pub(super) half_full: bool,
-    /// The consumer is cancelled: nothing is handed out, and what was is still the daemon's.
+    /// Whether the consumer is cancelled: nothing is handed out, and earlier deliveries can still be settled.
     pub(super) cancelled: bool,
-    /// The next confirm is never sent.
+    /// Whether the next confirm is never sent.
     pub(super) swallows: bool,
     pub(super) sequence: u64,
 }
 
-impl Broker {
+impl ModelBroker {
     pub(super) fn new(counts_later: bool) -> Self {
         Self { counts_later, ..Self::default() }
     }
 
     pub(super) fn put(&mut self, message: Message) {
         let into = if self.counts_later { &mut self.committed } else { &mut self.source };
-        into.push_back(Stored { message, deliveries: 0 });
+        into.push_back(ModelMessage { message: Arc::new(message), deliveries: 0 });
     }
 
-    /// What is committed can be delivered from now on.
+    /// Counts the committed messages, which can be delivered from now on.
     pub(super) fn count(&mut self) {
         self.source.extend(self.committed.drain(..));
         self.seen_early = 0;
     }
 
-    /// The next of the source; in a store that does not wait for the count, of what is on disk.
-    fn next(&mut self) -> Option<Stored> {
+    /// The next message of the queue; with the planted mistake also a message that is not counted.
+    fn next(&mut self) -> Option<ModelMessage> {
         let counted = self.source.pop_front();
         if counted.is_some() || !Faulty::UncountedSeen.is_planted() {
             return counted;
@@ -123,7 +118,7 @@ impl Broker {
     }
 
     /// The next delivery with its tag.
-    pub(super) fn deliver(&mut self, prefetch: usize) -> Option<(u64, Stored)> {
+    pub(super) fn deliver(&mut self, prefetch: usize) -> Option<(u64, ModelMessage)> {
         if self.cancelled || self.unacknowledged.len() >= prefetch {
             return None;
         }
@@ -133,7 +128,7 @@ impl Broker {
         Some((self.last_tag, stored))
     }
 
-    /// An acknowledgement. A tag that is not open closes the channel on a real broker.
+    /// Takes an acknowledgement. On a real broker, a tag that is not open closes the channel.
     pub(super) fn acknowledge(&mut self, tag: u64, multiple: bool) -> Result<(), String> {
         if !self.unacknowledged.contains_key(&tag) {
             return Err(format!("delivery tag {tag} is not open"));
@@ -146,7 +141,7 @@ impl Broker {
         Ok(())
     }
 
-    /// The consumer is gone: what it held comes back to its place, and tags begin anew.
+    /// The consumer is gone: its unacknowledged messages come back to their places, and tags begin at 1 again.
     pub(super) fn give_back(&mut self) {
         self.last_tag = 0;
         for (_, mut stored) in std::mem::take(&mut self.unacknowledged).into_iter().rev() {
@@ -156,21 +151,21 @@ impl Broker {
     }
 
     /// The next entry of the list with its tag.
-    pub(super) fn next_entry(&mut self) -> Option<(u64, Message)> {
+    pub(super) fn next_entry(&mut self) -> Option<(u64, Arc<Message>)> {
         let entry = self.entries.pop_front()?;
         self.last_entry += 1;
         self.listed.insert(self.last_entry, entry.clone());
         Some((self.last_entry, entry))
     }
 
-    /// The list's consumer is gone.
+    /// The consumer of the waiting list is gone.
     pub(super) fn give_back_entries(&mut self) {
         for (_, entry) in std::mem::take(&mut self.listed).into_iter().rev() {
             self.entries.push_front(entry);
         }
     }
 
-    /// The publish channel is gone: of what was on the way a beginning arrived, and nobody is told.
+    /// The publish channel is gone: the first messages on their way arrived, and no confirm is sent.
     pub(super) fn cut(&mut self, random: &mut fastrand::Rng, now: Duration) {
         let arrived = if self.blocked { 0 } else { random.usize(0..=self.inbound.len()) };
         for _ in 0..arrived {
@@ -179,14 +174,14 @@ impl Broker {
         self.close();
     }
 
-    /// The channel ends without another word.
+    /// The channel ends without a confirm.
     pub(super) fn close(&mut self) {
         self.inbound.clear();
         self.ambiguous.extend(self.unconfirmed.drain(..).filter(|one| one.taken).map(|one| one.number));
         self.returns.clear();
     }
 
-    /// One confirm is never sent, if that is to be.
+    /// Loses one confirm, when that fault is due.
     pub(super) fn swallow(&mut self, random: &mut fastrand::Rng) -> bool {
         if !self.swallows || self.unconfirmed.is_empty() {
             return false;
@@ -197,10 +192,10 @@ impl Broker {
         true
     }
 
-    /// Takes the next message that is on the way.
+    /// Takes the next message that is on its way.
     pub(super) fn take(&mut self, now: Duration) -> Option<Taken> {
         let (tag, publication) = self.inbound.pop_front()?;
-        let (number, identity) = (number(&publication.message), identity(&publication.message));
+        let (number, identity) = (number(&publication.message), MessageIdentity::of(&publication.message));
         let taken = self.store(publication, now);
         if !matches!(taken, Taken::Never(_)) {
             self.unconfirmed.push(Unconfirmed { tag, taken: taken != Taken::Refused, number, identity });
@@ -210,7 +205,7 @@ impl Broker {
 
     /// Stores or refuses one message.
     pub(super) fn store(&mut self, publication: Publication, now: Duration) -> Taken {
-        let message = Message::clone(&publication.message);
+        let message = publication.message.copy();
         let key = message.routing_key.as_str().to_owned();
         if let Some(permanent) = refused_for_good(&message) {
             return Taken::Never(permanent);
@@ -220,27 +215,29 @@ impl Broker {
         }
         self.route_further(&message);
         match message.exchange.as_str() {
-            OUT if key == NOBODY => {
-                self.returns.push_back(identity(&message));
+            OUT if key == UNBOUND => {
+                self.returns.push_back(MessageIdentity::of(&message));
                 return Taken::Returned;
             }
             OUT => self.outputs.push(message),
             _ if key == DEAD => self.dead.push(message),
-            _ if key == LIST => self.entries.push_back(message),
+            _ if key == LIST => self.entries.push_back(Arc::new(message)),
             _ => {
-                let delay = match (publication.delay, key.strip_prefix(RETRY)) {
-                    (Some(delay), _) => delay,
-                    (None, Some(ms)) => Duration::from_millis(ms.parse().unwrap_or(0)),
-                    (None, None) => Duration::ZERO,
-                };
                 self.sequence += 1;
-                self.held.push((now + delay, self.sequence, message));
+                let delay = publication.delay.map(|delay| delay + self.relayed_within());
+                self.held.push((now + delay.unwrap_or_default(), self.sequence, message));
             }
         }
         Taken::Stored
     }
 
-    /// On the default exchange every key is a queue's name, those in CC and BCC too.
+    /// Time that the relay takes for the last message; none in a store with transactions, which has no relay.
+    fn relayed_within(&self) -> Duration {
+        let spread = self.sequence.wrapping_mul(7919) % RELAYED_WITHIN_MS;
+        if self.counts_later { Duration::ZERO } else { Duration::from_millis(spread) }
+    }
+
+    /// On the nameless exchange every key is the name of a queue, also the keys in CC and BCC.
     fn route_further(&mut self, message: &Message) {
         if message.exchange.as_str() == OUT {
             return;
@@ -249,15 +246,15 @@ impl Broker {
             let Some(trunkline_event::HeaderValue::List(keys)) = message.properties.headers.get(name) else { continue };
             for key in keys.iter().filter_map(|key| key.as_str()).map(str::to_owned).collect::<Vec<_>>() {
                 match key.as_str() {
-                    DEAD => self.dead.push(message.clone()),
-                    SOURCE => self.source.push_back(Stored { message: message.clone(), deliveries: 0 }),
+                    DEAD => self.dead.push(message.copy()),
+                    SOURCE => self.source.push_back(ModelMessage { message: Arc::new(message.copy()), deliveries: 0 }),
                     _ => {}
                 }
             }
         }
     }
 
-    /// What has waited long enough goes to the end of the source queue.
+    /// Moves the held messages whose time has come to the end of the route's queue.
     pub(super) fn release(&mut self, now: Duration) {
         self.held.sort_by_key(|(due, sequence, _)| (*due, *sequence));
         let due = self.held.iter().take_while(|(due, ..)| *due <= now).count();
@@ -267,13 +264,13 @@ impl Broker {
         }
     }
 
-    /// When the next one has.
+    /// Time at which the next held message comes back.
     pub(super) fn next_release(&self) -> Option<Duration> {
         self.held.iter().map(|(due, ..)| *due).min()
     }
 
-    /// A frame with confirms: of one message or of all up to one, in any order, each with the oldest return.
-    pub(super) fn confirm(&mut self, random: &mut fastrand::Rng) -> Vec<(u64, bool, Option<Identity>)> {
+    /// A frame with confirms, of one message or of all messages up to one, in any order, each with the oldest return.
+    pub(super) fn confirm(&mut self, random: &mut fastrand::Rng) -> Vec<(u64, bool, Option<MessageIdentity>)> {
         if self.unconfirmed.is_empty() {
             return Vec::new();
         }
@@ -283,13 +280,20 @@ impl Broker {
             false => vec![self.unconfirmed.remove(place)],
         };
         random.shuffle(&mut frame);
-        // A return comes before the confirm of its message, so what is not confirmed yet may be returned already.
-        let told = |one: Unconfirmed| {
+        // A return comes before the confirm of its message, so an unconfirmed message may be returned already.
+        let confirm = |one: Unconfirmed| {
             let returned = self.returns.pop_front().filter(|_| !Faulty::ReturnIgnored.is_planted());
             let is_blamed = returned.is_some() && Faulty::ReturnBlamedOnNext.is_planted();
             (one.tag, one.taken, if is_blamed { Some(one.identity) } else { returned })
         };
-        frame.into_iter().map(told).collect()
+        frame.into_iter().map(confirm).collect()
+    }
+
+    /// Whether an event with this id is in the queue, on its way back into the queue, or with the daemon.
+    pub(super) fn has(&self, id: &str) -> bool {
+        let is_it = |message: &Message| message.properties.message_id.as_deref() == Some(id);
+        let queued = self.source.iter().chain(&self.committed).chain(self.unacknowledged.values());
+        queued.map(|stored| &*stored.message).chain(self.held.iter().map(|(.., message)| message)).any(is_it)
     }
 
     pub(super) fn has_unconfirmed(&self) -> bool {
@@ -297,7 +301,7 @@ impl Broker {
     }
 }
 
-/// Why a message is never taken.
+/// The refusal of a message that the broker never takes.
 pub(super) fn refused_for_good(message: &Message) -> Option<Permanent> {
     let bytes = message.body.len();
     if bytes > MAX_BYTES {

@@ -1,38 +1,41 @@
-//! What must hold when the faults are over and everything has come to rest.
+//! The conditions that hold after all faults, when no work is left.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::broker::number;
 use super::plugin::Nature;
-use super::world::{Published, World};
+use super::schedule::{Published, Simulation};
 use crate::codec::header;
 use trunkline_config::Unroutable;
 use trunkline_event::{Message, RouteName, emission_id};
 
-/// The first promise that a schedule broke.
-pub(super) fn violation(world: &World) -> Option<String> {
-    if let Some(violation) = world.violations.first() {
+/// The first condition that a schedule broke.
+pub(super) fn violation(simulation: &Simulation) -> Option<String> {
+    if let Some(violation) = simulation.violations.first() {
         return Some(violation.clone());
     }
-    at_rest(world).or_else(|| conserved(world)).or_else(|| not_repeated(world)).or_else(|| in_order(world))
+    at_rest(simulation)
+        .or_else(|| conserved(simulation))
+        .or_else(|| not_repeated(simulation))
+        .or_else(|| in_order(simulation))
 }
 
-/// Nothing waits any more.
-fn at_rest(world: &World) -> Option<String> {
-    let ready = world.broker.source.len() + world.broker.committed.len();
-    let listed = world.broker.entries.len() + world.broker.listed.len();
-    let left = [ready, world.broker.unacknowledged.len(), world.broker.held.len(), listed];
-    let held = world.daemon.as_ref().map_or(0, |daemon| daemon.core.held());
+/// No message and no delivery waits any more.
+fn at_rest(simulation: &Simulation) -> Option<String> {
+    let ready = simulation.broker.source.len() + simulation.broker.committed.len();
+    let listed = simulation.broker.entries.len() + simulation.broker.listed.len();
+    let left = [ready, simulation.broker.unacknowledged.len(), simulation.broker.held.len(), listed];
+    let held = simulation.daemon.as_ref().map_or(0, |daemon| daemon.executor.held());
     (left != [0, 0, 0, 0] || held > 0)
         .then(|| format!("it does not come to rest: source, unacknowledged, waiting, listed {left:?}, in work {held}"))
 }
 
-/// How many emissions an event has that are published, and whether it is dead in the end.
+/// Published emissions of an event, and whether the event is a dead letter in the end.
 fn expected(event: &Published, policy: Unroutable) -> (usize, bool) {
     match event.nature {
         Nature::Emits(count) => (count, false),
-        // What has a queue may be published with each attempt; the event is dead if somebody was addressed.
-        Nature::EmitsToNobody => (1, policy != Unroutable::Accept),
+        // The emission with a queue may be published with each attempt. The event is a dead letter unless returns are accepted.
+        Nature::EmitsUnrouted => (1, policy != Unroutable::Accept),
         Nature::Recovers(_) => (1, false),
         // The first of two emissions may be published before the second is refused for good.
         Nature::Forbidden => (1, true),
@@ -49,17 +52,17 @@ fn id(message: &Message) -> &str {
     message.properties.message_id.as_deref().unwrap_or_default()
 }
 
-/// Every event is completely published or dead, never both, and nothing else is there.
-fn conserved(world: &World) -> Option<String> {
+/// Every event has all its emissions or is a dead letter, never both, and the broker has no other message.
+fn conserved(simulation: &Simulation) -> Option<String> {
     let route = RouteName::new("r").expect("a name");
-    let dead: BTreeSet<usize> = world.broker.dead.iter().map(number).collect();
+    let dead: BTreeSet<usize> = simulation.broker.dead.iter().map(number).collect();
     let mut outputs: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-    for message in &world.broker.outputs {
+    for message in &simulation.broker.outputs {
         let (number, index) = (number(message), index(message));
-        let event = world.published.get(number);
-        let possible = event.map_or(0, |event| expected(event, world.scenario.unroutable).0);
+        let event = simulation.published.get(number);
+        let possible = event.map_or(0, |event| expected(event, simulation.scenario.unroutable).0);
         if index >= possible {
-            return Some(format!("nobody should have emitted {} ({index} of {event:?})", id(message)));
+            return Some(format!("no plugin should have emitted {} ({index} of {event:?})", id(message)));
         }
         let wanted = event.and_then(|event| event.id.as_ref()).map(|of| emission_id(of, &route, index, None));
         if wanted.is_some_and(|wanted| wanted != id(message)) {
@@ -67,8 +70,8 @@ fn conserved(world: &World) -> Option<String> {
         }
         outputs.entry(number).or_default().insert(index);
     }
-    for (number, event) in world.published.iter().enumerate() {
-        let (count, dies) = expected(event, world.scenario.unroutable);
+    for (number, event) in simulation.published.iter().enumerate() {
+        let (count, dies) = expected(event, simulation.scenario.unroutable);
         if dead.contains(&number) != dies {
             let what = if dies { "is not in the dead-letter queue" } else { "is healthy and in the dead-letter queue" };
             return Some(format!("{number}, {event:?}, {what}"));
@@ -78,29 +81,29 @@ fn conserved(world: &World) -> Option<String> {
             return Some(format!("{missing} of {count} emissions of {number}, {event:?}, are lost"));
         }
     }
-    world
+    simulation
         .broker
         .dead
         .iter()
         .map(number)
-        .find(|number| *number >= world.published.len())
+        .find(|number| *number >= simulation.published.len())
         .map(|_| "a strange letter".into())
 }
 
-/// Nothing is there twice but what was in work when a fault struck.
-fn not_repeated(world: &World) -> Option<String> {
+/// Only events that were in work when a fault struck have repeated messages.
+fn not_repeated(simulation: &Simulation) -> Option<String> {
     let mut emitted: HashMap<(usize, usize), u32> = HashMap::new();
-    for message in &world.broker.outputs {
+    for message in &simulation.broker.outputs {
         *emitted.entry((number(message), index(message))).or_default() += 1;
     }
     let mut dead: HashMap<usize, u32> = HashMap::new();
-    for letter in &world.broker.dead {
+    for letter in &simulation.broker.dead {
         *dead.entry(number(letter)).or_default() += 1;
     }
-    for (number, event) in world.published.iter().enumerate() {
-        let may_repeat = world.may_repeat.contains(&number) || world.broker.ambiguous.contains(&number);
-        // In one transaction there is no gap in which a crash could repeat anything. But two events are two.
-        let is_excused = may_repeat && !world.scenario.atomic || event.times > 1 && !world.scenario.dedupe;
+    for (number, event) in simulation.published.iter().enumerate() {
+        let may_repeat = simulation.may_repeat.contains(&number) || simulation.broker.ambiguous.contains(&number);
+        // With a transaction a crash repeats nothing. An event that was published twice without dedupe counts twice.
+        let is_excused = may_repeat && !simulation.scenario.atomic || event.times > 1 && !simulation.scenario.dedupe;
         if is_excused {
             continue;
         }
@@ -108,12 +111,12 @@ fn not_repeated(world: &World) -> Option<String> {
         if letters > 1 && event.times == 1 {
             return Some(format!("{number}, {event:?}, is in the dead-letter queue {letters} times"));
         }
-        // What nobody takes is published in part before it is refused, with every attempt.
-        if event.nature == Nature::EmitsToNobody && world.scenario.unroutable != Unroutable::Accept {
+        // An event with an unroutable emission is published in part with every attempt.
+        if event.nature == Nature::EmitsUnrouted && simulation.scenario.unroutable != Unroutable::Accept {
             continue;
         }
-        // A dead letter leaves no mark, and so the second of two equal events is tried as well; and one that is put back is.
-        if event.nature == Nature::Forbidden && (event.times > 1 || world.redriven.contains(&number)) {
+        // A dead letter leaves no record of a done event, so the second of two equal events and a redriven event are tried too.
+        if event.nature == Nature::Forbidden && (event.times > 1 || simulation.redriven.contains(&number)) {
             continue;
         }
         let most = (0..4).filter_map(|index| emitted.get(&(number, index))).max().copied().unwrap_or(0);
@@ -124,20 +127,20 @@ fn not_repeated(world: &World) -> Option<String> {
     None
 }
 
-/// The first emissions of the events of a key are in the order of their arrival, however often another daemon took over.
-fn in_order(world: &World) -> Option<String> {
-    if !world.scenario.ordered {
+/// The first emissions of the events of a key are in the order of arrival, however often another daemon took over.
+fn in_order(simulation: &Simulation) -> Option<String> {
+    if !simulation.scenario.ordered {
         return None;
     }
     let arrived: HashMap<usize, usize> =
-        world.arrivals.iter().enumerate().rev().map(|(place, number)| (*number, place)).collect();
+        simulation.arrivals.iter().enumerate().rev().map(|(place, number)| (*number, place)).collect();
     let mut last: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for message in &world.broker.outputs {
+    for message in &simulation.broker.outputs {
         let number = number(message);
-        let event = world.published.get(number)?;
-        // What dies is published in part before it is refused, perhaps with every attempt.
-        if !seen.insert(number) || expected(event, world.scenario.unroutable).1 {
+        let event = simulation.published.get(number)?;
+        // An event that ends as a dead letter may be published in part with every attempt.
+        if !seen.insert(number) || expected(event, simulation.scenario.unroutable).1 {
             continue;
         }
         let place = *arrived.get(&number)?;

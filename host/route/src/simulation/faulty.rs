@@ -1,49 +1,49 @@
-//! Mistakes of whatever stands between the core and a broker, planted in the model's own ports: what runs of the daemon
-//! stays as it is. Each is a way in which this daemon, or one like it, has lost, repeated or disordered messages.
+//! Planted mistakes in the settings, requests and results of the model. The executor and the core are those of the daemon.
+//! Each mistake is a way in which this daemon, or a similar one, has lost, repeated or disordered messages.
 
-/// One mistake.
+/// A planted mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Faulty {
-    /// A refusal for good is told as one that passes.
+    /// A permanent refusal is reported as a passing refusal.
     RefusalPasses,
     /// Copies keep the headers by which the broker routes further.
     CopiesRoute,
-    /// The hash of a body becomes the id of an event that came without one.
+    /// The hash of a body becomes the id of an event without an id.
     WeakIdsAreReal,
-    /// The end of a consumer is seen when the next delivery is wanted.
+    /// The end of a consumer is noticed ten seconds late.
     ConsumerEndUnseen,
-    /// What is confirmed of a batch is published again with what is not.
+    /// The confirmed messages of a batch are published again with the unconfirmed messages.
     WholeBatchAgain,
-    /// A batch that is open and lost counts as one without messages.
+    /// A batch with refused messages gets a receipt.
     ReceiptOfNothing,
-    /// The dedupe store notes an event that is dead as one that is done.
+    /// The dedupe record of a dead-lettered event says that the event is done.
     DeadCountsAsDone,
-    /// A consumer sees what is on disk between the commit and the count of it.
+    /// A consumer gets a message between the commit and the count of that message.
     UncountedSeen,
-    /// A daemon that takes an ordered route over does not read the list of those that wait.
+    /// A daemon that takes an ordered route over does not read the waiting list.
     ListUnread,
-    /// The delivery that settles an event is acknowledged before its entry on that list.
+    /// The delivery that settles an event is acknowledged before its waiting-list entry.
     EntryOutlivesEvent,
-    /// A delivery is acknowledged when the publish of what follows from it begins.
+    /// A delivery is acknowledged when the publish of its messages begins.
     AckBeforeConfirm,
     /// A publish that was lost or refused counts as confirmed.
     LostCountsAsConfirmed,
     /// A message that was returned counts as routed.
     ReturnIgnored,
-    /// A return is blamed on the confirm that carries it.
+    /// A return counts for the confirm that carries it.
     ReturnBlamedOnNext,
     /// Acknowledgements of a session that is over are sent in the next one.
     StaleTag,
     /// Every delivery up to a tag is acknowledged, finished or not.
     AckMultiple,
-    /// What a plugin emitted before it trapped is published.
+    /// Emissions of a call that trapped are published.
     TrapKeepsEmissions,
     /// A delivery that is left to the broker is acknowledged.
     DropOnLeave,
     /// A delivery is acknowledged although its dead letter was refused.
     DeadLetterUnconfirmed,
-    /// An event counts as settled before its emissions are confirmed.
-    MarkBeforeConfirm,
+    /// The dedupe record is written before the emissions are confirmed.
+    RecordBeforeConfirm,
     /// Only the first emission is published.
     PartialEmit,
     /// The core does not learn the ordering key of an event.
@@ -57,7 +57,7 @@ pub(super) enum Faulty {
 }
 
 impl Faulty {
-    /// All of them.
+    /// Every planted mistake.
     pub(super) const ALL: [Self; 25] = [
         Self::RefusalPasses,
         Self::CopiesRoute,
@@ -78,7 +78,7 @@ impl Faulty {
         Self::TrapKeepsEmissions,
         Self::DropOnLeave,
         Self::DeadLetterUnconfirmed,
-        Self::MarkBeforeConfirm,
+        Self::RecordBeforeConfirm,
         Self::PartialEmit,
         Self::OrderIgnored,
         Self::BlockedIgnored,
@@ -86,12 +86,12 @@ impl Faulty {
         Self::UnstableIds,
     ];
 
-    /// Whether it is planted in this thread.
+    /// Whether the mistake is planted in this thread.
     pub(super) fn is_planted(self) -> bool {
         PLANTED.with(|planted| planted.get() == Some(self))
     }
 
-    /// Runs something with it.
+    /// Runs a closure with the mistake.
     pub(super) fn planted<T>(self, run: impl FnOnce() -> T) -> T {
         PLANTED.with(|planted| planted.set(Some(self)));
         let result = run();

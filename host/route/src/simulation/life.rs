@@ -1,56 +1,50 @@
-//! How the model's daemon begins and ends, and what it hears when the broker, a channel or its consumer goes away.
+//! Start and end of the model's daemon, and the loss of a session, a channel or a consumer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::broker::number;
-use super::daemon::{Daemon, TOLD_WITHIN_MS, retry};
+use super::daemon::{ModelDaemon, NOTICED_WITHIN_MS};
 use super::faulty::Faulty;
-use super::world::{Due, World};
-use crate::core::{Core, Input, Rules};
-use crate::waiting::{self, List, Note};
-use trunkline_broker::amqp::parts::{Answer, Done, Window};
+use super::ports::{Journal, ModelPorts};
+use super::profile::profile;
+use super::schedule::{Due, Simulation};
+use crate::executor::{Executor, ExecutorInput};
+use trunkline_broker::amqp::parts::{AckBatch, ConfirmWindow, PublishOutcome};
 
-/// The daemon hears of the end of its consumer after so long, when it does not look.
+/// Time after which a daemon with the planted mistake learns of the end of its consumer.
 const UNSEEN: Duration = Duration::from_secs(10);
 
-impl World {
-    /// A new daemon, with a session as soon as there is one.
+impl Simulation {
+    /// Starts a new daemon, with a session as soon as the broker has one.
     pub(super) fn start(&mut self) {
         if self.daemon.is_some() {
             return;
         }
         self.incarnation += 1;
-        let scenario = &self.scenario;
-        let core = Core::new(Rules {
-            concurrency: scenario.concurrency,
-            held_max: if scenario.ordered { scenario.prefetch } else { scenario.concurrency },
-            bytes_max: usize::MAX,
-            retry: retry(scenario.ordered, scenario.atomic),
-            unroutable: scenario.unroutable,
-            dedupe: scenario.dedupe,
-            atomic: scenario.atomic,
-            circuit: scenario.circuit,
-            rate: scenario.rate,
-            tenant_rate: scenario.tenant_rate,
-        });
-        self.daemon = Some(Daemon {
-            core,
-            items: HashMap::new(),
-            window: Window::default(),
-            done: Done::default(),
+        let journal = Rc::new(Journal::default());
+        journal.now.set(self.now);
+        let profile = Arc::new(profile(&self.scenario));
+        let executor = Executor::new(profile, ModelPorts(journal.clone()), fastrand::Rng::with_seed(0));
+        self.daemon = Some(ModelDaemon {
+            executor,
+            journal,
+            asked: HashMap::new(),
+            window: ConfirmWindow::default(),
+            done: AckBatch::default(),
             waiting: Vec::new(),
             alone: VecDeque::new(),
-            last: 0,
             blocked: false,
-            told_blocked: false,
+            reported_blocked: false,
             session: None,
             stopping: false,
             alarm: None,
             flushing: false,
             unsent: Vec::new(),
-            list: List::default(),
-            ending: Vec::new(),
+            acknowledged: Vec::new(),
+            entry_work: BTreeMap::new(),
+            entry_work_last: 0,
         });
         self.begin_session();
     }
@@ -59,91 +53,47 @@ impl World {
         if self.session.is_none() && self.daemon.is_some() {
             self.sessions += 1;
             self.session = Some(self.sessions);
-            self.tell();
+            self.notice_soon();
         }
     }
 
-    /// The daemon hears of the state of the broker, after a while.
-    pub(super) fn tell(&mut self) {
-        self.soon(TOLD_WITHIN_MS, Due::Told(self.incarnation));
+    /// The daemon learns of the state of the broker, after a while.
+    pub(super) fn notice_soon(&mut self) {
+        self.soon(NOTICED_WITHIN_MS, Due::Noticed(self.incarnation));
     }
 
-    pub(super) fn told(&mut self, incarnation: u64) {
+    pub(super) fn noticed(&mut self, incarnation: u64) {
         if incarnation != self.incarnation {
             return;
         }
-        let (session, blocked) = (self.session, self.broker.blocked);
+        let (session, ordered) = (self.session, self.scenario.ordered);
         let Some(daemon) = &mut self.daemon else { return };
-        daemon.blocked = blocked;
-        // On an ordered route the list of those that wait is read before anything is taken.
-        let is_to_be_read = self.scenario.ordered && daemon.session != session;
-        daemon.session = if is_to_be_read { None } else { session };
-        let now = daemon.session;
-        let blocked = daemon.told_of_alarm();
-        self.feed(Input::Session { now, blocked });
-        if let Some(session) = session.filter(|_| is_to_be_read) {
+        daemon.blocked = self.broker.blocked;
+        let blocked = daemon.reported_alarm();
+        let broker = ExecutorInput::Broker { session, blocked };
+        if daemon.session == session {
+            return self.step([broker]);
+        }
+        daemon.entry_work.clear();
+        // On an ordered route the waiting list is read before any event is taken.
+        daemon.session = session.filter(|_| !ordered);
+        let subscribed = daemon.session.map(|session| ExecutorInput::Subscribed { session });
+        self.step([broker, ExecutorInput::Unsubscribed, ExecutorInput::Resigned].into_iter().chain(subscribed));
+        if let Some(session) = session.filter(|_| ordered) {
             self.soon(50, Due::Read(incarnation, session));
         }
     }
 
-    /// No other daemon has the list, and this one has read all of it.
-    pub(super) fn read_list(&mut self, incarnation: u64, session: u64) {
-        if incarnation != self.incarnation || self.session != Some(session) {
-            return;
-        }
-        let Some(daemon) = &mut self.daemon else { return };
-        if daemon.session == Some(session) {
-            return;
-        }
-        let mut list = List::default();
-        daemon.ending.clear();
-        while let Some((tag, entry)) = self.broker.next_entry() {
-            if let Note::Entry(waiter, place) = waiting::note(&entry) {
-                list.read(waiter, place, tag, self.now);
-            }
-        }
-        let waiting = if Faulty::ListUnread.is_planted() { Vec::new() } else { list.waiters() };
-        daemon.list = list;
-        let blocked = daemon.told_of_alarm();
-        self.feed(Input::Waiting(waiting));
-        if let Some(daemon) = &mut self.daemon {
-            daemon.session = Some(session);
-        }
-        self.feed(Input::Session { now: Some(session), blocked });
-    }
-
-    /// An entry of the list comes while events are taken.
-    pub(super) fn entry(&mut self, incarnation: u64) {
-        let Some(daemon) = self.daemon.as_mut().filter(|_| incarnation == self.incarnation) else { return };
-        if daemon.session.is_none() || daemon.session != self.session {
-            return;
-        }
-        let Some((tag, entry)) = self.broker.next_entry() else { return };
-        let Note::Entry(waiter, _) = waiting::note(&entry) else { return };
-        let (over, is_waited_for) = daemon.list.arrived(&waiter, tag, self.now);
-        over.iter().for_each(|tag| drop(self.broker.listed.remove(tag)));
-        if is_waited_for {
-            let ended = daemon.ending.extract_if(.., |(of, _)| *of == waiter).map(|(_, item)| item);
-            ended.collect::<Vec<_>>().into_iter().for_each(|item| self.acknowledge_item(item));
-        }
-    }
-
-    /// Those of the ordered route that are confirmed come soon.
-    pub(super) fn entries_soon(&mut self) {
-        for _ in 0..self.broker.entries.len() {
-            self.soon(20, Due::Entry(self.incarnation));
-        }
-    }
-
-    /// Whatever is begun now may be done again.
+    /// Notes that every event in work may be handled again.
     pub(super) fn note_begun(&mut self) {
         self.struck = self.now;
         let Some(daemon) = &self.daemon else { return };
-        self.may_repeat.extend(daemon.items.values().filter(|item| item.begun).map(|item| number(&item.message)));
+        let held = daemon.journal.held.borrow();
+        self.may_repeat.extend(held.values().filter(|held| held.begun).map(|held| held.number));
         self.may_repeat.extend(&daemon.unsent);
     }
 
-    /// The power is off.
+    /// The daemon is killed.
     pub(super) fn crash(&mut self) {
         self.note_begun();
         self.daemon = None;
@@ -155,12 +105,12 @@ impl World {
         self.broker.give_back_entries();
     }
 
-    /// SIGTERM.
+    /// The daemon gets SIGTERM.
     pub(super) fn stop(&mut self) {
         if let Some(daemon) = &mut self.daemon {
             daemon.stopping = true;
         }
-        self.feed(Input::Drain);
+        self.step([ExecutorInput::Drain]);
     }
 
     pub(super) fn stopped(&mut self) {
@@ -184,20 +134,20 @@ impl World {
         if let Some(daemon) = &mut self.daemon
             && !Faulty::StaleTag.is_planted()
         {
-            daemon.done = Done::default();
+            daemon.done = AckBatch::default();
         }
-        // What was on the way is told lost before or after the daemon hears of the session.
+        // Publishes on their way fail before or after the daemon learns of the end of the session.
         if self.random.bool() {
             self.fail_publishes();
-            self.told(self.incarnation);
+            self.noticed(self.incarnation);
         } else {
-            self.told(self.incarnation);
+            self.noticed(self.incarnation);
             self.fail_publishes();
         }
     }
 
-    /// The broker closes the consumer's channel, for example because an acknowledgement took too long. Another one is made,
-    /// and to the core that is another session.
+    /// The broker closes the consumer's channel, for example because an acknowledgement took too long. The daemon opens another
+    /// channel, which is another subscription for the executor.
     pub(super) fn lose_consumer(&mut self) {
         self.note_begun();
         self.sessions += 1;
@@ -205,12 +155,12 @@ impl World {
         self.broker.give_back();
         self.broker.give_back_entries();
         if let Some(daemon) = &mut self.daemon {
-            daemon.done = Done::default();
+            daemon.done = AckBatch::default();
         }
         if Faulty::ConsumerEndUnseen.is_planted() {
-            return self.at(self.now + UNSEEN, Due::Told(self.incarnation));
+            return self.at(self.now + UNSEEN, Due::Noticed(self.incarnation));
         }
-        self.tell();
+        self.notice_soon();
     }
 
     pub(super) fn lose_channel(&mut self) {
@@ -219,18 +169,19 @@ impl World {
         self.fail_publishes();
     }
 
-    /// What is on the way when its channel is lost: what arrived of it is not told, and so it may be published again.
+    /// Notes the publishes on their way when their channel is lost. Arrived messages have no confirm and may be published again.
     pub(super) fn note_unanswered(&mut self) {
         let Some(daemon) = &self.daemon else { return };
-        let items = daemon.waiting.iter().filter_map(|waiting| daemon.items.get(&waiting.ticket));
-        self.may_repeat.extend(items.map(|item| number(&item.message)));
+        let held = daemon.journal.held.borrow();
+        let unanswered = daemon.waiting.iter().filter_map(|waiting| held.get(&waiting.ticket));
+        self.may_repeat.extend(unanswered.map(|held| held.number));
     }
 
     fn fail_publishes(&mut self) {
         self.note_unanswered();
         let Some(daemon) = &mut self.daemon else { return };
-        daemon.window.fail(|| Answer::Lost("the channel was closed".to_owned()));
-        daemon.window = Window::default();
+        daemon.window.fail(|| PublishOutcome::Lost("the channel was closed".to_owned()));
+        daemon.window = ConfirmWindow::default();
         daemon.alone.clear();
         self.collect_answers();
     }

@@ -1,31 +1,36 @@
-//! The core of a route under thousands of seeded schedules, against a model of a broker with the traps of the real one.
+//! The executor of a route under thousands of seeded schedules, against a model of a broker with the faults of the real one.
 //!
-//! What runs is the daemon's own code: the core with its lanes, circuit and rate, `decide`, emissions, copies, the
-//! window that matches returns and confirms, and the frames that acknowledge. What is modelled: the clock, the broker
-//! (confirms out of order, in batches and never, returns that come with the wrong confirm, lost consumers, channels and
-//! sessions, alarms, full queues beside free ones, messages that are refused for good, headers that route further,
-//! redelivery, deliveries between a commit and the count of it), the dedupe store, plugins, events without an id, crashes and
-//! orderly stops. One seed is one schedule; the same seed gives the same trace. [`check`] then says what was lost, repeated or
-//! disordered.
+//! The daemon's own code in the simulator is the executor with the core, `inbound`, `outbound` and the waiting list, and from
+//! the broker the window that matches returns and confirms, and the frames that acknowledge. The model performs the requests
+//! of the executor. The model has the clock, the broker, the dedupe records, plugins, events without an id, crashes and
+//! orderly stops. The faults of the broker are: confirms out of order, in batches and never; returns with the wrong confirm;
+//! lost consumers, channels and sessions; alarms; full queues beside queues with room; permanent refusals; headers that route
+//! further; redelivery; deliveries between a commit and its count.
+//!
+//! One seed is one schedule, and the same seed gives the same trace. [`check`] then says which message was lost, repeated or
+//! out of order.
 
 mod broker;
 mod check;
 mod daemon;
+mod entries;
 mod faulty;
 mod life;
 mod plugin;
+mod ports;
+mod profile;
 mod publish;
-mod world;
+mod schedule;
 
 use faulty::Faulty;
-use world::World;
+use schedule::Simulation;
 
-/// Every seed from `first` on; stops at the first violation.
+/// Runs the seeds from `first` on, until the first violation.
 fn run(first: u64, count: u64) -> Result<(), String> {
     for seed in first..first + count {
-        let world = World::run(seed);
-        if let Some(violation) = check::violation(&world) {
-            return Err(format!("seed {seed}: {violation}\n{}", world.scenario()));
+        let simulation = Simulation::run(seed);
+        if let Some(violation) = check::violation(&simulation) {
+            return Err(format!("seed {seed}: {violation}\n{}", simulation.scenario()));
         }
     }
     Ok(())
@@ -51,26 +56,26 @@ fn ten_thousand_schedules_lose_nothing() {
 #[test]
 fn a_seed_is_a_schedule() {
     for seed in [3, 77, 4_242] {
-        assert_eq!(World::run(seed).trace_hash(), World::run(seed).trace_hash(), "seed {seed}");
+        assert_eq!(Simulation::run(seed).trace_hash(), Simulation::run(seed).trace_hash(), "seed {seed}");
     }
-    assert_ne!(World::run(1).trace_hash(), World::run(2).trace_hash());
+    assert_ne!(Simulation::run(1).trace_hash(), Simulation::run(2).trace_hash());
 }
 
-/// The faults really happen: schedules without any would prove little.
+/// Every fault happens: schedules without faults would prove little.
 #[test]
 fn the_schedules_contain_every_fault() {
     let mut total = std::collections::BTreeMap::new();
     for seed in 1..=500 {
-        for (fault, count) in World::run(seed).faults() {
+        for (fault, count) in Simulation::run(seed).faults() {
             *total.entry(fault).or_insert(0) += count;
         }
     }
-    for fault in world::FAULTS {
+    for fault in schedule::FAULTS {
         assert!(total.get(fault).is_some_and(|count| *count > 50), "{fault}: {total:?}");
     }
 }
 
-/// A checker that misses one of them proves nothing.
+/// A checker that misses a planted mistake proves nothing.
 #[test]
 fn every_planted_bug_is_caught() {
     const WITHIN: u64 = 2_000;

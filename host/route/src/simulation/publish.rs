@@ -1,102 +1,37 @@
-//! How the daemon of the model publishes: through the window of confirms, or in one transaction.
+//! Publishing in the model: through the window of confirms, or in one transaction.
 
 use tokio::sync::oneshot;
 
-use super::broker::{DEAD, OUT, Taken, identity, refused_for_good};
-use super::daemon::{Item, LISTED, QUEUE, ROUND, Waiting, retry};
+use super::broker::{OUT, Taken, refused_for_good};
+use super::daemon::Waiting;
 use super::faulty::Faulty;
-use super::world::{Due, World};
-use crate::copies::Seen;
-use crate::core::{Incomplete, Input, Plan, Ticket};
-use crate::plan::{Moment, Places, Source, messages};
-use trunkline_broker::amqp::parts::{self, Answer, CONFIRM_WITHIN, Window};
-use trunkline_broker::{Batch, Confirmed, Passing, Publication, Refusal};
-use trunkline_config::DeadLetter;
-use trunkline_event::{ExchangeName, RoutingKey, millis};
+use super::ports::ModelDelivery;
+use super::schedule::{Due, Simulation};
+use crate::codec::header;
+use crate::core::Ticket;
+use crate::executor::{Completion, DeliveryGroup, ExecutorInput, FailedCommit};
+use trunkline_broker::amqp::parts::{
+    self, CONFIRM_WITHIN, Confirm, ConfirmWindow, MessageIdentity, PendingPublish, PublishOutcome,
+};
+use trunkline_broker::{Batch, Confirmed, DedupeRecord, Passing, Publication, Receipt, Refusal, Unpublished};
 
-impl World {
-    fn planned(&self, item: &Item, plan: &Plan) -> Vec<Publication> {
-        let attempt = item.event.attempt;
-        let id = item.event.id.clone();
-        let seen = Seen {
-            id,
-            attempt,
-            now: "T".into(),
-            route: "r".into(),
-            plugin: "p".into(),
-            digest: "d".into(),
-            log: String::new(),
-            own_id: item.event.own_id,
-            key: None,
-        };
-        let key = RoutingKey::new(DEAD).expect("a key");
-        let places = Places {
-            source: &QUEUE,
-            retry: &retry(self.scenario.ordered, self.scenario.atomic),
-            dead_letter: &DeadLetter { exchange: ExchangeName::default_exchange(), key },
-            waiting: Some(&*LISTED).filter(|_| self.scenario.ordered),
-        };
-        let entry = item.waiter.as_ref().zip(item.place);
-        let source = Source { message: &item.message, seen: &seen, emissions: &item.emissions, entry };
-        let mut planned = messages(plan, source, places, Moment { now_ms: millis(self.now), luck: 0.0 });
-        if Faulty::CopiesRoute.is_planted()
-            && let Some(keys) = item.message.properties.headers.get("CC")
-        {
-            let copies = planned.iter_mut().filter(|publication| publication.message.exchange.as_str() != OUT);
-            copies.for_each(|copy| copy.message_mut().properties.headers.set("CC", keys.clone()));
-        }
-        planned
-    }
-
-    /// Gives an event that begins to wait its place on the list.
-    fn enter(&mut self, ticket: Ticket, plan: &Plan) {
+impl Simulation {
+    pub(super) fn publish(&mut self, ticket: Ticket, batch: Batch) {
         let Some(daemon) = &mut self.daemon else { return };
-        let now = daemon.session;
-        let Some(item) = daemon.items.get_mut(&ticket).filter(|item| Some(item.session) == now) else { return };
-        item.place = match (&item.waiter, item.place) {
-            (Some(waiter), None) if plan.waits() => daemon.list.place(waiter, ROUND),
-            (_, place) => place.filter(|_| plan.waits()),
-        };
-    }
-
-    /// Everything that was published is confirmed, with the event's entry if it had one.
-    fn entered(&mut self, ticket: Ticket) {
-        let Some(daemon) = &mut self.daemon else { return };
-        let now = daemon.session;
-        let Some(item) = daemon.items.get_mut(&ticket) else { return };
-        if item.place.take().is_some()
-            && let Some(waiter) = item.waiter.as_ref().filter(|_| Some(item.session) == now)
-        {
-            daemon.list.confirmed(waiter);
-        }
-    }
-
-    pub(super) fn publish(&mut self, ticket: Ticket, plan: &Plan) {
-        self.enter(ticket, plan);
-        let Some(item) = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)) else { return };
-        let publications = self.planned(item, plan);
-        if publications.is_empty() {
-            return self.feed(Input::Published(ticket, Ok(())));
-        }
-        if let Some(item) = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket)) {
-            item.open = Some(publications.into());
-        }
-        self.publish_rest(ticket);
-    }
-
-    pub(super) fn publish_rest(&mut self, ticket: Ticket) {
-        let Some(daemon) = &mut self.daemon else { return };
-        let Some(batch) = daemon.items.get_mut(&ticket).and_then(|item| item.open.take()) else { return };
         let whole = batch.rest().map(|(_, publication)| publication.clone()).collect();
         let mut waiting = Waiting { ticket, batch, whole, answers: Vec::new(), refused: Vec::new(), lost: false };
         for (index, publication) in waiting.batch.rest() {
             let (reply, answer) = oneshot::channel();
             waiting.answers.push((index, answer));
             if self.session.is_none() {
-                drop(reply.send(Answer::Lost("no session".to_owned())));
+                drop(reply.send(PublishOutcome::Lost("no session".to_owned())));
                 continue;
             }
-            let tag = daemon.window.add(identity(&publication.message), publication.accept_unroutable, reply);
+            let tag = daemon.window.add(PendingPublish {
+                identity: MessageIdentity::of(&publication.message),
+                accept_unroutable: publication.accept_unroutable,
+                reply,
+            });
             self.broker.inbound.push_back((tag, publication.clone()));
         }
         daemon.waiting.push(waiting);
@@ -124,22 +59,22 @@ impl World {
                 }
             }
         }
-        // The header that routes further may have brought something.
+        // A header that routes further may have put a message into the queue.
         self.deliver();
     }
 
-    /// The broker closes the channel and does not say for which of the messages on it: each is published alone.
+    /// The broker closes the channel without naming the refused message, so each message is published alone.
     fn close_for_one(&mut self) {
         self.broker.close();
         self.note_unanswered();
         *self.seen_faults.entry("refused").or_default() += 1;
         let Some(daemon) = &mut self.daemon else { return };
-        daemon.window.fail(|| Answer::Suspect);
-        daemon.window = Window::default();
+        daemon.window.fail(|| PublishOutcome::PublishAlone);
+        daemon.window = ConfirmWindow::default();
         self.collect_answers();
     }
 
-    /// The next of the messages that are published alone.
+    /// Publishes the next message alone.
     pub(super) fn take_alone(&mut self, incarnation: u64) {
         if incarnation != self.incarnation || self.daemon.is_none() {
             return;
@@ -153,11 +88,11 @@ impl World {
         let (exchange, key) = (publication.message.exchange.to_string(), publication.message.routing_key.to_string());
         let accepts = publication.accept_unroutable;
         let answer = match self.broker.store(publication, self.now) {
-            Taken::Stored => Answer::Confirmed(Confirmed::Routed),
-            Taken::Returned if accepts => Answer::Confirmed(Confirmed::Unrouted),
-            Taken::Returned => Answer::Refused(Passing::Unroutable { exchange, key }.into()),
-            Taken::Refused => Answer::Refused(Passing::Full.into()),
-            Taken::Never(permanent) => Answer::Refused(permanent.into()),
+            Taken::Stored => PublishOutcome::Confirmed(Confirmed::Routed),
+            Taken::Returned if accepts => PublishOutcome::Confirmed(Confirmed::Unrouted),
+            Taken::Returned => PublishOutcome::Refused(Passing::Unroutable { exchange, key }.into()),
+            Taken::Refused => PublishOutcome::Refused(Passing::Full.into()),
+            Taken::Never(permanent) => PublishOutcome::Refused(permanent.into()),
         };
         drop(reply.send(answer));
         self.await_release();
@@ -167,7 +102,7 @@ impl World {
         self.deliver();
     }
 
-    /// A confirm that did not come in time: its channel is given up.
+    /// A confirm did not come in time: its channel is closed.
     pub(super) fn overdue(&mut self, incarnation: u64) {
         let is_late = self.daemon.as_ref().is_some_and(|daemon| !daemon.window.is_empty());
         if incarnation == self.incarnation && is_late && !self.broker.blocked {
@@ -183,7 +118,7 @@ impl World {
         let frame = self.broker.confirm(&mut self.random);
         let Some(daemon) = &mut self.daemon else { return };
         for (tag, taken, returned) in frame {
-            daemon.window.resolve(tag, taken, returned);
+            daemon.window.resolve(tag, if taken { Confirm::Ack } else { Confirm::Nack }, returned);
         }
         daemon.window.settle();
         if self.broker.has_unconfirmed() {
@@ -192,7 +127,7 @@ impl World {
         self.collect_answers();
     }
 
-    /// Publishes that are completely answered.
+    /// Completes the publishes whose messages are all answered.
     pub(super) fn collect_answers(&mut self) {
         let Some(daemon) = &mut self.daemon else { return };
         let (mut complete, mut still) = (Vec::new(), Vec::new());
@@ -200,9 +135,9 @@ impl World {
             let mut open = Vec::new();
             for (index, mut answer) in waiting.answers {
                 match answer.try_recv() {
-                    Ok(Answer::Confirmed(confirmed)) => parts::confirm(&mut waiting.batch, index, confirmed),
-                    Ok(Answer::Refused(refusal)) => waiting.refused.push(refusal),
-                    Ok(Answer::Suspect) => {
+                    Ok(PublishOutcome::Confirmed(confirmed)) => parts::confirm(&mut waiting.batch, index, confirmed),
+                    Ok(PublishOutcome::Refused(refusal)) => waiting.refused.push((index, refusal)),
+                    Ok(PublishOutcome::PublishAlone) => {
                         let publication = waiting.batch.rest().find(|(place, _)| *place == index);
                         let (reply, answer) = oneshot::channel();
                         if let Some((_, publication)) = publication {
@@ -210,9 +145,8 @@ impl World {
                         }
                         open.push((index, answer));
                     }
-                    Ok(Answer::Lost(_) | Answer::Unsent) | Err(oneshot::error::TryRecvError::Closed) => {
-                        waiting.lost = true
-                    }
+                    Ok(PublishOutcome::Lost(_) | PublishOutcome::Unsent)
+                    | Err(oneshot::error::TryRecvError::Closed) => waiting.lost = true,
                     Err(oneshot::error::TryRecvError::Empty) => open.push((index, answer)),
                 }
             }
@@ -227,94 +161,97 @@ impl World {
         if !daemon.alone.is_empty() {
             self.soon(5, Due::Alone(self.incarnation));
         }
-        for Waiting { ticket, batch, whole, refused, lost, .. } in complete {
-            let mut result = incomplete(refused, lost).map_or(Ok(()), Err);
-            let (is_open, is_entered) = (batch.rest().next().is_some(), batch.has_last());
-            let open = is_open.then_some(batch);
-            assert_eq!(result.is_ok(), open.is_none(), "it is complete when every message is confirmed");
-            let item = self.daemon.as_mut().and_then(|daemon| daemon.items.get_mut(&ticket));
-            if let (Some(item), Some(open)) = (item, open) {
-                item.open = Some(if Faulty::WholeBatchAgain.is_planted() { Batch::from(whole) } else { open });
-            }
-            if Faulty::ReceiptOfNothing.is_planted() && matches!(result, Err(Incomplete::Passing(_))) {
-                result = Ok(());
-            }
-            let result = self.told_of_publish(ticket, result);
-            if is_entered {
-                self.entered(ticket);
-            }
-            self.feed(Input::Published(ticket, result));
+        let completed = complete.into_iter().map(|waiting| (waiting.ticket, published(waiting)));
+        for (ticket, result) in completed {
+            self.step([ExecutorInput::Completed(ticket, Completion::Published(result))]);
         }
     }
 
-    /// What the core is told of a publish.
-    fn told_of_publish(&self, ticket: Ticket, result: Result<(), Incomplete>) -> Result<(), Incomplete> {
-        let item = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket));
-        let is_copy = item.is_some_and(|item| item.copies);
-        let is_passing = matches!(result, Err(Incomplete::Passing(_)));
-        let is_ignored = Faulty::LostCountsAsConfirmed.is_planted()
-            || Faulty::DeadLetterUnconfirmed.is_planted() && is_copy && is_passing;
-        result.or_else(|incomplete| if is_ignored { Ok(()) } else { Err(incomplete) })
-    }
-
-    /// The transaction of the embedded broker: all of it, or nothing.
-    pub(super) fn committed(&mut self, incarnation: u64, ticket: Ticket) {
-        if incarnation != self.incarnation {
-            return;
-        }
-        let committing = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)).map(|item| &item.committing);
-        let Some((plan, ended)) = committing.cloned().flatten() else { return };
-        self.enter(ticket, &plan);
-        let Some(item) = self.daemon.as_ref().and_then(|daemon| daemon.items.get(&ticket)) else { return };
-        let publications = self.planned(item, &plan);
-        let (id, tag) = (item.event.id.clone(), item.tag);
+    /// The transaction of the embedded broker, which takes all messages or none.
+    pub(super) fn committed(
+        &mut self,
+        deliveries: DeliveryGroup<ModelDelivery>,
+        batch: Batch,
+        record: Option<DedupeRecord>,
+    ) -> Completion<ModelDelivery> {
         let refusal = |publication: &Publication| {
             let key = publication.message.routing_key.as_str();
-            let is_nowhere = key == super::plugin::NOBODY && !publication.accept_unroutable;
+            let is_nowhere = key == super::plugin::UNBOUND && !publication.accept_unroutable;
             let nowhere = || Passing::Unroutable { exchange: OUT.to_owned(), key: key.to_owned() };
             let is_full = self.broker.full || self.broker.half_full && key == super::plugin::MADE[1];
             let passing = is_nowhere.then(nowhere).or(is_full.then_some(Passing::Full)).map(Refusal::from);
             refused_for_good(&publication.message).map(Refusal::from).or(passing)
         };
-        let refused: Vec<Refusal> = publications.iter().filter_map(refusal).collect();
-        if let Some(incomplete) = incomplete(refused, false) {
-            let result = self.told_of_publish(ticket, Err(incomplete));
-            return self.feed(Input::Published(ticket, result));
+        let refused = batch.publications().enumerate();
+        let refused: Vec<_> = refused.filter_map(|(index, of)| Some((index, refusal(of)?))).collect();
+        if !refused.is_empty() {
+            let unpublished = Unpublished { batch, refused: reported(refused), lost: None };
+            let confirmed = |_: &Publication| Confirmed::Routed;
+            return Completion::Committed(match counts_as_confirmed(&unpublished) {
+                true => Ok(unpublished.batch.publications().map(confirmed).collect()),
+                false => Err(Box::new(FailedCommit { deliveries, unpublished })),
+            });
         }
-        if let Err(problem) = self.broker.acknowledge(tag, false) {
+        if let Err(problem) = self.broker.acknowledge(deliveries.first.tag, false) {
             self.violations.push(problem);
         }
-        let lent = self.daemon.as_mut().and_then(|daemon| {
-            let waiter = daemon.items.get(&ticket)?.waiter.as_ref().filter(|_| !plan.waits())?;
-            Some(daemon.list.lend(waiter))
-        });
-        lent.unwrap_or_default().iter().for_each(|tag| drop(self.broker.listed.remove(tag)));
-        for publication in publications {
-            let _fate: Taken = self.broker.store(publication, self.now);
+        deliveries.entries.iter().for_each(|entry| drop(self.broker.listed.remove(&entry.tag)));
+        let mut confirmed = Vec::new();
+        for publication in batch.publications() {
+            confirmed.push(match self.broker.store(publication.clone(), self.now) {
+                Taken::Returned => Confirmed::Unrouted,
+                Taken::Stored | Taken::Refused | Taken::Never(_) => Confirmed::Routed,
+            });
         }
-        if let Some(ended) = ended {
-            self.note(id, ended);
+        if let Some(record) = record {
+            self.note(record.id, record.settled_as);
         }
-        self.entered(ticket);
         self.entries_soon();
         self.await_release();
-        self.feed(Input::Published(ticket, Ok(())));
+        Completion::Committed(Ok(confirmed))
     }
 }
 
-/// What the core is told of a publish; nothing when all of it is confirmed.
-fn incomplete(refused: Vec<Refusal>, lost: bool) -> Option<Incomplete> {
-    let mut passing = Vec::new();
-    for refusal in refused {
-        match refusal {
-            Refusal::Permanent(_) if Faulty::RefusalPasses.is_planted() => passing.push(Passing::Full),
-            Refusal::Permanent(permanent) => return Some(Incomplete::Permanent(permanent)),
-            Refusal::Passing(refusal) => passing.push(refusal),
+/// The result of a publish whose messages are all answered.
+fn published(waiting: Waiting) -> Result<Receipt, Unpublished> {
+    let Waiting { batch, whole, refused, lost, .. } = waiting;
+    let batch = match parts::receipt(batch) {
+        Ok(receipt) => {
+            assert!(refused.is_empty() && !lost, "it is complete when every message is confirmed");
+            return Ok(receipt);
         }
+        Err(batch) => batch,
+    };
+    let mut unpublished = Unpublished { batch, refused: reported(refused), lost: lost.then(|| "lost".to_owned()) };
+    let is_passing = unpublished.lost.is_none() && unpublished.permanent().is_none();
+    if counts_as_confirmed(&unpublished) || Faulty::ReceiptOfNothing.is_planted() && is_passing {
+        let open: Vec<usize> = unpublished.batch.rest().map(|(index, _)| index).collect();
+        open.into_iter().for_each(|index| parts::confirm(&mut unpublished.batch, index, Confirmed::Routed));
+        return parts::receipt(unpublished.batch).map_err(|batch| Unpublished {
+            batch,
+            refused: Vec::new(),
+            lost: None,
+        });
     }
-    match (lost, passing.is_empty()) {
-        (true, _) => Some(Incomplete::Lost("lost".to_owned())),
-        (false, true) => None,
-        (false, false) => Some(Incomplete::Passing(passing)),
+    if Faulty::WholeBatchAgain.is_planted() {
+        unpublished.batch = Batch::from(whole);
     }
+    Err(unpublished)
+}
+
+/// Whether a planted mistake takes a publish for confirmed.
+fn counts_as_confirmed(unpublished: &Unpublished) -> bool {
+    let is_letter = |of: &Publication| header::is_dead_letter(&of.message.properties.headers);
+    let is_copy = unpublished.batch.publications().any(is_letter);
+    let is_passing = unpublished.lost.is_none() && unpublished.permanent().is_none();
+    Faulty::LostCountsAsConfirmed.is_planted() || Faulty::DeadLetterUnconfirmed.is_planted() && is_copy && is_passing
+}
+
+/// The refusals as the client of the broker gives them.
+fn reported(refused: Vec<(usize, Refusal)>) -> Vec<(usize, Refusal)> {
+    let reported = |(index, refusal)| match refusal {
+        Refusal::Permanent(_) if Faulty::RefusalPasses.is_planted() => (index, Passing::Full.into()),
+        Refusal::Permanent(_) | Refusal::Passing(_) => (index, refusal),
+    };
+    refused.into_iter().map(reported).collect()
 }

@@ -1173,7 +1173,43 @@ uint8_t * __wasm_export_exports_trunkline_plugin_handler_handle(uint8_t * arg) {
       break;
     }
   }
-  exports_trunkline_plugin_handler_event_t arg3 = (trunkline_plugin_types_event_t) {
+  plugin_option_string_t option3;
+  switch ((int32_t) *((uint8_t*) (arg + (29*sizeof(void*))))) {
+    case 0: {
+      option3.is_some = false;
+      break;
+    }
+    case 1: {
+      option3.is_some = true;
+      option3.val = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (arg + (30*sizeof(void*))))), (*((size_t*) (arg + (31*sizeof(void*))))) };
+      break;
+    }
+  }
+  plugin_option_string_t option4;
+  switch ((int32_t) *((uint8_t*) (arg + (32*sizeof(void*))))) {
+    case 0: {
+      option4.is_some = false;
+      break;
+    }
+    case 1: {
+      option4.is_some = true;
+      option4.val = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (arg + (33*sizeof(void*))))), (*((size_t*) (arg + (34*sizeof(void*))))) };
+      break;
+    }
+  }
+  plugin_option_string_t option5;
+  switch ((int32_t) *((uint8_t*) (arg + (35*sizeof(void*))))) {
+    case 0: {
+      option5.is_some = false;
+      break;
+    }
+    case 1: {
+      option5.is_some = true;
+      option5.val = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (arg + (36*sizeof(void*))))), (*((size_t*) (arg + (37*sizeof(void*))))) };
+      break;
+    }
+  }
+  exports_trunkline_plugin_handler_event_t arg6 = (trunkline_plugin_types_event_t) {
     (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (arg + 0))), (*((size_t*) (arg + sizeof(void*)))) },
     (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (arg + (2*sizeof(void*))))), (*((size_t*) (arg + (3*sizeof(void*))))) },
     (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (arg + (4*sizeof(void*))))), (*((size_t*) (arg + (5*sizeof(void*))))) },
@@ -1187,11 +1223,16 @@ uint8_t * __wasm_export_exports_trunkline_plugin_handler_handle(uint8_t * arg) {
     (plugin_option_string_t) option2,
     (uint32_t) (uint32_t) (*((int32_t*) (arg + (26*sizeof(void*))))),
     (plugin_list_tuple2_string_string_t) (plugin_list_tuple2_string_string_t) { (plugin_tuple2_string_string_t*)(*((uint8_t **) (arg + (27*sizeof(void*))))), (*((size_t*) (arg + (28*sizeof(void*))))) },
+    (plugin_option_string_t) option3,
+    (plugin_option_string_t) option4,
+    (plugin_option_string_t) option5,
+    (bool) (int32_t) *((uint8_t*) (arg + (38*sizeof(void*)))),
+    (bool) (int32_t) *((uint8_t*) (arg + (1+38*sizeof(void*)))),
   };
   exports_trunkline_plugin_handler_result_list_emission_failure_t ret;
   exports_trunkline_plugin_handler_list_emission_t ok;
   exports_trunkline_plugin_handler_failure_t err;
-  ret.is_err = !exports_trunkline_plugin_handler_handle(&arg3, &ok, &err);
+  ret.is_err = !exports_trunkline_plugin_handler_handle(&arg6, &ok, &err);
   if (ret.is_err) {
     ret.val.err = err;
   }
@@ -1201,27 +1242,27 @@ uint8_t * __wasm_export_exports_trunkline_plugin_handler_handle(uint8_t * arg) {
   free(arg);
   uint8_t *ptr = (uint8_t *) &RET_AREA;
   if ((ret).is_err) {
-    const exports_trunkline_plugin_handler_failure_t *payload16 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
-    switch ((int32_t) (*payload16).tag) {
+    const exports_trunkline_plugin_handler_failure_t *payload19 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
+    switch ((int32_t) (*payload19).tag) {
       case 0: {
-        const trunkline_plugin_types_retry_hint_t *payload17 = &(*payload16).val.retry;
+        const trunkline_plugin_types_retry_hint_t *payload20 = &(*payload19).val.retry;
         *((int8_t*)(ptr + 8)) = 0;
-        *((size_t*)(ptr + (16+1*sizeof(void*)))) = ((*payload17).reason).len;
-        *((uint8_t **)(ptr + 16)) = (uint8_t *) ((*payload17).reason).ptr;
-        if (((*payload17).after_ms).is_some) {
-          const uint64_t *payload19 = &((*payload17).after_ms).val;
+        *((size_t*)(ptr + (16+1*sizeof(void*)))) = ((*payload20).reason).len;
+        *((uint8_t **)(ptr + 16)) = (uint8_t *) ((*payload20).reason).ptr;
+        if (((*payload20).after_ms).is_some) {
+          const uint64_t *payload22 = &((*payload20).after_ms).val;
           *((int8_t*)(ptr + (16+2*sizeof(void*)))) = 1;
-          *((int64_t*)(ptr + (24+2*sizeof(void*)))) = (int64_t) (*payload19);
+          *((int64_t*)(ptr + (24+2*sizeof(void*)))) = (int64_t) (*payload22);
         } else {
           *((int8_t*)(ptr + (16+2*sizeof(void*)))) = 0;
         }
         break;
       }
       case 1: {
-        const plugin_string_t *payload20 = &(*payload16).val.reject;
+        const plugin_string_t *payload23 = &(*payload19).val.reject;
         *((int8_t*)(ptr + 8)) = 1;
-        *((size_t*)(ptr + (16+1*sizeof(void*)))) = (*payload20).len;
-        *((uint8_t **)(ptr + 16)) = (uint8_t *) (*payload20).ptr;
+        *((size_t*)(ptr + (16+1*sizeof(void*)))) = (*payload23).len;
+        *((uint8_t **)(ptr + 16)) = (uint8_t *) (*payload23).ptr;
         break;
       }
     }

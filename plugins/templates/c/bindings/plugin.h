@@ -225,6 +225,19 @@ typedef struct trunkline_plugin_types_event_t {
   uint32_t   attempt;
   // Further attributes: CloudEvents extensions or the metadata of an envelope. Names are unique.
   plugin_list_tuple2_string_string_t   attributes;
+  // The queue to which the sender wants the reply, as the AMQP property `reply-to` names it; at most 255 bytes. A
+  // route with `emit = { reply = true }` sends an emission without a routing key to this queue.
+  plugin_option_string_t   reply_to;
+  // The AMQP property `correlation-id`, at most 255 bytes. On the emission of another route: the id of the event that
+  // began the chain.
+  plugin_option_string_t   correlation_id;
+  // The AMQP property `content-encoding`, such as `gzip`; at most 255 bytes. The host has decoded `data` already.
+  plugin_option_string_t   content_encoding;
+  // Whether the broker may have delivered the message before, for example to a daemon that ended in between. A retry is
+  // a new message.
+  bool   redelivered;
+  // Whether the sender gave the id. Otherwise the host made the id, and the same content sent again gets another id.
+  bool   own_id;
 } trunkline_plugin_types_event_t;
 
 typedef struct {

@@ -25,7 +25,7 @@ answer handle(event in) {
       json_skip(&json);
     }
   }
-  // The same bytes will not fit later either: rejected, not tried again.
+  // The same bytes will not fit later either, so the event is rejected and not tried again.
   if (!json_done(&json)) return reject(in, "the data is no JSON object, or `name` is no string");
   if (name.at == NULL) return reject(in, "missing field `name`");
 

@@ -1,10 +1,10 @@
-// What the plugin does, without a word of WebAssembly, so that it can be tested natively.
+// The plugin's own code. It does not depend on WebAssembly, so that it can be tested natively.
 #ifndef HANDLER_H
 #define HANDLER_H
 
 #include "json.h"
 
-// The fields of an event that the handler looks at. `at` is NULL where a text is absent.
+// The fields of an event that the handler reads. `at` is NULL where a text is absent.
 typedef struct {
   text id;
   text type;
@@ -22,7 +22,7 @@ typedef struct {
   text rejected;
 } answer;
 
-// What the plugin says of itself.
+// The descriptor of the plugin.
 typedef struct {
   const char *description;
   const char *takes;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Deeper nesting than this is refused: the stack of a plugin is small.
+// Deeper nesting is refused, because the stack of a plugin is small.
 enum { DEPTH_MAX = 128 };
 
 text text_of(const char *zero_ended) { return (text){zero_ended, strlen(zero_ended)}; }
@@ -19,7 +19,7 @@ static void *claim(void *old, size_t bytes) {
   return room;
 }
 
-// The length of the character that begins here, or 0 when none does.
+// The length of the UTF-8 character at `at`, or 0 when there is none.
 static size_t character(const uint8_t *at, size_t left) {
   if (at[0] < 0x80) return 1;
   if (at[0] < 0xc2 || at[0] > 0xf4) return 0;
@@ -27,7 +27,7 @@ static size_t character(const uint8_t *at, size_t left) {
   if (left < length) return 0;
   for (size_t i = 1; i < length; i++)
     if ((at[i] & 0xc0) != 0x80) return 0;
-  // Overlong forms, surrogates, and what lies beyond Unicode.
+  // Overlong forms, surrogates, and code points beyond Unicode are refused.
   if (at[0] == 0xe0 && at[1] < 0xa0) return 0;
   if (at[0] == 0xed && at[1] > 0x9f) return 0;
   if (at[0] == 0xf0 && at[1] < 0x90) return 0;
@@ -54,7 +54,7 @@ static void spaces(reader *in) {
   while (in->at < in->end && (*in->at == ' ' || *in->at == '\t' || *in->at == '\n' || *in->at == '\r')) in->at++;
 }
 
-// Past this character, when it stands here.
+// Moves past the character `wanted` if it comes next.
 static bool take(reader *in, char wanted) {
   if (in->failed) return false;
   spaces(in);
@@ -80,7 +80,7 @@ void json_object(reader *in) {
 bool json_key(reader *in, text *key) {
   if (in->failed) return false;
   if (take(in, '}')) {
-    // Back in the object around it, whose key this one is the value of.
+    // The reader is in the outer object again, whose value this object was.
     in->started = true;
     return false;
   }
@@ -123,7 +123,7 @@ static char *encode(char *out, uint32_t code) {
   return out;
 }
 
-// A \u escape, of which the u is read: both halves of a pair become one character, and a lone half is refused.
+// Reads a \u escape after its `u`. Both halves of a surrogate pair become one character, and a lone half is refused.
 static char *unicode(reader *in, char *out) {
   int high = hex4(in);
   if (high < 0 || (high >= 0xdc00 && high <= 0xdfff)) return NULL;
@@ -137,7 +137,7 @@ static char *unicode(reader *in, char *out) {
 
 bool json_text(reader *in, text *value) {
   if (!take(in, '"')) return fail(in);
-  // No escape is shorter than what it stands for.
+  // An escape is never shorter than its character in UTF-8.
   char *start = claim(NULL, (size_t)(in->end - in->at) + 1), *out = start;
   while (in->at < in->end && *in->at != '"') {
     char next = *in->at++;
@@ -168,7 +168,7 @@ static size_t digits(reader *in) {
   return (size_t)(in->at - start);
 }
 
-// Past a number; false when none stands here.
+// Moves past a number; false when there is none.
 static bool number(reader *in) {
   if (in->failed) return false;
   if (in->at < in->end && *in->at == '-') in->at++;
@@ -202,7 +202,7 @@ bool json_number(reader *in, double *value) {
 
 bool json_null(reader *in) { return word(in, "null"); }
 
-// Past a string whose content does not matter; escapes are looked at, halves of pairs are not.
+// Moves past a string. Escapes are checked, surrogate pairs are not.
 static bool skip_text(reader *in) {
   while (in->at < in->end && *in->at != '"') {
     char next = *in->at++;

@@ -1,5 +1,5 @@
-// A reader and a writer of JSON, as much as a plugin needs: strict, UTF-8 only, memory from malloc and never given back,
-// because the instance ends with the event.
+// A reader and a writer of JSON for plugins: strict, UTF-8 only. Memory comes from malloc and is never freed, because
+// the instance ends with the event.
 #ifndef JSON_H
 #define JSON_H
 
@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Bytes of UTF-8, not ended by a zero: a JSON text may hold one.
+// Bytes of UTF-8 without a final zero, because a JSON text may contain one.
 typedef struct {
   const char *at;
   size_t length;
@@ -16,7 +16,7 @@ typedef struct {
 text text_of(const char *zero_ended);
 bool text_is(text left, const char *right);
 
-// Where a reader is. After `failed` every call says no, so one look at the end is enough.
+// The position of a reader. After `failed` every function returns false, so one check at the end is enough.
 typedef struct {
   const char *at;
   const char *end;
@@ -24,23 +24,23 @@ typedef struct {
   bool started;
 } reader;
 
-// At the beginning of a document. Fails when it is not UTF-8.
+// A reader at the beginning of a document. Fails when the document is not UTF-8.
 reader json_read(const uint8_t *bytes, size_t length);
-// Goes into the object that stands here.
+// Enters the object that comes next.
 void json_object(reader *in);
 // The next key of that object, or false at its end. Its value must be read or skipped before the next call.
 bool json_key(reader *in, text *key);
-// The value that stands here; false, and failed, when it is something else.
+// Reads a string. Any other value gives false and fails the reader.
 bool json_text(reader *in, text *value);
 bool json_number(reader *in, double *value);
-// True, and past it, when a null stands here; not failed when something else does.
+// Moves past a null and gives true. Any other value gives false and does not fail the reader.
 bool json_null(reader *in);
-// Past any value.
+// Moves past any value.
 void json_skip(reader *in);
-// Whether all was well and nothing follows.
+// True when nothing failed and nothing follows.
 bool json_done(reader *in);
 
-// A growing text.
+// A text that grows.
 typedef struct {
   char *at;
   size_t length;
@@ -48,7 +48,7 @@ typedef struct {
 } writer;
 
 void put(writer *out, text value);
-// With quotes and escapes.
+// Adds quotes and escapes.
 void put_string(writer *out, text value);
 
 #endif

@@ -4,7 +4,7 @@
 #include "handler.h"
 #include "plugin.h"
 
-// In place of an object file with the interface's type: `trunkline wrap` knows the interface by itself.
+// Replaces an object file with the type of the interface, which `trunkline wrap` adds by itself.
 void __component_type_object_force_link_plugin(void) {}
 
 static text lift(plugin_string_t from) { return (text){(const char *)from.ptr, from.len}; }
@@ -13,7 +13,7 @@ static text lift_option(plugin_option_string_t from) { return from.is_some ? lif
 
 static plugin_string_t lower(text from) { return (plugin_string_t){(uint8_t *)from.at, from.length}; }
 
-// The generated code frees what an answer holds, so an answer never points at constants.
+// The generated code frees the parts of an answer, so an answer never points at constants.
 static plugin_string_t lower_copy(text from) {
   writer out = {0};
   put(&out, from);

@@ -13,7 +13,7 @@ struct Answered {
     text: String,
 }
 
-/// What does not fit `Said` is rejected: it goes to the dead-letter queue with the parser's words.
+/// Data that does not fit `Said` is rejected: the event goes to the dead-letter queue with the parser's error.
 #[handler(description = "Answers a greeting", takes = ["hello.said"], emits = ["hello.answered"])]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let said: Said = event.json()?;

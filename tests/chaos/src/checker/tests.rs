@@ -1,4 +1,4 @@
-//! Histories with one thing wrong each: the checker must see it, and nothing else.
+//! Histories with one error each. The checker must find that error and no other.
 
 use super::*;
 use crate::ledger::{DeadLetter, Output};
@@ -51,7 +51,7 @@ fn settle(ledger: &mut Ledger, event: Event) {
     }
 }
 
-/// Everything as it should be, except for the events that are left out.
+/// A correct history, without the events in `without`.
 fn history(without: &[u64]) -> Ledger {
     let mut ledger = sent();
     for number in (0..EVENTS).filter(|number| !without.contains(number)) {
@@ -110,7 +110,7 @@ fn an_unexpected_output_is_seen() {
         failing(&ledger, &facts())
     };
     let plan = Plan::new(42).unwrap();
-    assert_eq!(foreign("nobody", 0), ["I2"]);
+    assert_eq!(foreign("stranger", 0), ["I2"]);
     assert_eq!(foreign(&plan.id(EVENTS + 5), 0), ["I2"], "never attempted");
     assert_eq!(foreign(&plan.id(find(|event| event.emissions == 1).number), 1), ["I2"], "one too many");
 }
@@ -150,13 +150,13 @@ fn outputs_of_two_plugins_are_seen() {
     assert_eq!(failing(&ledger, &facts()), ["I3"]);
 }
 
-/// A fault that struck everything.
+/// A fault that struck every event.
 fn struck_all() -> Facts {
     Facts { windows: vec![Window { from_ms: 0, to_ms: u32::MAX }], ..facts() }
 }
 
 #[test]
-fn only_what_was_in_flight_is_struck() {
+fn only_events_in_flight_are_struck() {
     let windows = [Window { from_ms: 20_000, to_ms: 21_000 }, Window { from_ms: 30_000, to_ms: 31_000 }];
     for (sent, done, expected) in [
         (1_000, 14_000, None),

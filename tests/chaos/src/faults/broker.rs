@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use xtask::rabbitmq::Node;
+use xtask::rabbitmq::RabbitmqNode;
 
 use super::{NOTICE_WITHIN, PAUSE, RECOVER_WITHIN, Trace};
 use crate::daemon::{is_stopped, signal};
@@ -16,7 +16,7 @@ use crate::world::World;
 use crate::{amqp, embedded};
 
 impl World {
-    fn node(&self) -> Result<Arc<Node>> {
+    fn node(&self) -> Result<Arc<RabbitmqNode>> {
         self.node.clone().context("there is no RabbitMQ node")
     }
 
@@ -28,8 +28,8 @@ impl World {
         let down = Instant::now();
         let stopping = node.clone();
         tokio::task::spawn_blocking(move || if is_kill { stopping.kill() } else { stopping.stop() }).await??;
-        // A killed process of many threads is a zombie before the last of them has let go of the listener, and whoever
-        // connects then takes the dead node for the new one.
+        // A killed process of many threads is a zombie until its last thread has closed the listener. A client that
+        // connects before that would take the dead node for the new one.
         while amqp::is_listening(&self.url).await && down.elapsed() < RECOVER_WITHIN {
             tokio::time::sleep(PAUSE).await;
         }
@@ -72,7 +72,7 @@ impl World {
         let before = blocked();
         watermark("1MB").await??;
         let began = Instant::now();
-        // The broker tells a connection at its next publish.
+        // The broker notifies a connection at its next publish.
         while blocked() == before && began.elapsed() < RECOVER_WITHIN {
             tokio::time::sleep(PAUSE).await;
         }
@@ -102,19 +102,20 @@ impl World {
         let count = retried.saturating_sub(before);
         Ok(Trace {
             acted: count > 0,
-            evidence: format!("{count} events went to retry queues"),
+            evidence: format!("{count} events had to wait for a retry"),
             free,
             base,
             refused: count,
         })
     }
 
-    /// The node stands still, and nobody is told. Shorter than heartbeats it is a pause, longer it is an end.
+    /// Stops the node without a notice to its clients. Shorter than the heartbeat it is a pause, longer it ends the
+    /// session.
     pub(super) async fn freeze_broker(&mut self, fault: Fault) -> Result<Trace> {
         let pid = self.node()?.pid().context("the node has no process")?;
         let reconnects = self.reconnects();
         signal(pid, "STOP").await?;
-        // What it had answered before is on its way.
+        // Answers from before the stop are still on their way.
         tokio::time::sleep(fault.hold() / 4).await;
         let base = self.base().await;
         tokio::time::sleep(fault.hold() * 3 / 4).await;

@@ -1,4 +1,4 @@
-//! What a broker refuses or takes back, and queues that somebody else looks into.
+//! Refusals of a broker, deliveries that it takes back, and queues that other programs read.
 
 use std::time::{Duration, Instant};
 
@@ -16,24 +16,24 @@ use crate::schedule::{BrokerKind, Fault, Kind};
 use crate::side::{BOTH, BOTH_DEAD, FORBIDDEN, FREE, FREE_QUEUE, FULL, LOOKED, LOOKED_DEAD, SIDE_QUEUE, SLOW};
 use crate::world::{USER, World};
 
-/// What the daemon logs when it may not log in, or loses its virtual host.
+/// Log texts of the daemon when its login is refused or its virtual host is missing.
 const REFUSED: [&str; 3] = ["ACCESS_REFUSED", "NOT_ALLOWED", "access to vhost"];
-/// What RabbitMQ says when it takes a channel's deliveries back.
-const TAKEN_BACK: &str = "delivery acknowledgement on channel";
-const STUCK: &str = "the broker does not take it";
-/// A look once a second rather than once a minute, and three seconds rather than half an hour.
+/// Log texts when the broker takes deliveries back: RabbitMQ's text about a channel, and the daemon's text about a consumer.
+const TAKEN_BACK: [&str; 2] = ["delivery acknowledgement on channel", "an acknowledgement timed out"];
+const STUCK: &str = "the broker did not accept a message";
+/// Checks every second instead of every minute, with a timeout of three seconds instead of half an hour.
 const IMPATIENT: &str =
     "application:set_env(rabbit, consumer_timeout, 3000), application:set_env(rabbit, channel_tick_interval, 1000).";
 const PATIENT: &str = "application:set_env(rabbit, consumer_timeout, 1800000), \
                        application:set_env(rabbit, channel_tick_interval, 60000).";
 const SLOW_MS: u32 = 5_000;
-/// One more event than this is slow, each in its turn: what comes again is handled alone.
+/// The prefetch plus one events are slow, each in its turn, because a redelivered event is handled alone.
 const HOLD_MS_A_SLOW_EVENT: u64 = 2_000;
-/// One more than what RabbitMQ 4.x allows by default.
+/// One more than the default limit of RabbitMQ 4.
 const LOOKS: usize = 21;
 const LOOKED_AT: usize = 5;
 const TO_BOTH: usize = 8;
-/// Requests for the full queue: more than it and its route take at once.
+/// Requests for the full queue: more than the queue and its route take at once.
 const TO_FULL_MAX: usize = 40;
 
 impl World {
@@ -44,7 +44,7 @@ impl World {
         tokio::task::spawn_blocking(asking).await?
     }
 
-    /// Waits for lines of the daemon's log beyond `from` that say one of these; gives how many.
+    /// Waits for lines of the daemon's log after `from` that contain one of the words; gives their number.
     async fn logged(&self, from: u64, words: &[&str], within: Duration) -> Result<usize> {
         let began = Instant::now();
         loop {
@@ -61,11 +61,11 @@ impl World {
         if fault.amount == 1 { self.take_all_permissions(fault).await } else { self.take_some_permissions().await }
     }
 
-    /// Keys that begin with one word are forbidden; whoever publishes anything else goes on.
+    /// Forbids keys that begin with one word. All other keys stay allowed.
     async fn take_some_permissions(&mut self) -> Result<Trace> {
         let mut salvo = Salvo::new(self, Kind::Permission);
         self.ctl(&["set_topic_permissions", USER, crate::plan::EXCHANGE, "^(?!forbidden)", ".*"]).await?;
-        // What a channel was allowed it remembers: keys that it has not seen.
+        // A channel remembers the keys that it was allowed, so these keys are new.
         let key = |n: usize| format!("{FORBIDDEN}.{}.{n}", fastrand::u64(..));
         let mut statuses = Vec::new();
         for n in 0..3 {
@@ -85,7 +85,7 @@ impl World {
         salvo.ended(self, acted, &format!("{statuses:?}, then {back}, ")).await
     }
 
-    /// The user may do nothing, and its sessions end.
+    /// Takes all permissions of the user, and ends its sessions.
     async fn take_all_permissions(&mut self, fault: Fault) -> Result<Trace> {
         let (reconnects, log) = (self.reconnects(), self.log_length()?);
         self.ctl(&["clear_permissions", USER]).await?;
@@ -105,8 +105,8 @@ impl World {
         Ok(())
     }
 
-    /// A plugin takes longer than the broker waits. Channels keep the patience that there was when they were opened, so
-    /// sessions are made anew before and after.
+    /// Runs a plugin for longer than the broker waits. A channel keeps the timeout that was set when the channel was
+    /// opened, so new sessions are made before and after.
     pub(super) async fn outlast_consumer_timeout(&mut self, fault: Fault) -> Result<Trace> {
         let mut salvo = Salvo::new(self, Kind::ConsumerTimeout);
         let reconnects = self.reconnects();
@@ -116,12 +116,12 @@ impl World {
         let log = self.log_length()?;
         for _ in 0..=fault.hold_ms / HOLD_MS_A_SLOW_EVENT {
             let (mut sent, began) = (0, Instant::now());
-            // The new session takes a moment until it can publish.
+            // The new session needs a moment until it can publish.
             while sent != 202 && began.elapsed() < RECOVER_WITHIN {
                 sent = salvo.post(self, &[(SIDE_QUEUE, "")], |_| json!({ "type": SLOW, "data": SLOW_MS })).await;
             }
         }
-        let taken_back = self.logged(log, &[TAKEN_BACK], LOOK_FOR).await?;
+        let taken_back = self.logged(log, &TAKEN_BACK, LOOK_FOR).await?;
         self.ctl(&["eval", PATIENT]).await?;
         let reconnects = self.reconnects();
         self.cut()?;
@@ -132,7 +132,7 @@ impl World {
         Ok(trace)
     }
 
-    /// The free queue gets each emission once, however often the other one is tried.
+    /// The free queue gets each emission once, however often the emission to the full queue is tried.
     pub(super) async fn fill_one_of_two(&mut self) -> Result<Trace> {
         let mut salvo = Salvo::new(self, Kind::FullBesideFree);
         let log = self.log_length()?;
@@ -152,7 +152,8 @@ impl World {
         salvo.ended(self, acted, &format!("{stuck} lines of a stuck route, ")).await
     }
 
-    /// Somebody looks into a dead-letter queue, as the management page does, more often than a delivery limit allows.
+    /// Fetches and returns the messages of a dead-letter queue, as the management page does, more often than a delivery
+    /// limit allows.
     pub(super) async fn look_at_dead_letters(&mut self) -> Result<Trace> {
         let mut salvo = Salvo::new(self, Kind::DeadLetterLooks);
         let dead = self.watch.aside_dead();
@@ -183,7 +184,7 @@ impl World {
         salvo.ended(self, acted, &format!("{LOOKS} looks, {again} delivered again, ")).await
     }
 
-    /// By a get and by a consumer in turns, and then takes them.
+    /// Fetches by `basic.get` and by a consumer in turns, and then takes the messages.
     async fn look_at_queue(&self) -> Result<usize> {
         let mut again = 0;
         for look in 0..LOOKS {
@@ -211,7 +212,7 @@ impl World {
         Ok(again)
     }
 
-    /// Consumes until nothing more comes at once.
+    /// Consumes until no more messages come at once.
     async fn consume_looked(&self, link: &amqp::Link, is_taken: bool) -> Result<usize> {
         let (options, table) = (BasicConsumeOptions::default(), FieldTable::default());
         let mut consumer =
@@ -227,7 +228,7 @@ impl World {
                         delivery.ack(BasicAckOptions::default()).await?;
                     }
                 }
-                Ok(None) => bail!("{LOOKED_DEAD} is gone"),
+                Ok(None) => bail!("{LOOKED_DEAD} is missing"),
                 Err(_idle) => break,
             }
         }

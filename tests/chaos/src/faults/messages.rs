@@ -1,4 +1,5 @@
-//! What anybody may send: broken messages, headers with a meaning to the broker, and too much.
+//! Messages that any producer may send: malformed ones, ones with headers that the broker obeys, and ones that are too
+//! large.
 
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldArray, FieldTable};
 use serde_json::{Value, json};
-use trunkline_support::frames::{self, HEADERS, MESSAGE_ID, Producer, TYPE, entry, long, nested, short};
+use trunkline_support::frames::{self, FrameProducer, HEADERS, MESSAGE_ID, TYPE, entry, long, nested, short};
 
 use super::{LOOK_FOR, PAUSE, Trace};
 use crate::amqp::Link;
@@ -19,22 +20,22 @@ use crate::schedule::{BrokerKind, Kind};
 use crate::side::{self, BIG, BIG_DEAD, HOSTILE, HOSTILE_DEAD, HTTP_MAX_BYTES, MESSAGE_MAX_BYTES, SIDE, SIDE_QUEUE};
 use crate::world::World;
 
-/// A random UUID, as its raw bytes: no UTF-8.
+/// A random UUID as raw bytes, which are not UTF-8.
 const UUID: [u8; 16] = 0x6fa4_59ea_ee8a_3ca4_894e_db77_e160_355e_u128.to_be_bytes();
 const TOO_LARGE: &[End] = &[(HOSTILE_DEAD, "too-large")];
-/// Deeper than the stack of a reader that recurses, and still no larger than the route takes.
+/// Deeper than the stack of a recursive parser, and still within the route's `max-body`.
 const DEEP: usize = 10_000;
 
-/// Hostile messages of one fault, and what was said to them.
+/// The hostile messages of one fault, and the answers to them.
 pub(super) struct Salvo {
     kind: Kind,
     began: Instant,
     dead: u64,
-    /// Those that were taken.
+    /// Accepted messages.
     pub(super) taken: Vec<usize>,
-    /// Requests that were refused as they should be.
+    /// Requests that were refused as expected.
     pub(super) refused: u64,
-    /// Answers that are neither.
+    /// Unexpected answers.
     pub(super) odd: Vec<String>,
 }
 
@@ -56,7 +57,7 @@ impl Salvo {
         self.taken.push(number);
     }
 
-    /// An event by way of the API; gives the status.
+    /// Publishes an event over HTTP, and gives the status.
     pub(super) async fn post(&mut self, world: &World, ends: &[End], event: impl FnOnce(&str) -> Value) -> u16 {
         let (number, id) = self.mint(world, ends);
         let mut event = event(&id);
@@ -75,7 +76,7 @@ impl Salvo {
         answer.map_or(0, |(status, _)| status)
     }
 
-    /// Waits until all that was taken has its ends, as far as that can be seen; gives the trace.
+    /// Waits until all accepted messages have their expected results, as far as can be seen; gives the trace.
     pub(super) async fn ended(self, world: &World, acted: bool, evidence: &str) -> Result<Trace> {
         let (began, count) = (Instant::now(), self.taken.len());
         let mut client = Client::new(world.address);
@@ -123,7 +124,7 @@ impl World {
         salvo.ended(self, acted, "").await
     }
 
-    /// A request whose data stands as it is. What is taken all the same is an event like any other.
+    /// Sends a request with unchanged data. An accepted request is an event like any other.
     async fn malformed_request(&self, salvo: &mut Salvo, kind: &str, data: &[u8]) {
         let (number, id) = salvo.mint(self, &[(SIDE_QUEUE, "")]);
         let head = format!("{{\"type\":\"{kind}\",\"id\":\"{id}\",\"data\":");
@@ -131,12 +132,12 @@ impl World {
     }
 
     async fn malformed_frames(&self, salvo: &mut Salvo) -> Result<()> {
-        let mut producer = Producer::connect(&self.url).await?;
+        let mut producer = FrameProducer::connect(&self.url).await?;
         let good = entry(b"region", b"eu");
         let bad_name = [&good[..], &short(b"caf\xe9"), b"t", &[1]].concat();
         let (lists, tables) = ([&good[..], &nested(b'A', 3_000)].concat(), nested(b'F', 3_000));
         let (key, raw_key) = (HOSTILE.as_bytes(), [HOSTILE.as_bytes(), b".", &UUID[..8]].concat());
-        let cases: [(&[u8], Vec<frames::Property>); 6] = [
+        let cases: [(&[u8], Vec<frames::FrameProperty>); 6] = [
             (key, vec![(MESSAGE_ID, short(&UUID))]),
             (key, vec![(TYPE, short(b"\xff\xfe"))]),
             (key, vec![(HEADERS, long(&bad_name))]),
@@ -158,7 +159,7 @@ impl World {
         if self.broker == BrokerKind::Amqp {
             let link = self.operator(true).await?;
             for (attribute, reason) in [("poison", "rejected"), ("trap", "trap")].repeat(2) {
-                // The broker copies it to the key that is bound, and to nobody by a queue's name.
+                // The broker copies the message to the bound key, and to no queue by its name.
                 let (number, id) = salvo.mint(self, &[(HOSTILE_DEAD, reason), (SIDE_QUEUE, "")]);
                 let names = [side::TRAP_QUEUE, SIDE].map(|name| AMQPValue::LongString(name.into()));
                 let mut headers = FieldTable::default();
@@ -191,7 +192,8 @@ impl World {
         let padded = |bytes: usize| json!({ "type": HOSTILE, "data": "x".repeat(bytes) });
         let mut statuses = Vec::new();
         for _ in 0..3 {
-            // More than a request, more than the node takes, more than the route takes, and more than a plugin may emit.
+            // One is larger than a request may be, one than the node accepts, one than the route accepts, and one than
+            // a plugin may emit.
             statuses.push(salvo.post(self, TOO_LARGE, |_| padded(HTTP_MAX_BYTES + 1)).await);
             statuses.push(salvo.post(self, TOO_LARGE, |_| padded(MESSAGE_MAX_BYTES + 1)).await);
             statuses.push(salvo.post(self, TOO_LARGE, |_| padded(side::BODY_MAX_BYTES + 1)).await);
@@ -201,7 +203,7 @@ impl World {
         salvo.ended(self, acted, &format!("{:?}, ", &statuses[..4])).await
     }
 
-    /// A connection of ours to the node itself.
+    /// A connection of the harness to the node itself.
     pub(super) async fn operator(&self, is_confirming: bool) -> Result<Link> {
         let link = Link::open(&self.url, "chaos operator").await?;
         if is_confirming {

@@ -39,17 +39,17 @@ impl World {
         let base = self.base().await;
         self.daemon.signal("STOP").await?;
         tokio::time::sleep(fault.hold()).await;
-        let pid = self.daemon.pid().context("the daemon is gone")?;
+        let pid = self.daemon.pid().context("the daemon has ended")?;
         let acted = is_stopped(pid);
         self.daemon.signal("CONT").await?;
         let free = Instant::now();
         Ok(Trace { acted, evidence: format!("stopped for {:?}", fault.hold()), free, base, refused: 0 })
     }
 
-    /// The store fails, or the daemon dies, within a system call. After an error it must refuse everything until it is
-    /// started again.
+    /// Makes the store fail, or the daemon die, within a system call. After an error the daemon must refuse everything
+    /// until it is started again.
     pub(super) async fn break_store(&mut self, fault: Fault) -> Result<Trace> {
-        let pid = self.daemon.pid().context("the daemon is gone")?;
+        let pid = self.daemon.pid().context("the daemon has ended")?;
         let is_kill = matches!(fault.kind, Kind::SyncKill | Kind::WriteKill);
         let is_sync = matches!(fault.kind, Kind::SyncKill | Kind::SyncError);
         let call = if is_sync { "fdatasync" } else { "pwrite64" };
@@ -62,7 +62,7 @@ impl World {
                     status.signal() == Some(9)
                 }
                 None => {
-                    // There was nothing to write any more.
+                    // There was nothing left to write.
                     self.daemon.signal("KILL").await?;
                     self.daemon.ended().await?;
                     false
@@ -80,7 +80,7 @@ impl World {
         self.start_again(acted, evidence).await
     }
 
-    /// Whether the daemon comes to say that its store failed.
+    /// Tells whether the daemon comes to report that its store failed.
     async fn refuses(&self) -> bool {
         let mut client = Client::new(self.address);
         let began = Instant::now();

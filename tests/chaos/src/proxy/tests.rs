@@ -1,4 +1,4 @@
-//! The proxy in front of an echo.
+//! Tests of the proxy in front of an echo server.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trunkline_support::eventually;
@@ -70,7 +70,7 @@ async fn a_cut_is_a_reset_and_the_next_connection_works() {
 async fn new_connections_can_be_refused() {
     let bench = bench().await;
     bench.proxy.set(Mode { refuse: true, ..Mode::default() });
-    // Whether connecting or the first use fails depends on who is faster.
+    // Either connecting or the first use fails, depending on the timing.
     let refused = match TcpStream::connect(bench.proxy.address()).await {
         Ok(mut stream) => round_trip(&mut stream, b"hello").await.is_err(),
         Err(_refused) => true,

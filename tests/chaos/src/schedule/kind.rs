@@ -1,22 +1,22 @@
-//! The kinds of faults, what they stand for in FAULTS.md, and where they fit.
+//! The kinds of faults, their rows in FAULTS.md, and the brokers that they fit.
 
 use serde::Serialize;
 
-/// What is broken.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Every connection of the daemon to the broker is reset.
     Cut,
-    /// Reset, and new ones are refused for a while.
+    /// Connections are reset, and new ones are refused for a while.
     Refuse,
-    /// Nothing is forwarded, in both directions, and nobody is told.
+    /// Nothing is forwarded in either direction, without a notice.
     Hole,
-    /// Nothing from the broker arrives.
+    /// Nothing is forwarded from the broker.
     HoleFromBroker,
-    /// Nothing from the daemon arrives.
+    /// Nothing is forwarded to the broker.
     HoleToBroker,
-    /// Everything arrives late.
+    /// All bytes are delayed.
     Latency,
     /// Few bytes a second.
     Throttle,
@@ -44,38 +44,38 @@ pub enum Kind {
     SyncKill,
     /// The store's n-th write fails.
     WriteError,
-    /// SIGKILL of the daemon in its n-th write to the store: what was to be written is not even in the page cache.
+    /// SIGKILL of the daemon in its n-th write to the store, before the data is in the page cache.
     WriteKill,
-    /// Messages that a strict client cannot read, or requests that are no events.
+    /// Messages that a strict client cannot read, or requests that are not events.
     Malformed,
-    /// Messages that name further keys in their headers, and fail.
+    /// Messages that fail and name further keys in their headers.
     Cc,
-    /// Messages, emissions and requests that are larger than somebody takes.
+    /// Messages, emissions and requests that are larger than a limit.
     Oversized,
-    /// The daemon's user may not publish to some keys for a while, or may do nothing at all.
+    /// The daemon's user may not publish to some keys, or may do nothing at all, for a while.
     Permission,
     /// SIGSTOP of the RabbitMQ node, and SIGCONT after a while.
     BrokerFreeze,
-    /// The broker takes back what is in work for longer than `consumer_timeout`.
+    /// The broker takes back deliveries that are in work for longer than `consumer_timeout`.
     ConsumerTimeout,
     /// Events emit to a full queue and to a free one.
     FullBesideFree,
-    /// A dead-letter queue is looked at 21 times.
+    /// The messages of a dead-letter queue are fetched and returned 21 times.
     DeadLetterLooks,
 }
 
-/// Where the daemon keeps its messages.
+/// The broker of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum BrokerKind {
-    /// In itself.
+    /// The embedded broker.
     Embedded,
-    /// On a private RabbitMQ node, reached through the fault proxy.
+    /// A private RabbitMQ node behind the proxy.
     Amqp,
 }
 
 impl Kind {
-    /// The rows of FAULTS.md section 2 that it stands for.
+    /// The rows of FAULTS.md section 2 for this kind.
     #[must_use]
     pub const fn rows(self) -> &'static [&'static str] {
         match self {
@@ -103,19 +103,20 @@ impl Kind {
         }
     }
 
-    /// Whether work may be repeated after it: not after an end in order, nor for what anybody may send.
+    /// True when work may be repeated after the fault. An orderly end and hostile messages repeat nothing.
     #[must_use]
     pub const fn is_hard(self) -> bool {
         !matches!(self, Self::DaemonTerm | Self::Malformed | Self::Cc | Self::FullBesideFree | Self::DeadLetterLooks)
     }
 
-    /// Whether it only slows down, or may be too short to be noticed: it shows by what it did and not by what followed.
+    /// True when the fault only slows the daemon down, or may be too short to be noticed. Its effect is then the
+    /// proxy's count.
     #[must_use]
     pub const fn may_go_unnoticed(self) -> bool {
         self.is_hole() || matches!(self, Self::Latency | Self::Throttle | Self::Slice | Self::DaemonPause)
     }
 
-    /// Whether the daemon cannot but start again or make another session.
+    /// True when the daemon must start again or make a new session.
     #[must_use]
     pub const fn ends_sessions(self) -> bool {
         !matches!(
@@ -139,13 +140,13 @@ impl Kind {
         )
     }
 
-    /// Whether bytes stand still while it lasts.
+    /// True when no bytes are forwarded during the fault.
     #[must_use]
     pub const fn is_hole(self) -> bool {
         matches!(self, Self::Hole | Self::HoleFromBroker | Self::HoleToBroker | Self::BrokerFreeze)
     }
 
-    /// The kinds that fit a broker; those with strace only where there is one.
+    /// The kinds that fit a broker. Kinds with strace are included only when strace is installed.
     #[must_use]
     pub fn of(broker: BrokerKind, has_strace: bool) -> Vec<Self> {
         use Kind::{
@@ -181,7 +182,7 @@ impl Kind {
         own.iter().copied().chain(process).chain(messages).collect()
     }
 
-    /// Its name on the command line and in reports.
+    /// The name on the command line and in reports.
     #[must_use]
     pub fn name(self) -> String {
         clap::ValueEnum::to_possible_value(&self).map(|value| value.get_name().to_owned()).unwrap_or_default()

@@ -1,40 +1,40 @@
-//! What was said on the wire, and what the proxy does to confirms. Without sockets.
+//! The record of frames between daemon and broker, and the proxy's treatment of confirms. Without sockets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::wire::{self, Unit};
 
-/// Confirms that are held together at most, and for how long.
+/// The largest number of confirms that are held together, and the longest time.
 const HELD_MAX: usize = 24;
 const HELD_WITHIN: Duration = Duration::from_millis(5);
 
-/// What is done to confirms.
+/// The treatment of confirms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// As they come.
+    /// Unchanged.
     Pass,
-    /// After so many, none comes any more on the channels that there are then; new ones work.
+    /// After this many confirms the channels that exist then get none any more. New channels work.
     SwallowAfter(u64),
-    /// Held, and then let go in the wrong order, or as one for many.
+    /// Held, and then released in the wrong order, or as one confirm for many messages.
     Disorder,
-    /// As they come; but what the client acknowledges is not told to the broker.
+    /// Confirms are unchanged, but acknowledgements of the client do not reach the broker.
     LoseAcks,
 }
 
-/// What was seen so far.
+/// Counts so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen {
-    /// Messages that the broker confirmed to the client, returned ones too.
+    /// Messages that the broker confirmed to the client, including returned ones.
     pub(super) confirmed: u64,
     /// Confirms that the client never got.
     pub(super) swallowed: u64,
     /// Confirms that came after the confirm of a later message.
     pub(super) late: u64,
-    /// Confirms that came as part of one for many.
+    /// Confirms that came as part of a confirm for many messages.
     pub(super) merged: u64,
     pub(super) returned: u64,
-    /// Returns that overtook confirms of earlier messages.
+    /// Returns that came before the confirms of earlier messages.
     pub(super) overtaking: u64,
     pub(super) nacked: u64,
     /// Input events that the client acknowledged.
@@ -44,7 +44,7 @@ pub(super) struct Seen {
 /// A message that waits for its confirm.
 struct Sent {
     id: String,
-    /// The event it follows from, or is a copy of.
+    /// The event that the message follows from, or is a copy of.
     event: String,
     is_copy: bool,
     was_returned: bool,
@@ -55,31 +55,32 @@ struct Channel {
     /// The tag of the last publish.
     last: u64,
     open: BTreeMap<u64, Sent>,
-    /// Confirmed by the broker, and not told yet.
+    /// Confirmed by the broker, and held back from the client.
     held: BTreeSet<u64>,
     since: Option<Instant>,
-    /// The highest tag that the client knows to be confirmed.
+    /// The highest tag of a confirm that the client got.
     told: u64,
-    /// Deliveries that are not acknowledged, by tag, with their events' ids.
+    /// Unacknowledged deliveries, by tag, with the ids of their events.
     deliveries: BTreeMap<u64, String>,
 }
 
-/// What is confirmed of one delivery's outputs.
+/// The confirmed outputs of one delivery.
 #[derive(Default)]
 struct Outputs {
     emissions: BTreeSet<String>,
-    has_copy: bool,
+    /// Copies without an acknowledgement so far. A waiting copy is delivered once more when it is due.
+    copies: usize,
 }
 
-/// Everything that went through one proxy.
+/// The record of everything that passed through one proxy.
 pub(super) struct Book {
     pub(super) mode: Mode,
     pub(super) seen: Seen,
     /// Acknowledgements that came too early (I4).
     pub(super) early: Vec<String>,
-    /// Emissions of each event.
+    /// The number of emissions of each event.
     emissions: usize,
-    /// Channels that get no confirms.
+    /// Channels without confirms.
     mute: BTreeSet<(u64, u16)>,
     connections: u64,
     releases: u64,
@@ -102,13 +103,13 @@ impl Book {
         }
     }
 
-    /// A new connection; gives its number.
+    /// Notes a new connection; gives its number.
     pub(super) fn connected(&mut self) -> u64 {
         self.connections += 1;
         self.connections
     }
 
-    /// A unit on its way to the broker, and whether it arrives there.
+    /// Notes a unit for the broker, and tells whether it is forwarded.
     pub(super) fn up(&mut self, connection: u64, unit: &Unit) -> bool {
         let channel = self.channels.entry((connection, unit.channel)).or_default();
         match unit.method {
@@ -142,15 +143,15 @@ impl Book {
 
     fn acked(&mut self, event: &str) {
         self.seen.acked += 1;
-        let outputs = self.outputs.get(event);
-        let is_done = outputs.is_some_and(|outputs| outputs.has_copy || outputs.emissions.len() == self.emissions);
-        if !is_done {
-            let confirmed = outputs.map_or(0, |outputs| outputs.emissions.len());
-            self.early.push(format!("{event} with {confirmed} of {} confirmed", self.emissions));
+        let outputs = self.outputs.entry(event.to_owned()).or_default();
+        if outputs.copies > 0 {
+            outputs.copies -= 1;
+        } else if outputs.emissions.len() != self.emissions {
+            self.early.push(format!("{event} with {} of {} confirmed", outputs.emissions.len(), self.emissions));
         }
     }
 
-    /// A unit on its way to the client, or none, when there was none for a moment; gives what the client gets now.
+    /// Notes a unit for the client, or none after a pause; gives the bytes for the client.
     pub(super) fn down(&mut self, connection: u64, unit: Option<Unit>) -> Vec<u8> {
         let mut out = Vec::new();
         if let Some(unit) = unit {
@@ -159,12 +160,15 @@ impl Book {
                 wire::DELIVER => {
                     let (event, cause) = unit.message();
                     if cause.is_some() {
-                        // A delayed event of somebody else's, which every daemon passes on.
+                        // A delayed event of another daemon, which any daemon publishes.
                         out.extend(unit.raw);
                         return out;
                     }
-                    // What is confirmed of an earlier delivery does not count for this one.
-                    self.outputs.remove(&event);
+                    // Confirms of an earlier delivery do not count for this one. The relay may still wait for the confirm of the copy
+                    // that is delivered here.
+                    if let Some(outputs) = self.outputs.get_mut(&event) {
+                        outputs.emissions.clear();
+                    }
                     channel.deliveries.insert(wire::delivered(&unit), event);
                 }
                 wire::RETURN => {
@@ -172,7 +176,7 @@ impl Book {
                     self.seen.returned += 1;
                     self.seen.overtaking += u64::from(!channel.held.is_empty());
                     let first = channel.open.values_mut().find(|sent| sent.id == id && !sent.was_returned);
-                    first.expect("what is returned was published").was_returned = true;
+                    first.expect("a returned message was published").was_returned = true;
                 }
                 wire::NACK => self.seen.nacked += 1,
                 wire::ACK => {
@@ -187,7 +191,7 @@ impl Book {
         out
     }
 
-    /// A confirm of the broker: what it says is kept, and told when it is due.
+    /// Keeps a confirm of the broker until it is due.
     fn hold(&mut self, connection: u64, unit: &Unit) {
         let (tag, multiple) = wire::acknowledged(unit);
         let channel = self.channels.entry((connection, unit.channel)).or_default();
@@ -199,7 +203,7 @@ impl Book {
         }
     }
 
-    /// What is told now of what is held.
+    /// The confirms that are released now.
     fn due(&mut self, connection: u64) -> Vec<u8> {
         let mut out = Vec::new();
         let of_connection = self.channels.keys().filter(|(of, _)| *of == connection).map(|(_, number)| *number);
@@ -231,7 +235,7 @@ impl Book {
     fn release(&mut self, connection: u64, number: u16) -> Vec<u8> {
         let Some(channel) = self.channels.get_mut(&(connection, number)) else { return Vec::new() };
         let mut held = std::mem::take(&mut channel.held);
-        // One frame for many says that all before it are confirmed, and only the broker can say that.
+        // A confirm for many messages covers all earlier ones, and only the broker can say that.
         let complete: Vec<u64> = channel.open.keys().copied().take_while(|tag| held.contains(tag)).collect();
         let is_disorder = self.mode == Mode::Disorder;
         self.releases += 1;
@@ -261,7 +265,7 @@ impl Book {
                     continue;
                 }
                 let outputs = self.outputs.entry(sent.event).or_default();
-                outputs.has_copy |= sent.is_copy;
+                outputs.copies += usize::from(sent.is_copy);
                 if !sent.is_copy {
                     outputs.emissions.insert(sent.id);
                 }

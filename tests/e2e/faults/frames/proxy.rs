@@ -13,12 +13,12 @@ use tokio::task::JoinSet;
 use super::book::{Book, Mode, Seen};
 use super::wire::{Unit, Units};
 
-/// Units that wait to be written to the client.
+/// Units that may wait to be written to the client.
 const WAITING_MAX: usize = 1024;
-/// How often what is held is looked at.
+/// The interval in which held confirms are checked.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// A running proxy; it ends when it is dropped.
+/// A running proxy, which ends when it is dropped.
 pub(crate) struct Proxy {
     shared: Arc<Shared>,
     _task: JoinSet<()>,
@@ -28,12 +28,13 @@ struct Shared {
     /// Host and port of the broker.
     upstream: String,
     book: Mutex<Book>,
-    /// Counts the cuts.
+    /// The number of cuts.
     cuts: watch::Sender<u64>,
 }
 
 impl Proxy {
-    /// In front of the broker of a URL; gives the URL through it too. Each event makes so many emissions.
+    /// Starts a proxy in front of the broker of a URL, with this number of emissions for each event; gives the proxy's
+    /// URL too.
     pub(crate) async fn start(url: &str, mode: Mode, emissions: usize) -> (Self, String) {
         let (before, rest) = url.rsplit_once('@').expect("a URL with a user");
         let (upstream, after) = rest.split_once('/').expect("a URL with a virtual host");
@@ -46,7 +47,7 @@ impl Proxy {
         (Self { shared, _task: task }, format!("{before}@{address}/{after}"))
     }
 
-    /// What was seen so far.
+    /// The counts so far.
     pub(super) fn seen(&self) -> Seen {
         self.shared.book.lock().expect("no panic in the proxy").seen
     }
@@ -56,7 +57,7 @@ impl Proxy {
         self.seen().acked
     }
 
-    /// Acknowledgements that came before the confirms of what follows from their events.
+    /// Acknowledgements that came before the confirms of their events' outputs.
     pub(super) fn early(&self) -> Vec<String> {
         self.shared.book.lock().expect("no panic in the proxy").early.clone()
     }
@@ -79,7 +80,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn serve(client: TcpStream, shared: Arc<Shared>) {
     let mut cuts = shared.cuts.subscribe();
     let number = shared.book.lock().expect("no panic in the proxy").connected();
-    // A broker that is away: the client sees its connection end.
+    // The broker is away: the connection of the client ends.
     let Ok(server) = TcpStream::connect(&shared.upstream).await else { return };
     for stream in [&client, &server] {
         stream.set_nodelay(true).expect("an open socket");

@@ -1,4 +1,4 @@
-//! As much of AMQP 0-9-1 as the proxy has to read: frames, methods with their content, and a few of their fields.
+//! The part of AMQP 0-9-1 that the proxy reads: frames, methods with their content, and a few fields.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
-/// Type, channel and size before a frame's payload; one octet after it.
+/// Type, channel and size before a frame's payload, without the end octet.
 const HEAD_BYTES: usize = 7;
 const END: u8 = 0xCE;
 
@@ -23,7 +23,7 @@ pub(super) const NACK: Method = (60, 120);
 pub(super) const CONFIRM_SELECT: Method = (85, 10);
 const GET_OK: Method = (60, 71);
 
-/// What belongs together: a method with its content, if it has one, or a frame of another kind.
+/// A method with its content, if it has one, or a frame of another kind.
 #[derive(Default)]
 pub(super) struct Unit {
     pub(super) channel: u16,
@@ -32,12 +32,12 @@ pub(super) struct Unit {
     pub(super) arguments: Vec<u8>,
     /// The payload of the content's header frame.
     pub(super) header: Vec<u8>,
-    /// All of its frames, as they came.
+    /// All frames of the unit, unchanged.
     pub(super) raw: Vec<u8>,
 }
 
 impl Unit {
-    /// The message's id, and that of the event it follows from.
+    /// The message's id, and the id of the event that it follows from.
     pub(super) fn message(&self) -> (String, Option<String>) {
         // Class, weight and size of the body stand before the properties.
         let mut fields = Fields(&self.header[12..]);
@@ -61,14 +61,14 @@ impl Unit {
     }
 }
 
-/// A text of a table, found by its name rather than by reading all before it.
+/// A text of a table, found by its name without parsing the fields before it.
 fn header(table: &[u8], name: &str) -> Option<String> {
     let named = [&[u8::try_from(name.len()).ok()?], name.as_bytes(), b"S"].concat();
     let at = table.windows(named.len()).position(|window| window == named)?;
     Some(String::from_utf8_lossy(Fields(&table[at + named.len()..]).long()).into_owned())
 }
 
-/// The tag of an acknowledgement, and whether it is meant for all before it too.
+/// The tag of an acknowledgement, and whether it covers all earlier tags.
 pub(super) fn acknowledged(unit: &Unit) -> (u64, bool) {
     let mut fields = Fields(&unit.arguments);
     (fields.number(8), fields.number(1) & 1 == 1)
@@ -81,7 +81,7 @@ pub(super) fn delivered(unit: &Unit) -> u64 {
     fields.number(8)
 }
 
-/// An acknowledgement, as a frame.
+/// An acknowledgement as a frame.
 pub(super) fn ack(channel: u16, tag: u64, multiple: bool) -> Vec<u8> {
     let mut frame = vec![METHOD];
     frame.extend(channel.to_be_bytes());
@@ -93,7 +93,7 @@ pub(super) fn ack(channel: u16, tag: u64, multiple: bool) -> Vec<u8> {
     frame
 }
 
-/// Fields one after the other. What is not there panics, and the test with it.
+/// Fields in their order. A missing field panics, which fails the test.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -121,7 +121,7 @@ impl<'a> Fields<'a> {
 /// One direction of a connection, unit by unit.
 pub(super) struct Units<R> {
     from: R,
-    /// By channel: a method whose content is not complete, and what its body still lacks.
+    /// By channel: a method whose content is incomplete, and the missing bytes of its body.
     begun: HashMap<u16, (Unit, Option<u64>)>,
 }
 
@@ -130,14 +130,14 @@ impl<R: AsyncRead + Unpin> Units<R> {
         Self { from, begun: HashMap::new() }
     }
 
-    /// The bytes before the first frame of a client: name and version of the protocol.
+    /// The bytes before a client's first frame: name and version of the protocol.
     pub(super) async fn greeting(&mut self) -> io::Result<[u8; 8]> {
         let mut greeting = [0; 8];
         self.from.read_exact(&mut greeting).await?;
         Ok(greeting)
     }
 
-    /// The next one. Not to be dropped while it waits.
+    /// The next unit. The future must not be dropped before it is ready.
     pub(super) async fn next(&mut self) -> io::Result<Unit> {
         loop {
             let mut raw = vec![0; HEAD_BYTES];

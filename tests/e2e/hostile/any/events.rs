@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use fastrand::Rng;
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
+use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable, LongString, ShortString};
 use trunkline_event::{ExchangeName, HeaderValue, Headers, Message, Properties, RoutingKey};
 
-/// What texts are made of. Each is one character.
+/// The material of texts. Each is one character.
 const FILLS: [&str; 6] = ["x", "é", "\u{1F600}", "\0", "\"", "\u{2028}"];
 /// AMQP 0-9-1: a short string has at most 255 bytes.
 const SHORT_MAX: usize = 255;
-/// Names that mean something to somebody.
+/// Names with a meaning to a broker or a codec.
 const NAMES: [&str; 26] = [
     "trunkline-tenant",
     "trunkline-user",
@@ -51,7 +51,7 @@ const TYPES: [&str; 9] = [
     ";;=",
 ];
 
-/// A text of at most so many bytes, often of exactly as many.
+/// A text of at most `most` bytes, often of exactly as many.
 fn text(random: &mut Rng, most: usize) -> String {
     let fill = FILLS[random.usize(..FILLS.len())];
     let bytes = match random.u8(..4) {
@@ -67,7 +67,7 @@ fn maybe<T>(random: &mut Rng, value: impl FnOnce(&mut Rng) -> T) -> Option<T> {
 }
 
 fn value(random: &mut Rng, depth: usize, most: usize) -> HeaderValue {
-    match random.u8(..12) {
+    match random.u8(..13) {
         0 => HeaderValue::Null,
         1 => HeaderValue::Bool(random.bool()),
         2 => HeaderValue::Int(random.i64(..)),
@@ -86,7 +86,8 @@ fn value(random: &mut Rng, depth: usize, most: usize) -> HeaderValue {
             }
             HeaderValue::Table(table)
         }
-        10 if depth > 0 => (0..random.usize(..60)).fold(HeaderValue::Null, |inner, _| HeaderValue::List(vec![inner])),
+        10 => HeaderValue::Decimal { scale: random.u8(..), unscaled: random.i32(..) },
+        11 if depth > 0 => (0..random.usize(..60)).fold(HeaderValue::Null, |inner, _| HeaderValue::List(vec![inner])),
         _ => HeaderValue::Text(text(random, most)),
     }
 }
@@ -96,9 +97,9 @@ fn headers(random: &mut Rng, max: usize) -> Headers {
     let mut left = max;
     match random.u8(..6) {
         0 => {}
-        // Very many.
+        // Very many headers.
         1 => (0..i64::try_from(max / 16).expect("few")).for_each(|n| headers.set(format!("h{n}"), n)),
-        // One that is as long as can be.
+        // A header of the largest size.
         2 => headers.set("n".repeat(SHORT_MAX), HeaderValue::Text("v".repeat(max - 300))),
         _ => {
             for _ in 0..random.usize(1..12) {
@@ -108,8 +109,8 @@ fn headers(random: &mut Rng, max: usize) -> Headers {
                 let known = NAMES[random.usize(..NAMES.len())];
                 let name = if random.u8(..5) == 0 { text(random, SHORT_MAX) } else { known.to_owned() };
                 let value = match known {
-                    // RabbitMQ takes nothing else here.
-                    "CC" | "BCC" => HeaderValue::List(vec![HeaderValue::Text("nobody".to_owned())]),
+                    // RabbitMQ accepts only a list here.
+                    "CC" | "BCC" => HeaderValue::List(vec![HeaderValue::Text("unbound".to_owned())]),
                     _ => value(random, 3, most / 2),
                 };
                 headers.set(&name, value);
@@ -133,7 +134,7 @@ fn body(random: &mut Rng) -> Vec<u8> {
     }
 }
 
-/// Any message for a route, with so many bytes of headers at most. The last word of its key is a number of its own.
+/// A message for a route, with at most `headers_max` bytes of headers. The last word of its key is its number.
 pub(super) fn any(exchange: &str, route: &str, headers_max: usize, random: &mut Rng) -> Message {
     let number = random.u64(..);
     let padding = SHORT_MAX - route.len() - number.to_string().len() - 2;
@@ -144,7 +145,7 @@ pub(super) fn any(exchange: &str, route: &str, headers_max: usize, random: &mut 
         _ => format!("{route}.{number}"),
     };
     let properties = Properties {
-        // Two events never share an id by chance: what repeats is told apart.
+        // Two events never have the same id by chance, so repeats can be recognised.
         message_id: maybe(random, |random| {
             let id = format!("{number}-");
             let rest = text(random, SHORT_MAX - id.len());
@@ -172,7 +173,7 @@ pub(super) fn any(exchange: &str, route: &str, headers_max: usize, random: &mut 
     }
 }
 
-/// As a foreign client writes it.
+/// The message as a foreign client writes it.
 pub(super) fn on_the_wire(message: &Message) -> (BasicProperties, Bytes) {
     let from = &message.properties;
     let mut to = BasicProperties::default().with_headers(table(&from.headers)).with_delivery_mode(2);
@@ -230,5 +231,8 @@ fn wire(value: &HeaderValue) -> AMQPValue {
             AMQPValue::FieldArray(array)
         }
         HeaderValue::Table(headers) => AMQPValue::FieldTable(table(headers)),
+        HeaderValue::Decimal { scale, unscaled } => {
+            AMQPValue::DecimalValue(DecimalValue { scale: *scale, value: unscaled.cast_unsigned() })
+        }
     }
 }

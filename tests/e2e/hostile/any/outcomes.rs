@@ -1,19 +1,19 @@
-//! Scripts for the guest `performer`: any outcome, and emissions whose parts have any length.
+//! Scripts for the guest `performer`: any outcome, and emissions with parts of any length.
 
 use bytes::Bytes;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use trunkline_event::{ExchangeName, Message, Properties, RoutingKey};
 
-/// Around the bounds of a name, of a short string, of all headers together, and far beyond.
+/// Around the limits of a name, of a short string, of all headers together, and far beyond.
 const LENGTHS: [usize; 14] = [0, 1, 63, 64, 65, 254, 255, 256, 1024, 1025, 65_535, 65_536, 65_537, 200_000];
 const FILLS: [&str; 5] = ["x", "é", "\u{1F600}", "\0", "\n"];
 const NAMES: [&str; 9] = ["a", "A", "id", "specversion", "x-death", "trunkline-tenant", "traceparent", "cc", "a name"];
-/// At most 30 days may lie between a publish and its delivery.
+/// The largest delay is 30 days.
 const DELAYS_MS: [u64; 4] = [0, 1, 30 * 86_400_000 + 1, u64::MAX];
 
 fn length(random: &mut Rng) -> Value {
-    // Most parts are short, so that one that is not decides.
+    // Most parts are short, so that one long part decides.
     if random.u8(..4) > 0 { json!(random.usize(1..20)) } else { json!(one_of(random, &LENGTHS)) }
 }
 

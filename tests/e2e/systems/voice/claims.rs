@@ -1,4 +1,4 @@
-//! What is claimed of the events that plugins emitted, and of the example's samples.
+//! Claims about the emissions of plugins, and about the example's samples.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use super::stage::{folder, story};
 use super::{FIRST, SECOND};
 
-/// The envelopes that were seen, each id once.
+/// The envelopes so far, each id once.
 pub struct Claims {
     by_id: BTreeMap<String, Value>,
     messages: usize,
 }
 
 impl Claims {
-    /// Repetitions must have the same data, and nothing may belong to somebody else.
+    /// Checks that repeats have the same data, and that no envelope belongs to another organisation.
     pub fn new(seen: Vec<Value>) -> Self {
         let messages = seen.len();
         let mut by_id = BTreeMap::<String, Value>::new();
@@ -35,7 +35,7 @@ impl Claims {
         Self { by_id, messages }
     }
 
-    /// How many messages there were, repetitions too.
+    /// The number of messages, including repeats.
     pub fn messages(&self) -> usize {
         self.messages
     }
@@ -43,11 +43,11 @@ impl Claims {
     pub fn are_the_same_as(&self, other: &Self) {
         let ids = |claims: &Self| claims.by_id.keys().cloned().collect::<BTreeSet<_>>();
         let new: Vec<_> = ids(other).difference(&ids(self)).map(|id| other.by_id[id].clone()).collect();
-        assert!(new.is_empty(), "nothing new follows from what was there before: {new:?}");
+        assert!(new.is_empty(), "no new event follows from earlier ones: {new:?}");
         assert_eq!(ids(self), ids(other));
     }
 
-    /// How many events of each type an organisation has, and of no others.
+    /// Checks the number of an organisation's events of each type, and that there are no other types.
     pub fn counts(&self, organization: &str, expected: &[(&str, usize)]) {
         let mut counts = BTreeMap::<&str, usize>::new();
         for envelope in self.of(organization) {
@@ -60,19 +60,19 @@ impl Claims {
         self.by_id.values().filter(move |envelope| envelope["organizationId"] == organization)
     }
 
-    /// The one event of a type.
+    /// The only event of a type.
     pub fn envelope(&self, organization: &str, kind: &str) -> Value {
         let found: Vec<&Value> = self.of(organization).filter(|envelope| envelope["type"] == kind).collect();
         assert_eq!(found.len(), 1, "{organization} {kind}: {found:?}");
         found[0].clone()
     }
 
-    /// The data of the one event of a type.
+    /// The data of the only event of a type.
     pub fn one(&self, organization: &str, kind: &str) -> Value {
         self.envelope(organization, kind)["data"].clone()
     }
 
-    /// The data of the one event of a type that fits.
+    /// The data of the only matching event of a type.
     pub fn find(&self, organization: &str, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let of_kind =
             self.of(organization).filter(|envelope| envelope["type"] == kind).map(|envelope| &envelope["data"]);
@@ -111,7 +111,8 @@ pub fn samples_fit_their_schemas() {
     }
 }
 
-/// For each type the first good event of the story, with one field changed: values that fit still, and values that do not.
+/// For each type the first good event of the story with one changed field: values that still fit, and values that do
+/// not.
 pub fn bad_data_does_not_fit() {
     let long = "x".repeat(201);
     let cases: [(&str, &str, Value, Value); 14] = [

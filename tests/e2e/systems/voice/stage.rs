@@ -1,4 +1,4 @@
-//! The daemon with the example's routes, somebody who publishes, and somebody who sees what comes of it.
+//! The daemon with the example's routes, a producer, and a consumer of the emissions.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use crate::systems::clients::{Client, Library};
 const EXCHANGE: &str = "ocelot.events";
 const MARK: &str = "mark";
 const DEDUPE: &str = "dedupe = \"24h\"\n";
-/// From the task to the call-back, which is rounded up to the second.
+/// The time from the task to the call back, which is rounded up to the second.
 pub const AFTER_MS: i128 = 3000;
 
-/// The routes that take a type.
+/// The routes of each type.
 const ROUTES: [(&str, &[&str]); 6] = [
     ("call.started", &["crm-started", "metrics-started"]),
     ("call.ended", &["callback-tasks", "crm-ended", "metrics-ended"]),
@@ -28,7 +28,7 @@ const ROUTES: [(&str, &[&str]); 6] = [
 ];
 
 enum Witness {
-    /// On the embedded broker: the daemons' logs, whose lines tell what was emitted; here those of daemons that ended.
+    /// On the embedded broker: the log lines of the daemons that ended, which contain the emissions.
     Logs(Vec<Value>),
     /// On RabbitMQ.
     Clients { producer: Client, consumer: Client },
@@ -39,7 +39,7 @@ pub struct Stage {
     daemon: Option<Daemon>,
     witness: Witness,
     drops_repetitions: bool,
-    /// How many events each route is to have settled since the daemon began.
+    /// The expected number of settled events of each route since the daemon's start.
     expected: BTreeMap<&'static str, u64>,
 }
 
@@ -60,7 +60,7 @@ pub fn story() -> Vec<Value> {
     events
 }
 
-/// An event of the story as one of an organisation.
+/// An event of the story for one organisation.
 fn of(organization: &str, event: &Value) -> Value {
     let mut event = event.clone();
     event["id"] = json!(format!("{organization}-{}", event["id"].as_str().expect("an id")));
@@ -73,12 +73,12 @@ fn key(event: &Value) -> String {
 }
 
 impl Stage {
-    /// With `dedupe` the file is taken as it lies there, else without that line.
+    /// With `dedupe` the file is used unchanged, else without that line.
     pub async fn embedded(bench: Bench, dedupe: bool) -> Self {
         Self::new(bench, dedupe, Witness::Logs(Vec::new())).await
     }
 
-    /// With what the producer and what the consumer is written in.
+    /// With the libraries of the producer and the consumer.
     pub async fn amqp(bench: Bench, dedupe: bool, (producer, consumer): (Library, Library)) -> Self {
         let broker = bench.broker.clone();
         let mut stage = Self::new(bench, dedupe, Witness::Logs(Vec::new())).await;
@@ -111,7 +111,7 @@ impl Stage {
         self.daemon = Some(daemon);
     }
 
-    /// The file with paths that hold anywhere.
+    /// The file with absolute paths.
     fn text(&self) -> String {
         let text = std::fs::read_to_string(folder().join("routes.toml")).expect("routes.toml");
         let text = text.replace("../../target/plugins", &trunkline_support::plugins().display().to_string());
@@ -120,7 +120,7 @@ impl Stage {
         if self.drops_repetitions { text } else { text.replace(DEDUPE, "") }
     }
 
-    /// Whether the routes of the file check data.
+    /// Whether the routes of the file have schemas.
     pub fn has_schemas() -> bool {
         std::fs::read_to_string(folder().join("routes.toml")).expect("routes.toml").contains("\nschema = ")
     }
@@ -133,8 +133,8 @@ impl Stage {
         self.daemon.as_ref().expect("it runs")
     }
 
-    /// Publishes an event of an organisation and waits until every route is done with it. Without `dedupe`, foreign
-    /// clients publish it twice at once.
+    /// Publishes an event of an organisation and waits until every route has settled it. Without `dedupe`, foreign
+    /// clients publish it twice.
     pub async fn publish(&mut self, organization: &str, event: &Value) {
         let event = of(organization, event);
         let mut copies = 1;
@@ -157,7 +157,7 @@ impl Stage {
         self.settled_but(&["reminders"]).await;
     }
 
-    /// What routes will have settled: so many copies of an event, and of the tasks that follow from it.
+    /// Notes the events that routes will have settled: `copies` of an event, and the tasks that follow from it.
     fn expect(&mut self, event: &Value, copies: u64, tasks: u64) {
         let (_, routes) = ROUTES.into_iter().find(|(kind, _)| event["type"] == *kind).expect("a type of the story");
         routes.iter().for_each(|route| *self.expected.entry(route).or_default() += copies);
@@ -168,7 +168,7 @@ impl Stage {
         }
     }
 
-    /// Waits until every route has settled what it was to settle, and nothing more.
+    /// Waits until every route has settled the expected events, and no more.
     pub async fn settled(&self) {
         self.settled_but(&[]).await;
     }
@@ -187,7 +187,7 @@ impl Stage {
         assert_eq!(counts, wanted().map(|(route, count)| (*route, *count)).collect(), "{}", self.daemon().log());
     }
 
-    /// Stops the daemon, publishes all of the story again, as it is on the wire, and starts the daemon on it.
+    /// Stops the daemon, publishes the whole story again as it is on the wire, and starts the daemon.
     pub async fn restart_with(&mut self, plays: &dyn Fn(&str, &Value) -> bool) {
         self.stop().await;
         let organizations = [FIRST, SECOND];
@@ -224,7 +224,7 @@ impl Stage {
         self.stop().await;
     }
 
-    /// All envelopes that plugins emitted so far, repetitions too.
+    /// All emitted envelopes so far, including repeats.
     pub async fn seen(&mut self) -> Vec<Value> {
         match &mut self.witness {
             Witness::Logs(lines) => {
@@ -232,7 +232,7 @@ impl Stage {
                 [lines.clone(), emitted(&running)].concat()
             }
             Witness::Clients { producer, consumer } => {
-                // What was confirmed before lies before it in the consumer's queue, and no route takes it.
+                // Messages that were confirmed earlier are earlier in the consumer's queue. No route takes the marker.
                 let mark = json!({ "source": MARK, "id": consumer.received().len() });
                 producer.publish(MARK, &mark).await;
                 eventually("the consumer has come as far as the mark", || {
@@ -246,7 +246,7 @@ impl Stage {
         }
     }
 
-    /// How an event ended on a route.
+    /// The outcome of an event on a route.
     pub fn end_of(&self, route: &str, id: &str) -> Value {
         let log = self.daemon().log();
         let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -262,7 +262,7 @@ fn publication(event: &Value) -> Publication {
     publication
 }
 
-/// What the log says was emitted.
+/// The emissions in the log.
 fn emitted(log: &str) -> Vec<Value> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let settled = lines.filter(|line| line["message"] == "settled");
@@ -271,7 +271,7 @@ fn emitted(log: &str) -> Vec<Value> {
     bodies.collect()
 }
 
-/// Settled events of each route, but for those that are tried again.
+/// Settled events of each route, without retries.
 fn settled(daemon: &Daemon) -> BTreeMap<String, u64> {
     let (_, text) = daemon.get("/metrics");
     let mut found = BTreeMap::new();

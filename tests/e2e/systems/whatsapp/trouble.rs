@@ -1,4 +1,4 @@
-//! What goes wrong around the agent, and what the contact and the admin hear of it.
+//! Failures around the agent, and the texts that the contact and the admin get.
 
 use super::super::example::stories;
 use super::*;
@@ -6,9 +6,9 @@ use crate::bench::metric;
 
 const FALLBACK: &str = "I'm having trouble processing your request. Please try again.";
 
-stories!(nobody_is_left_without_an_answer, an_outage_pauses_the_agent, a_late_task_is_answered_too);
+stories!(every_contact_gets_an_answer, an_outage_pauses_the_agent, a_late_task_is_answered_too);
 
-/// An agent that does as the text says.
+/// An agent that follows the text.
 fn moody(asked: &Asked, before: usize) -> Answer {
     match asked.body["message"]["text"].as_str() {
         Some("busy") if before < 2 => Answer::status(503).header("retry-after", "0"),
@@ -20,25 +20,23 @@ fn moody(asked: &Asked, before: usize) -> Answer {
     }
 }
 
-/// A gateway that has trouble with some contacts.
+/// WaSender, which fails for some contacts.
 fn moody_gateway() -> Stub {
-    let taken = || Answer::json(201, &json!({ "key": { "id": "BAE5" } }));
-    Stub::start(move |asked, before| match asked.body["number"].as_str() {
-        Some("420777200006") if before < 1 => Answer::status(429).header("retry-after", "0"),
-        Some("420777200007") => Answer::status(502),
-        Some("420777200008") => Answer::status(400),
-        _ => taken(),
+    Stub::start(move |asked, before| match asked.body["to"].as_str() {
+        Some("+420777200006") if before < 1 => senders::limited(0),
+        Some("+420777200007") => Answer::status(502),
+        Some("+420777200008") => Answer::status(400),
+        _ => senders::wasender(asked),
     })
 }
 
-async fn nobody_is_left_without_an_answer(on: On) {
-    let experiment = Stub::start(|_, _| Answer::status(503));
+async fn every_contact_gets_an_answer(on: On) {
     let further = [("AGENT_TIMEOUT_S", "6")];
-    let world = World::start_with(on, Box::new(moody), experiment, moody_gateway(), &further).await;
+    let world = World::start_with(on, Box::new(moody), down(), moody_gateway(), &further).await;
     let number = |contact: usize| format!("42077720000{contact}");
     let texts = ["fine", "busy", "broken", "slow", "refused", "odd", "limited", "unsent", "unwanted"];
     for (contact, text) in texts.into_iter().enumerate() {
-        world.publish(WEBHOOK, &message(&number(contact), text));
+        world.publish(RECEIVED, &message(&number(contact), text));
     }
     let alerts = world.admin.at_least(2, "two alerts", |_| true).await;
     let said = |text: &str| format!("You said: {text}");
@@ -50,16 +48,16 @@ async fn nobody_is_left_without_an_answer(on: On) {
         (4, FALLBACK.to_owned()),
         (5, said("odd")),
     ] {
-        world.gateway.one(&expected, |asked| asked.body["number"] == number(contact)).await;
+        world.gateway.one(&expected, to(&number(contact))).await;
         assert_eq!(world.sent_to(&number(contact)), [expected], "once");
     }
-    world.gateway.at_least(2, "its second try", |asked| asked.body["number"] == number(6)).await;
+    world.gateway.at_least(2, "its second try", to(&number(6))).await;
     let times = |text: &str| world.agent.those(|asked| asked.body["message"]["text"] == text).len();
     assert_eq!(["fine", "busy", "broken", "slow", "refused", "odd"].map(times), [1, 3, 4, 4, 1, 2]);
     let retries = world.agent.those(|asked| asked.body["message"]["text"] == "broken");
     let counts = retries.iter().map(|asked| asked.body["metadata"]["retryCount"].as_u64()).collect::<Vec<_>>();
     assert_eq!(counts, [Some(0), Some(1), Some(2), Some(3)]);
-    let tries = |contact: usize| world.gateway.those(|asked| asked.body["number"] == number(contact)).len();
+    let tries = |contact: usize| world.gateway.those(to(&number(contact))).len();
     assert_eq!([6, 7, 8].map(tries), [2, 4, 1]);
     check_alerts(&alerts);
     check_dead_letters(&world.example, world.daemon).await;
@@ -80,7 +78,7 @@ fn check_alerts(alerts: &[Asked]) {
     assert_eq!(reasons, [unsent, unwanted]);
 }
 
-/// The letters stay for people, and replies with an error say which.
+/// The dead letters stay in their queue, and replies with an error name them.
 async fn check_dead_letters(example: &Example, daemon: Daemon) {
     assert!(daemon.terminate().await.success());
     for (queue, count) in [("ag_dead", 2), ("wb_dead", 2)] {
@@ -97,22 +95,21 @@ async fn check_dead_letters(example: &Example, daemon: Daemon) {
 }
 
 async fn an_outage_pauses_the_agent(on: On) {
-    let down = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let switch = down.clone();
+    let is_down = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let switch = is_down.clone();
     let agent = move |asked: &Asked, _: usize| match switch.load(std::sync::atomic::Ordering::Relaxed) {
         true => Answer::status(503),
         false => echo(asked),
     };
     let further = [("AGENT_RETRY", "15s"), ("AGENT_PAUSE", "15s")];
-    let experiment = Stub::start(|_, _| Answer::status(503));
-    let world = World::start_with(on, Box::new(agent), experiment, gateway(), &further).await;
+    let world = World::start_with(on, Box::new(agent), down(), gateway(), &further).await;
     let circuit = "trunkline_circuit_state{route=\"agent-dispatch\"}";
     for contact in 0..12 {
-        world.publish(WEBHOOK, &message(&format!("4207773000{contact:02}"), "hello"));
+        world.publish(RECEIVED, &message(&format!("4207773000{contact:02}"), "hello"));
     }
     metric(&world.daemon, circuit, |state| state == 1.0).await;
     assert_eq!(world.agent.asked().len(), 10, "two are not even asked for");
-    down.store(false, std::sync::atomic::Ordering::Relaxed);
+    is_down.store(false, std::sync::atomic::Ordering::Relaxed);
     world.gateway.at_least(12, "all answers", |_| true).await;
     metric(&world.daemon, circuit, |state| state == 0.0).await;
     let texts = world.gateway.asked().iter().map(|asked| asked.body["text"].clone()).collect::<Vec<_>>();
@@ -122,15 +119,14 @@ async fn an_outage_pauses_the_agent(on: On) {
 async fn a_late_task_is_answered_too(on: On) {
     let (let_go, agent) = held_at_first();
     let further = [("AG_QUEUE_TTL", "10s")];
-    let experiment = Stub::start(|_, _| Answer::status(503));
-    let world = World::start_with(on, agent, experiment, gateway(), &further).await;
-    world.publish(WEBHOOK, &message("420777400000", "first"));
+    let world = World::start_with(on, agent, down(), gateway(), &further).await;
+    world.publish(RECEIVED, &message("420777400000", "first"));
     world.agent.one("the first task", |_| true).await;
-    world.publish(WEBHOOK, &message("420777400001", "too late"));
-    let sent = world.gateway.one("the fallback", |asked| asked.body["number"] == "420777400001").await;
+    world.publish(RECEIVED, &message("420777400001", "too late"));
+    let sent = world.gateway.one("the fallback", to("420777400001")).await;
     assert_eq!(sent.body["text"], FALLBACK);
     let_go.send(()).expect("it waits");
-    world.gateway.one("the answer", |asked| asked.body["number"] == "420777400000").await;
+    world.gateway.one("the answer", to("420777400000")).await;
     assert_eq!(world.sent_to("420777400000"), ["You said: first"]);
     assert!(world.agent.those(|asked| asked.body["message"]["text"] == "too late").is_empty());
 }

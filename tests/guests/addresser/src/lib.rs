@@ -1,8 +1,8 @@
-//! Emits to the keys that it is told.
+//! Emits to the keys that the event lists.
 
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// One `addressed` a key; an empty one is the route's.
+/// One `addressed` for each key. An empty key stands for the key of the route.
 #[handler(description = "Emits to keys", emits = ["addressed"])]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let keys: Vec<String> = event.json()?;

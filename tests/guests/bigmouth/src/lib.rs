@@ -1,4 +1,4 @@
-//! Emits more bytes than anybody may.
+//! Emits more bytes than `limits.output` allows.
 
 use trunkline_plugin::{Emission, Event, Failure, handler};
 

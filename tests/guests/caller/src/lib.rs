@@ -1,11 +1,11 @@
-//! Calls the host without an end: the call that the body names.
+//! Calls the host without end. The body names the call.
 
 use std::io::Write;
 use std::time::{Instant, SystemTime};
 
 use trunkline_plugin::{Emission, Event, Failure, config, handler, log};
 
-/// Never comes back.
+/// Never returns.
 #[handler]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let call: fn() = match String::from_utf8_lossy(&event.data).trim_matches('"') {

@@ -1,4 +1,4 @@
-//! Counts its calls in a static, which must always be the first.
+//! Counts its calls in a static, so every call must be the first.
 
 use trunkline_plugin::{Emission, Event, Failure, handler};
 

@@ -1,8 +1,8 @@
-//! Ends badly, some functions deep: the body says how.
+//! Fails a few functions below the handler. The body says how.
 
 use trunkline_plugin::{Emission, Event, Failure, handler, log};
 
-/// Has an emission at hand when it traps, which nobody may see.
+/// Has made an emission when it traps; that emission must not be published.
 #[handler]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let emission = Emission::bytes("made", "text/plain", event.data.clone());
@@ -37,9 +37,9 @@ fn cellar(way: &str, depth: usize) -> usize {
     }
 }
 
-/// Fills the stack in the memory, where variables lie that have an address.
+/// Fills the stack in the plugin's memory, which holds variables with an address.
 #[inline(never)]
-#[expect(unconditional_recursion, reason = "that is what this guest is for")]
+#[expect(unconditional_recursion, reason = "this guest fails on purpose")]
 fn endless_stairs(depth: usize) -> usize {
     let mut steps = [depth; 64];
     steps[depth % 64] = std::hint::black_box(endless_stairs(depth + 1));
@@ -48,7 +48,7 @@ fn endless_stairs(depth: usize) -> usize {
 
 /// Fills the engine's stack.
 #[inline(never)]
-#[expect(unconditional_recursion, reason = "that is what this guest is for")]
+#[expect(unconditional_recursion, reason = "this guest fails on purpose")]
 fn endless_ladder(depth: usize) -> usize {
     std::hint::black_box(endless_ladder(depth + 1)) ^ depth
 }

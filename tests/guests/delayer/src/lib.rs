@@ -1,10 +1,10 @@
-//! Emits for later: after as many milliseconds as the body says; rejects what is no number, after it has said so twice.
+//! Emits with a delay of as many milliseconds as the body says. Logs two lines and rejects a body that is not a number.
 
 use std::time::Duration;
 
 use trunkline_plugin::{Emission, Event, Failure, handler, log};
 
-/// One emission, later.
+/// One delayed emission.
 #[handler]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let text = String::from_utf8_lossy(&event.data).into_owned();

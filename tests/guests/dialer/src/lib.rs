@@ -1,4 +1,4 @@
-//! Tries every door to the network and to files, and tells what each of them said.
+//! Tries every way to the network and to files, and emits each refusal.
 
 use trunkline_plugin::{Emission, Event, Failure, handler};
 

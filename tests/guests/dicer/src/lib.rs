@@ -1,4 +1,4 @@
-//! Emits what time it is and what it drew: what no two calls have in common.
+//! Emits the time and random numbers, which differ between any two calls.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};

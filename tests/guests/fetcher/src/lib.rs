@@ -1,4 +1,4 @@
-//! Makes the request that it is told to, and emits what came of it.
+//! Makes the HTTP requests that the event lists, and emits the results.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ struct Wish {
     headers: Option<Vec<(String, String)>>,
     upload_bytes: Option<usize>,
     timeout_ms: Option<u64>,
-    /// Follow so many redirects by itself.
+    /// Follows this many redirects in the plugin.
     follow: Option<u32>,
-    /// Let the error be the plugin's own.
+    /// Returns the error of the request as the plugin's own failure.
     fail: Option<bool>,
-    /// Open so many at a time.
+    /// Opens this many requests at a time.
     burst: Option<u32>,
 }
 
-/// One `fetched` for each wish.
+/// One `fetched` for each listed request.
 #[handler(description = "Makes requests", emits = ["fetched"])]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let wish: Wish = event.json()?;
@@ -59,7 +59,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     Ok(vec![Emission::json("fetched", &told)?])
 }
 
-/// How many requests were taken while all are open, and how many were not.
+/// The number of requests that were accepted while all are open, and the number that were not.
 #[cfg(target_family = "wasm")]
 fn burst(url: &str, count: u32) -> [u32; 2] {
     use wasip2::http::outgoing_handler;

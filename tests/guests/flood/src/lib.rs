@@ -1,4 +1,4 @@
-//! Emits more events than anybody may.
+//! Emits more events than `limits.emissions` allows.
 
 use trunkline_plugin::{Emission, Event, Failure, handler};
 

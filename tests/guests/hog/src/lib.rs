@@ -1,8 +1,8 @@
-//! Takes memory until there is none.
+//! Takes memory until the limit.
 
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// Allocates and touches.
+/// Allocates memory and touches every page.
 #[handler]
 fn handle(_event: Event) -> Result<Vec<Emission>, Failure> {
     let mut kept = Vec::new();

@@ -1,4 +1,4 @@
-//! Does with its state what it is told to, and emits what came of each step.
+//! Carries out the steps that the event lists on the plugin's state, and emits each result.
 
 use serde::Deserialize;
 use trunkline_plugin::json::{Value, json};
@@ -26,7 +26,7 @@ enum Step {
         key: String,
         by: i64,
     },
-    /// Appends the event's id by compare-and-set, unless it is there.
+    /// Appends the event's id by compare-and-set, unless the id is in the list.
     Append {
         key: String,
     },
@@ -36,7 +36,7 @@ enum Step {
     Trap,
 }
 
-/// One `kept` with the results; an error of the state is the plugin's own.
+/// One `kept` with the results. An error of the state becomes the plugin's own failure.
 #[handler(description = "Keeps state", emits = ["kept"])]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let steps: Vec<Step> = event.json()?;

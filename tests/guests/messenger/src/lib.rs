@@ -1,4 +1,4 @@
-//! A component for wasi:messaging that knows nothing of Trunkline: it does what the message's text says.
+//! A component for wasi:messaging without any part of Trunkline. The message's text says what to do.
 
 #[cfg(target_family = "wasm")]
 mod component {
@@ -45,7 +45,7 @@ mod component {
         }
     }
 
-    /// Two messages: one with everything, one with as little as possible.
+    /// Two messages: one with all fields, one with as few fields as possible.
     fn send(client: &Client, received: &Message) -> Result<(), Error> {
         let rich = Message::new(b"{\"rich\":true}");
         rich.set_content_type("application/json").map_err(|()| Error::Other("content type".to_owned()))?;

@@ -1,4 +1,4 @@
-//! A plugin that wants state, which nobody grants.
+//! A plugin that imports state, for which the test gives no grant.
 
 #[cfg(target_family = "wasm")]
 mod component {

@@ -1,10 +1,10 @@
-//! Gives what AMQP cannot carry: the body says where.
+//! Emits an event that AMQP cannot carry. The body says which field is too long.
 
 use std::time::Duration;
 
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// One good emission, and one that is not.
+/// One valid emission and one invalid one.
 #[handler]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let good = Emission::bytes("fine", "text/plain", Vec::new());

@@ -1,11 +1,11 @@
-//! Does what the body says: an outcome, and emissions with parts of any length.
+//! Follows the body: an outcome, and emissions with fields of any length.
 
 use std::time::Duration;
 
 use trunkline_plugin::json::Value;
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// A text of so many bytes at least, made of what `fill` says.
+/// A text of at least `length` bytes, repeated from `fill`.
 fn long(script: &Value, length: &Value) -> String {
     let fill = script["fill"].as_str().filter(|fill| !fill.is_empty()).unwrap_or("x");
     let bytes = length.as_u64().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
@@ -34,7 +34,7 @@ fn emission(script: &Value, wanted: &Value) -> Emission {
     emission
 }
 
-/// What the body says, and a panic when it is no script.
+/// Carries out the body, and panics when the body is not a script.
 #[handler]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let script: Value = event.json()?;

@@ -1,9 +1,9 @@
-//! Gives back what it gets, as often as the attribute `emit` says, else once; rejects what has the attribute `poison`, and
-//! traps on what has the attribute `trap`.
+//! Emits its input as often as the attribute `emit` says, else once. Rejects an event with the attribute `poison`, and
+//! traps on an event with the attribute `trap`.
 
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// One emission, as many as asked for, or none at all.
+/// One emission, the number in `emit`, or none.
 #[handler(description = "Gives back what it gets, and rejects poison", emits = ["echoed"])]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     if event.attribute("poison").is_some() {

@@ -1,8 +1,8 @@
-//! Wants nothing.
+//! Rejects every event.
 
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// Rejects.
+/// Rejects the event.
 #[handler]
 fn handle(_event: Event) -> Result<Vec<Emission>, Failure> {
     Err(Failure::reject("not my kind of event"))

@@ -1,8 +1,8 @@
-//! Works at the attempt that the body names.
+//! Succeeds at the attempt that the body names.
 
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// Asks to be called again until then.
+/// Asks for a retry until that attempt.
 #[handler]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let text = std::str::from_utf8(&event.data).unwrap_or_default();

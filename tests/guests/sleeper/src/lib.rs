@@ -1,8 +1,8 @@
-//! Takes its time: as many milliseconds as the body says.
+//! Sleeps as many milliseconds as the body says.
 
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// Sleeps, then gives back what it got.
+/// Sleeps, then emits its input.
 #[handler]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let text = std::str::from_utf8(&event.data).unwrap_or_default();

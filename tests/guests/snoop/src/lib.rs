@@ -1,4 +1,4 @@
-//! Looks for what other events left behind, in statics and in memory that it never wrote, and leaves its own secret.
+//! Searches statics and fresh memory for data of other events, and leaves its own secret there.
 
 use std::cell::RefCell;
 use std::sync::Mutex;
@@ -11,15 +11,15 @@ thread_local! {
     static ALSO_SEEN: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Far beyond what a call needs.
+/// Far more than a call needs.
 const ROOM_BYTES: usize = 2 << 20;
 
-/// Emits how many bytes of others it found.
+/// Emits the number of bytes of other events.
 #[handler]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let mut found = SEEN.lock().map_or(0, |seen| seen.iter().map(Vec::len).sum::<usize>());
     found += ALSO_SEEN.with_borrow(|seen| seen.iter().map(Vec::len).sum::<usize>());
-    // Fresh memory of a sandbox is zero; what another event wrote there would show.
+    // Fresh memory of a sandbox is zero, so data of another event would show.
     let Some(room) = fresh_room() else { return Err(Failure::reject("no room")) };
     found += room.iter().filter(|byte| **byte != 0).count();
     let secret = format!("{} of {:?}", String::from_utf8_lossy(&event.data), event.tenant);
@@ -33,7 +33,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     Ok(vec![Emission::bytes("snooped", "text/plain", found.to_string().into_bytes())])
 }
 
-/// Pages that belong to nobody else in this module.
+/// Pages that no other code of this module uses.
 #[cfg(target_arch = "wasm32")]
 fn fresh_room() -> Option<&'static mut [u8]> {
     let before = core::arch::wasm32::memory_grow(0, ROOM_BYTES / 65_536);

@@ -1,8 +1,8 @@
-//! Tells its secret in every way there is.
+//! Gives its secret away in every possible way.
 
 use trunkline_plugin::{Emission, Event, Failure, config, handler, log};
 
-/// Logs and prints the secret, and then does what the data says.
+/// Logs and prints the secret, and then follows the event's data.
 #[handler(description = "Tells its secret", emits = ["told"])]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let secret = config::get("TOKEN").ok_or_else(|| Failure::reject("there is no TOKEN"))?;
@@ -18,7 +18,7 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
         "long" => Err(Failure::reject(format!("{}{secret}", "x".repeat(1010)))),
         "panic" => panic!("because {secret}"),
         "flood" => {
-            // The end that is kept begins in the middle of one.
+            // The kept end of the log begins within one of these lines.
             (0..300).for_each(|_| eprintln!("{secret}"));
             panic!("flooded")
         }

@@ -1,9 +1,9 @@
-//! Tells what it was told of an event.
+//! Emits the fields of its event.
 
 use trunkline_plugin::json::json;
 use trunkline_plugin::{Emission, Event, Failure, handler};
 
-/// One `seen` with everything but the data.
+/// One `seen` with every field but the data.
 #[handler(description = "Tells what it sees", emits = ["seen"])]
 fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
     let seen = json!({
@@ -17,6 +17,11 @@ fn handle(event: Event) -> Result<Vec<Emission>, Failure> {
         "user": event.user,
         "attempt": event.attempt,
         "attributes": event.attributes,
+        "reply_to": event.reply_to,
+        "correlation_id": event.correlation_id,
+        "content_encoding": event.content_encoding,
+        "redelivered": event.redelivered,
+        "own_id": event.own_id,
     });
     Ok(vec![Emission::json("seen", &seen)?])
 }

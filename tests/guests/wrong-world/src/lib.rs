@@ -1,4 +1,4 @@
-//! A component that is no plugin.
+//! A component that is not a plugin.
 
 #[cfg(target_family = "wasm")]
 mod component {

@@ -1,15 +1,15 @@
-//! Fields of AMQP 0-9-1 methods and properties, read from bytes whose lengths may lie. Nothing is copied.
+//! Fields of AMQP 0-9-1 methods and properties, read without copying from bytes whose lengths may be wrong.
 
-/// The bytes that are not read yet.
+/// Bytes that are not read yet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fields<'a>(&'a [u8]);
+pub(super) struct FieldReader<'a>(&'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> FieldReader<'a> {
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// What is left.
+    /// The bytes that are left.
     pub(super) const fn rest(self) -> &'a [u8] {
         self.0
     }
@@ -18,7 +18,7 @@ impl<'a> Fields<'a> {
         self.0.is_empty()
     }
 
-    /// So many bytes, or none when fewer are left. The other readers do the same.
+    /// This number of bytes, or none when fewer are left. The other readers do the same.
     #[inline]
     pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
@@ -48,7 +48,7 @@ impl<'a> Fields<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// A `shortstr`, whatever its bytes are.
+    /// A `shortstr`, of any bytes.
     #[inline]
     pub(super) fn short_string(&mut self) -> Option<&'a [u8]> {
         let mut ahead = *self;
@@ -69,14 +69,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Whether lapin takes the bytes as a `shortstr`. Nearly all of them are short and ASCII, which is found out sooner.
+/// Whether lapin takes the bytes as a `shortstr`. The check for ASCII comes first, because nearly all texts are ASCII.
 #[inline]
 pub(super) fn is_text(bytes: &[u8]) -> bool {
     bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
 }
 
-/// Bytes as a text of at most so many bytes. What is not UTF-8 is written as `\xff`, and so are control characters; what would
-/// be longer is cut.
+/// Bytes as a text of at most `most` bytes. Bytes that are not UTF-8 and control characters are written as `\xff`. A longer
+/// text is cut.
 pub(super) fn escaped(bytes: &[u8], most: usize) -> String {
     let mut text = String::new();
     let mut push = |piece: &str| {
@@ -106,15 +106,10 @@ pub(super) fn escaped(bytes: &[u8], most: usize) -> String {
     text
 }
 
-/// The first bytes in hexadecimal.
+/// The first 16 bytes in hexadecimal, with an ellipsis when there are more.
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     const SHOWN_MAX: usize = 16;
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let shown = bytes.iter().take(SHOWN_MAX);
-    let mut text: String = shown
-        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
-        .map(char::from)
-        .collect();
+    let mut text = hex::encode(&bytes[..bytes.len().min(SHOWN_MAX)]);
     if bytes.len() > SHOWN_MAX {
         text.push('…');
     }
@@ -127,14 +122,14 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_not_read() {
-        let mut fields = Fields::new(&[3, b'a', b'b']);
+        let mut fields = FieldReader::new(&[3, b'a', b'b']);
         assert_eq!(fields.short_string(), None, "three bytes are promised and two are there");
         assert_eq!(fields.rest(), [3, b'a', b'b'], "and nothing is taken");
         assert_eq!((fields.octet(), fields.take(2)), (Some(3), Some(&b"ab"[..])));
         assert_eq!((fields.octet(), fields.short(), fields.long(), fields.take(1)), (None, None, None, None));
-        let mut long = Fields::new(&[0xff, 0xff, 0xff, 0xff, 1]);
+        let mut long = FieldReader::new(&[0xff, 0xff, 0xff, 0xff, 1]);
         assert_eq!((long.long_string(), long.rest().len()), (None, 5));
-        let mut fits = Fields::new(&[0, 0, 0, 1, 7, 9]);
+        let mut fits = FieldReader::new(&[0, 0, 0, 1, 7, 9]);
         assert_eq!((fits.long_string(), fits.octet(), fits.is_empty()), (Some(&[7][..]), Some(9), true));
     }
 

@@ -1,36 +1,36 @@
-//! Methods that a broker sends: their fields, and what is done about texts that are not UTF-8.
+//! Methods that a broker sends: their fields, and the repair of texts that are not UTF-8.
 //!
-//! RabbitMQ cuts a long reply text wherever its 252nd byte is, and passes exchanges and keys on as they were published. lapin
-//! ends the connection for either.
+//! RabbitMQ cuts a long reply text at its 252nd byte, even within a character, and passes exchanges and keys on as they were
+//! published. lapin ends the connection for either.
 
-use super::fields::{Fields, escaped, hexadecimal, is_text};
-use super::marker::Lost;
+use super::fields::{FieldReader, escaped, hexadecimal, is_text};
+use super::loss_header::Losses;
 use super::table::{self, Entries};
-use crate::{Server, ServerVersion};
+use crate::{BrokerServer, ServerVersion};
 use trunkline_event::limits::SHORT_STRING_MAX_BYTES;
 
 /// Class and method.
-pub(super) type Method = (u16, u16);
+pub(super) type MethodId = (u16, u16);
 
-pub(super) const CONNECTION_START: Method = (10, 10);
-pub(super) const CHANNEL_OPEN_OK: Method = (20, 11);
-const BASIC_RETURN: Method = (60, 50);
-const BASIC_DELIVER: Method = (60, 60);
-const BASIC_GET_OK: Method = (60, 71);
+pub(super) const CONNECTION_START: MethodId = (10, 10);
+pub(super) const CHANNEL_OPEN_OK: MethodId = (20, 11);
+const BASIC_RETURN: MethodId = (60, 50);
+const BASIC_DELIVER: MethodId = (60, 60);
+const BASIC_GET_OK: MethodId = (60, 71);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
-    /// Of so many bytes.
+    /// A field of this number of bytes.
     Fixed(usize),
     Text,
-    /// A text that says where a message comes from.
+    /// A text that names the origin of a message.
     Name(&'static str),
     LongText,
     Table,
 }
 
 /// The fields of a method that a broker may send; none for other methods.
-const fn fields(method: Method) -> Option<&'static [Field]> {
+const fn fields(method: MethodId) -> Option<&'static [Field]> {
     use Field::{Fixed, LongText, Name, Table, Text};
     Some(match method {
         CONNECTION_START => &[Fixed(2), Table, LongText, LongText],
@@ -62,9 +62,9 @@ const fn fields(method: Method) -> Option<&'static [Field]> {
     })
 }
 
-/// Which broker a `connection.start` is of, if it says so.
-pub(super) fn server(payload: &[u8]) -> Option<Server> {
-    let mut fields = Fields::new(payload);
+/// Product and version in a `connection.start`, if it has both.
+pub(super) fn server(payload: &[u8]) -> Option<BrokerServer> {
+    let mut fields = FieldReader::new(payload);
     fields.take(6)?;
     let table = fields.long_string()?;
     let text = |name: &str| {
@@ -76,57 +76,57 @@ pub(super) fn server(payload: &[u8]) -> Option<Server> {
         }
         None
     };
-    Some(Server { product: text("product")?, version: ServerVersion::new(&text("version")?) })
+    Some(BrokerServer { product: text("product")?, version: ServerVersion::new(&text("version")?) })
 }
 
-/// What is to be done with a method.
+/// The result of checking a method.
 #[derive(Debug)]
-pub(super) enum Checked {
-    /// It passes as it is.
+pub(super) enum MethodCheck {
+    /// The method passes unchanged.
     Sound,
-    /// It passes in this form. What its content is to be marked with, where it has one.
-    Repaired(Vec<u8>, Option<Lost>),
-    /// It is no method of AMQP 0-9-1, or its fields do not fit.
+    /// The method passes in this form. The losses are for the loss header of its content header, if it has one.
+    Repaired(Vec<u8>, Option<Losses>),
+    /// The method is not part of AMQP 0-9-1, or its fields do not fit.
     Broken,
 }
 
 /// The method of a payload.
-pub(super) fn method(payload: &[u8]) -> Option<Method> {
-    let mut fields = Fields::new(payload);
+pub(super) fn method(payload: &[u8]) -> Option<MethodId> {
+    let mut fields = FieldReader::new(payload);
     Some((fields.short()?, fields.short()?))
 }
 
-/// Looks at the payload of a method frame.
-pub(super) fn check(payload: &[u8]) -> Checked {
+/// Checks the payload of a method frame.
+pub(super) fn check(payload: &[u8]) -> MethodCheck {
     let layout = method(payload).and_then(fields);
-    let Some(layout) = layout else { return Checked::Broken };
-    let mut rest = Fields::new(&payload[4..]);
+    let Some(layout) = layout else { return MethodCheck::Broken };
+    let mut rest = FieldReader::new(&payload[4..]);
     let mut is_sound = true;
     for field in layout {
         let sound = match field {
             Field::Fixed(bytes) => rest.take(*bytes).map(|_| true),
             Field::Text | Field::Name(_) => rest.short_string().map(is_text),
             Field::LongText => rest.long_string().map(|_| true),
-            // Only the broker itself writes one.
+            // Only the broker itself writes tables into methods.
             Field::Table => rest.long_string().filter(|table| table::is_sound(table)).map(|_| true),
         };
         match sound {
             Some(sound) => is_sound &= sound,
-            None => return Checked::Broken,
+            None => return MethodCheck::Broken,
         }
     }
     match (rest.is_empty(), is_sound) {
-        (false, _) => Checked::Broken,
-        (true, true) => Checked::Sound,
-        (true, false) => repair(payload, layout).unwrap_or(Checked::Broken),
+        (false, _) => MethodCheck::Broken,
+        (true, true) => MethodCheck::Sound,
+        (true, false) => repair(payload, layout).unwrap_or(MethodCheck::Broken),
     }
 }
 
-/// Writes the method anew, with escapes where a text is not UTF-8.
-fn repair(payload: &[u8], layout: &[Field]) -> Option<Checked> {
-    let mut rest = Fields::new(payload);
+/// Rewrites the method, with escapes in texts that are not UTF-8.
+fn repair(payload: &[u8], layout: &[Field]) -> Option<MethodCheck> {
+    let mut rest = FieldReader::new(payload);
     let mut repaired = rest.take(4)?.to_vec();
-    let mut lost = Lost::default();
+    let mut lost = Losses::default();
     for field in layout {
         let before = rest;
         let text = match field {
@@ -142,19 +142,19 @@ fn repair(payload: &[u8], layout: &[Field]) -> Option<Checked> {
         repaired.push(u8::try_from(escaped.len()).ok()?);
         repaired.extend(escaped.as_bytes());
         if let Field::Name(name) = field {
-            lost.complain(format_args!("its {name} is not UTF-8 ({} bytes: {})", text.len(), hexadecimal(text)));
+            lost.complain(format_args!("the {name} is not UTF-8 ({} bytes: {})", text.len(), hexadecimal(text)));
             lost.keep(name, text);
         }
     }
     let has_content = layout.iter().any(|field| matches!(field, Field::Name(_)));
-    Some(Checked::Repaired(repaired, has_content.then_some(lost).filter(|lost| !lost.kept.is_empty())))
+    Some(MethodCheck::Repaired(repaired, has_content.then_some(lost).filter(|lost| !lost.kept.is_empty())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn payload((class, method): Method, fields: &[&[u8]]) -> Vec<u8> {
+    fn payload((class, method): MethodId, fields: &[&[u8]]) -> Vec<u8> {
         [&class.to_be_bytes(), &method.to_be_bytes(), &fields.concat()[..]].concat()
     }
 
@@ -166,16 +166,16 @@ mod tests {
     fn a_delivery_with_a_key_of_raw_bytes_is_escaped_and_remembered() {
         let (tag, rest) = (text(b"ctag"), [0_u8; 9]);
         let good = payload(BASIC_DELIVER, &[&tag, &rest, &text("käy".as_bytes()), &text(b"a.b")]);
-        assert!(matches!(check(&good), Checked::Sound));
+        assert!(matches!(check(&good), MethodCheck::Sound));
         let bad = payload(BASIC_DELIVER, &[&tag, &rest, &text(b"events"), &text(b"a.\xff")]);
-        let Checked::Repaired(repaired, Some(lost)) = check(&bad) else { panic!("{:?}", check(&bad)) };
+        let MethodCheck::Repaired(repaired, Some(lost)) = check(&bad) else { panic!("{:?}", check(&bad)) };
         assert_eq!(repaired, payload(BASIC_DELIVER, &[&tag, &rest, &text(b"events"), &text(br"a.\xff")]));
         assert_eq!(lost.kept, [("routing-key", b"a.\xff".to_vec())]);
         let text = lost.into_text();
-        assert_eq!(text, "its routing-key is not UTF-8 (3 bytes: 612eff)");
+        assert_eq!(text, "the routing-key is not UTF-8 (3 bytes: 612eff)");
         let long = payload(BASIC_DELIVER, &[&tag, &rest, &text_of(0xff, 255), &text_of(0xfe, 255)]);
-        let Checked::Repaired(repaired, Some(lost)) = check(&long) else { panic!("{:?}", check(&long)) };
-        assert!(matches!(check(&repaired), Checked::Sound), "what was repaired is sound");
+        let MethodCheck::Repaired(repaired, Some(lost)) = check(&long) else { panic!("{:?}", check(&long)) };
+        assert!(matches!(check(&repaired), MethodCheck::Sound), "what was repaired is sound");
         assert_eq!(lost.kept.len(), 2);
     }
 
@@ -187,15 +187,15 @@ mod tests {
     fn a_reply_text_cut_within_a_character_ends_no_connection() {
         let cut = text(b"NOT_FOUND - no exchange '\xc3...");
         let close = payload((20, 40), &[&404_u16.to_be_bytes(), &cut, &[0, 60, 0, 40]]);
-        let Checked::Repaired(repaired, None) = check(&close) else { panic!("{:?}", check(&close)) };
-        assert!(matches!(check(&repaired), Checked::Sound));
+        let MethodCheck::Repaired(repaired, None) = check(&close) else { panic!("{:?}", check(&close)) };
+        assert!(matches!(check(&repaired), MethodCheck::Sound));
         assert!(String::from_utf8_lossy(&repaired).contains(r"exchange '\xc3..."));
     }
 
     #[test]
     fn what_does_not_fit_is_broken() {
         let ack = payload((60, 80), &[&[0; 9]]);
-        assert!(matches!(check(&ack), Checked::Sound));
+        assert!(matches!(check(&ack), MethodCheck::Sound));
         for broken in [
             ack[..12].to_vec(),
             [&ack[..], &[0]].concat(),
@@ -204,7 +204,7 @@ mod tests {
             vec![0, 60, 0],
             payload(BASIC_DELIVER, &[&[200], b"short"]),
         ] {
-            assert!(matches!(check(&broken), Checked::Broken), "{broken:?}");
+            assert!(matches!(check(&broken), MethodCheck::Broken), "{broken:?}");
         }
     }
 
@@ -220,7 +220,7 @@ mod tests {
         };
         let table = [entry(b"platform", b"Erlang"), entry(b"version", b"4.0.5"), entry(b"product", b"RabbitMQ")];
         let start = [start(&table.concat()), start(&table[..2].concat())];
-        assert!(start.iter().all(|start| matches!(check(start), Checked::Sound)));
+        assert!(start.iter().all(|start| matches!(check(start), MethodCheck::Sound)));
         let found = server(&start[0]).expect("both are there");
         assert_eq!((found.product.as_str(), found.version.as_str()), ("RabbitMQ", "4.0.5"));
         assert_eq!(server(&start[1]), None);

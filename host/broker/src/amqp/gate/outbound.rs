@@ -1,96 +1,96 @@
-//! What lapin sends, frame by frame, without those that a broker answers by ending the connection.
+//! The bytes from lapin, frame by frame, without frames for which a broker ends the connection.
 //!
-//! lapin writes messages of a channel that were queued behind its `channel.close-ok`. RabbitMQ takes a frame of a channel that
-//! is not open for a protocol error of the whole connection (504). So frames of a channel pass from its
-//! `channel.open-ok` to its `channel.close` or `channel.close-ok`.
+//! lapin writes messages that were queued on a channel even after its `channel.close-ok`. RabbitMQ takes a frame of a channel
+//! that is not open for a protocol error of the whole connection (504). Frames of a channel therefore pass only from
+//! `channel.open-ok` to `channel.close` or `channel.close-ok`.
 
 use std::collections::VecDeque;
 
 use super::inbound::{BODY, CONTENT, GREETING, HEAD, METHOD, OVERHEAD};
-use super::method::Method;
+use super::method::MethodId;
 
-const CONNECTION_TUNE_OK: Method = (10, 31);
-const CHANNEL_OPEN: Method = (20, 10);
-const CHANNEL_CLOSE: Method = (20, 40);
-const CHANNEL_CLOSE_OK: Method = (20, 41);
-const BASIC_PUBLISH: Method = (60, 40);
+const CONNECTION_TUNE_OK: MethodId = (10, 31);
+const CHANNEL_OPEN: MethodId = (20, 10);
+const CHANNEL_CLOSE: MethodId = (20, 40);
+const CHANNEL_CLOSE_OK: MethodId = (20, 41);
+const BASIC_PUBLISH: MethodId = (60, 40);
 /// Class and method.
 const METHOD_BYTES: usize = 4;
-/// The most that has to be seen of a frame: `connection.tune-ok` to the end of frame-max.
+/// The longest beginning of a frame that has to be seen: `connection.tune-ok` up to the end of frame-max.
 const SEEN_MAX: usize = HEAD + METHOD_BYTES + 2 + 4;
 
-/// What may be sent on a channel.
+/// The state of a channel, which decides what may be sent on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum State {
-    /// `channel.open`.
+enum ChannelState {
+    /// Only `channel.open` passes.
     #[default]
     Shut,
-    /// Nothing until the broker has opened it.
+    /// Nothing passes until the broker has opened the channel.
     Opening,
     Open,
-    /// The answer to the broker's own `channel.close`.
+    /// Only the answer to the broker's own `channel.close` passes.
     Closing,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Channel {
-    state: State,
-    /// The last `basic.publish` passed, and so does its content.
+struct OutboundChannel {
+    state: ChannelState,
+    /// Whether the last `basic.publish` passed, so that its content passes as well.
     content: bool,
 }
 
-/// What is to be done with bytes that lapin gives.
+/// The action for bytes that lapin writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// So many of them are to be written; [`Outbound::done`] tells how many were.
+pub enum OutboundAction {
+    /// This number of bytes has to be written. [`Outbound::done`] notes how many were.
     Write(usize),
-    /// So many of them are to be dropped, which [`Outbound::done`] tells.
+    /// This number of bytes has to be dropped. [`Outbound::done`] notes it.
     Drop(usize),
-    /// All of them are taken: they are the beginning of a frame, and nobody can tell yet what it is.
+    /// All bytes are kept, because they are the beginning of a frame whose kind is not known yet.
     Kept,
 }
 
 /// The writer of one connection.
 #[derive(Debug, Default)]
 pub struct Outbound {
-    channels: Vec<Channel>,
-    /// Bytes that were judged and that lapin has not got rid of: whether they pass, and how many.
-    judged: VecDeque<(bool, usize)>,
-    /// Bytes of the frame that is being judged which are still to come.
+    channels: Vec<OutboundChannel>,
+    /// Bytes whose action is decided and not done yet: whether the bytes pass, and their number.
+    decided: VecDeque<(bool, usize)>,
+    /// Bytes of the present frame that are still to come.
     left: usize,
     passes: bool,
-    /// The beginning of a frame of which too little is seen.
+    /// The beginning of a frame whose kind is not known yet.
     head: Vec<u8>,
-    /// The beginning of a frame that passes, not written yet.
+    /// The beginning of a frame that passes and is not written yet.
     owed: Vec<u8>,
     has_greeted: bool,
-    /// What lapin agreed to.
+    /// The frame-max that lapin agreed to.
     pub(super) frame_max: Option<u32>,
 }
 
 impl Outbound {
-    /// The broker has opened a channel.
+    /// Notes that the broker has opened a channel.
     pub fn opened(&mut self, channel: u16) {
         let channel = self.channel(channel);
-        if channel.state == State::Opening {
-            channel.state = State::Open;
+        if channel.state == ChannelState::Opening {
+            channel.state = ChannelState::Open;
         }
     }
 
-    /// Bytes that were kept and are to be written before any others; [`Outbound::wrote_owed`] tells how many were.
+    /// Kept bytes that have to be written before all others. [`Outbound::wrote_owed`] notes how many were.
     #[must_use]
     pub fn owed(&self) -> &[u8] {
         &self.owed
     }
 
-    /// So many bytes were written of those that were owed.
+    /// Notes the number of owed bytes that were written.
     pub fn wrote_owed(&mut self, bytes: usize) {
         self.owed.drain(..bytes.min(self.owed.len()));
     }
 
-    /// Judges bytes. What was judged and not done is expected to come again. What is owed then is written first.
-    pub fn judge(&mut self, bytes: &[u8]) -> Verdict {
-        let known = self.judged.iter().map(|(_, bytes)| bytes).sum::<usize>();
+    /// Decides the action for bytes. Bytes whose action is not done yet are expected again. Owed bytes are written first.
+    pub fn decide(&mut self, bytes: &[u8]) -> OutboundAction {
+        let known = self.decided.iter().map(|(_, bytes)| bytes).sum::<usize>();
         let mut at = known.min(bytes.len());
         while at < bytes.len() {
             if self.left == 0 && !self.begin(&bytes[at..]) {
@@ -99,32 +99,32 @@ impl Outbound {
             let count = self.left.min(bytes.len() - at);
             self.left -= count;
             at += count;
-            match self.judged.back_mut() {
+            match self.decided.back_mut() {
                 Some((passes, more)) if *passes == self.passes => *more += count,
-                Some(_) | None => self.judged.push_back((self.passes, count)),
+                Some(_) | None => self.decided.push_back((self.passes, count)),
             }
         }
-        match self.judged.front() {
-            Some((true, count)) => Verdict::Write(*count),
-            Some((false, count)) => Verdict::Drop(*count),
+        match self.decided.front() {
+            Some((true, count)) => OutboundAction::Write(*count),
+            Some((false, count)) => OutboundAction::Drop(*count),
             None => {
                 self.head.extend(bytes);
-                Verdict::Kept
+                OutboundAction::Kept
             }
         }
     }
 
-    /// So many bytes of the verdict were written or dropped.
+    /// Notes the number of bytes of the action that were written or dropped.
     pub fn done(&mut self, bytes: usize) {
-        if let Some((_, count)) = self.judged.front_mut() {
+        if let Some((_, count)) = self.decided.front_mut() {
             *count -= bytes.min(*count);
             if *count == 0 {
-                self.judged.pop_front();
+                self.decided.pop_front();
             }
         }
     }
 
-    /// Begins the frame that these bytes go on with; false when more of it has to be seen.
+    /// Begins the frame that these bytes continue. Returns false when more of the frame has to be seen.
     fn begin(&mut self, bytes: &[u8]) -> bool {
         let mut seen = [0; SEEN_MAX];
         let kept = self.head.len();
@@ -172,28 +172,30 @@ impl Outbound {
         Some((total, passes))
     }
 
-    fn channel(&mut self, number: u16) -> &mut Channel {
+    fn channel(&mut self, number: u16) -> &mut OutboundChannel {
         let number = usize::from(number);
         if self.channels.len() <= number {
-            self.channels.resize(number + 1, Channel::default());
+            self.channels.resize(number + 1, OutboundChannel::default());
         }
         &mut self.channels[number]
     }
 }
 
-fn method(payload: &[u8]) -> Option<(Method, &[u8])> {
+fn method(payload: &[u8]) -> Option<(MethodId, &[u8])> {
     let (&[c1, c0, m1, m0], rest) = payload.split_first_chunk::<METHOD_BYTES>()?;
     Some(((u16::from_be_bytes([c1, c0]), u16::from_be_bytes([m1, m0])), rest))
 }
 
-impl Channel {
-    /// Whether a method passes, and what is so from then on.
-    fn method(&mut self, method: Method) -> bool {
+impl OutboundChannel {
+    /// Whether a method passes. Sets the state that follows from the method.
+    fn method(&mut self, method: MethodId) -> bool {
         let (passes, next) = match (method, self.state) {
-            (CHANNEL_OPEN, _) => (true, State::Opening),
-            (CHANNEL_CLOSE, State::Open | State::Opening) => (true, State::Closing),
-            (CHANNEL_CLOSE_OK, State::Open | State::Opening | State::Closing) => (true, State::Shut),
-            (_, state) => (state == State::Open, state),
+            (CHANNEL_OPEN, _) => (true, ChannelState::Opening),
+            (CHANNEL_CLOSE, ChannelState::Open | ChannelState::Opening) => (true, ChannelState::Closing),
+            (CHANNEL_CLOSE_OK, ChannelState::Open | ChannelState::Opening | ChannelState::Closing) => {
+                (true, ChannelState::Shut)
+            }
+            (_, state) => (state == ChannelState::Open, state),
         };
         *self = Self { state: next, content: passes && method == BASIC_PUBLISH };
         passes
@@ -210,7 +212,7 @@ mod tests {
         [&[kind], &channel.to_be_bytes()[..], &size, payload, &[END]].concat()
     }
 
-    fn method(channel: u16, (class, method): Method, rest: &[u8]) -> Vec<u8> {
+    fn method(channel: u16, (class, method): MethodId, rest: &[u8]) -> Vec<u8> {
         frame(METHOD, channel, &[&class.to_be_bytes(), &method.to_be_bytes(), rest].concat())
     }
 
@@ -219,26 +221,26 @@ mod tests {
         [method(channel, BASIC_PUBLISH, &[0; 5]), body].concat()
     }
 
-    /// What a broker gets of chunks, through a socket that takes so many bytes at a time.
+    /// The bytes that a broker gets of chunks, through a socket that takes `socket` bytes at a time.
     fn written(outbound: &mut Outbound, sent: &[u8], chunk: usize, socket: usize) -> Vec<u8> {
         let mut got = Vec::new();
         for mut chunk in sent.chunks(chunk) {
             while !chunk.is_empty() {
-                let verdict = outbound.judge(chunk);
+                let action = outbound.decide(chunk);
                 got.extend(outbound.owed());
                 outbound.wrote_owed(usize::MAX);
-                let taken = match verdict {
-                    Verdict::Write(bytes) => {
+                let taken = match action {
+                    OutboundAction::Write(bytes) => {
                         let bytes = bytes.min(socket);
                         got.extend(&chunk[..bytes]);
                         outbound.done(bytes);
                         bytes
                     }
-                    Verdict::Drop(bytes) => {
+                    OutboundAction::Drop(bytes) => {
                         outbound.done(bytes);
                         bytes
                     }
-                    Verdict::Kept => chunk.len(),
+                    OutboundAction::Kept => chunk.len(),
                 };
                 chunk = &chunk[taken..];
             }

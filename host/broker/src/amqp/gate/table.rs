@@ -1,44 +1,44 @@
 //! Field tables, as RabbitMQ writes them and lapin reads them.
 //!
-//! lapin's parser calls itself for each level of nesting until the stack of its thread is used up, and takes no table
-//! with a name that is not UTF-8. Both bounds here are far beyond what anybody sends on purpose.
+//! lapin's parser recurses for each level of nesting until its stack is used up, and takes no table with a name that is not
+//! UTF-8. Both bounds here are far above the needs of real messages.
 
-use super::fields::{Fields, is_text};
+use super::fields::{FieldReader, is_text};
 
-/// Tables and arrays in tables and arrays.
+/// The deepest nesting of tables and arrays.
 pub(super) const DEPTH_MAX: usize = 32;
-/// Values of a table, those of nested tables and arrays included. A value may take one byte on the wire and some hundred in
-/// memory.
+/// The largest number of values in a table, including nested tables and arrays. A value may take one byte on the wire and some
+/// hundred bytes in memory.
 pub(super) const VALUES_MAX: usize = 4096;
 
-/// What is wrong with an entry of a table.
+/// A flaw of a table's entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// Its name, or a name inside it, is not UTF-8.
+    /// The name, or a name inside the value, is not UTF-8.
     Name,
-    /// It is nested too deeply.
+    /// The value is nested too deeply.
     Depth,
-    /// With it the table has too many values.
+    /// The table has too many values with this entry.
     Values,
     /// A value has a type that does not exist.
     Type(u8),
-    /// A length in it points beyond its end.
+    /// A length points beyond the end.
     Length,
 }
 
 /// An entry of a table whose end is known.
 #[derive(Debug)]
-pub(super) struct Entry<'a> {
+pub(super) struct TableEntry<'a> {
     pub(super) name: &'a [u8],
     /// Name, type and value.
     pub(super) raw: &'a [u8],
     pub(super) flaw: Option<Flaw>,
 }
 
-impl<'a> Entry<'a> {
-    /// Its value, where it is a `longstr`.
+impl<'a> TableEntry<'a> {
+    /// The value, if it is a `longstr`.
     pub(super) fn text(&self) -> Option<&'a [u8]> {
-        let mut fields = Fields::new(self.raw);
+        let mut fields = FieldReader::new(self.raw);
         fields.short_string()?;
         let kind = fields.octet()?;
         fields.long_string().filter(|_| kind == b'S')
@@ -48,18 +48,18 @@ impl<'a> Entry<'a> {
 /// The entries of a table, one after the other.
 #[derive(Debug)]
 pub(super) struct Entries<'a> {
-    fields: Fields<'a>,
-    /// Values that there may be yet.
+    fields: FieldReader<'a>,
+    /// The number of further values that are allowed.
     left: usize,
 }
 
 impl<'a> Entries<'a> {
-    /// From the inside of a table, without its length.
+    /// Entries of the inside of a table, without its length.
     pub(super) const fn new(table: &'a [u8]) -> Self {
-        Self { fields: Fields::new(table), left: VALUES_MAX }
+        Self { fields: FieldReader::new(table), left: VALUES_MAX }
     }
 
-    /// What is not read yet.
+    /// The bytes that are not read yet.
     pub(super) const fn rest(&self) -> &'a [u8] {
         self.fields.rest()
     }
@@ -67,15 +67,15 @@ impl<'a> Entries<'a> {
     /// The next entry.
     ///
     /// # Errors
-    /// Why nobody can tell where it ends, nor what follows; all of that is in [`Entries::rest`].
-    pub(super) fn next(&mut self) -> Option<Result<Entry<'a>, Flaw>> {
+    /// Why the end of the entry is unknown. The entry and everything after it is in [`Entries::rest`].
+    pub(super) fn next(&mut self) -> Option<Result<TableEntry<'a>, Flaw>> {
         if self.fields.is_empty() {
             return None;
         }
         Some(self.entry())
     }
 
-    fn entry(&mut self) -> Result<Entry<'a>, Flaw> {
+    fn entry(&mut self) -> Result<TableEntry<'a>, Flaw> {
         let mut fields = self.fields;
         let name = fields.short_string().ok_or(Flaw::Length)?;
         let kind = fields.octet().ok_or(Flaw::Length)?;
@@ -85,7 +85,7 @@ impl<'a> Entries<'a> {
         self.fields = fields;
         let is_named = if is_text(name) { Ok(()) } else { Err(Flaw::Name) };
         let checked = is_named.and_then(|()| check(kind, value, 1, &mut self.left));
-        Ok(Entry { name, raw, flaw: checked.err() })
+        Ok(TableEntry { name, raw, flaw: checked.err() })
     }
 }
 
@@ -94,9 +94,9 @@ pub(super) fn is_sound(table: &[u8]) -> bool {
     check_inside(true, table, 0, &mut { VALUES_MAX }).is_ok()
 }
 
-/// Takes a value of a type, and gives the inside of it where there is one.
+/// Takes a value of a type. Returns the bytes of the value, without the length of a text, table or array.
 #[inline]
-fn value<'a>(fields: &mut Fields<'a>, kind: u8) -> Result<&'a [u8], Flaw> {
+fn value<'a>(fields: &mut FieldReader<'a>, kind: u8) -> Result<&'a [u8], Flaw> {
     let bytes = match kind {
         b'V' => 0,
         b't' | b'b' | b'B' => 1,
@@ -110,7 +110,7 @@ fn value<'a>(fields: &mut Fields<'a>, kind: u8) -> Result<&'a [u8], Flaw> {
     fields.take(bytes).ok_or(Flaw::Length)
 }
 
-/// Checks a value and what is in it.
+/// Checks a value and the values in it.
 #[inline]
 fn check(kind: u8, inside: &[u8], depth: usize, left: &mut usize) -> Result<(), Flaw> {
     *left = left.checked_sub(1).ok_or(Flaw::Values)?;
@@ -121,9 +121,9 @@ fn check(kind: u8, inside: &[u8], depth: usize, left: &mut usize) -> Result<(), 
     }
 }
 
-/// Checks the inside of a table or an array. Calls itself at most [`DEPTH_MAX`] times.
+/// Checks the inside of a table or an array. Recurses at most [`DEPTH_MAX`] times.
 fn check_inside(has_names: bool, inside: &[u8], depth: usize, left: &mut usize) -> Result<(), Flaw> {
-    let mut fields = Fields::new(inside);
+    let mut fields = FieldReader::new(inside);
     while !fields.is_empty() {
         if has_names && !is_text(fields.short_string().ok_or(Flaw::Length)?) {
             return Err(Flaw::Name);

@@ -1,20 +1,22 @@
-//! H9: bits that flip, and files that are cut short.
+//! H9: flipped bits, and files that are cut short.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fastrand::Rng;
 
-use super::*;
-use crate::embedded::store::{Batch, Record};
+use super::check::{open, open_or_make};
+use super::repair::{RepairReport, repair_in};
+use crate::embedded::store::{FILE, MessageRecord, MessageStore, WriteBatch};
 use trunkline_event::{ExchangeName, Message, Properties, QueueName, RoutingKey};
 
 const MESSAGES: u64 = 400;
-/// Files that are damaged in one place.
+/// Number of files that are damaged in one place.
 const FLIPS: usize = 1000;
 
-type Content = BTreeMap<(String, u64), Message>;
+type StoredMessages = BTreeMap<(String, u64), Message>;
 
 fn message(number: u64) -> Message {
     let length = usize::try_from(number * 37 % 900).expect("small");
@@ -30,16 +32,16 @@ fn queues() -> Vec<QueueName> {
     ["one", "two", "three"].map(|name| QueueName::new(name).expect("a name")).to_vec()
 }
 
-/// A store with messages in three queues, some of them settled again.
-fn make(file: &Path) -> Content {
+/// Makes a store with messages in three queues, some of which are removed again.
+fn make(file: &Path) -> StoredMessages {
     let store = open_or_make(file).expect("a store");
     let found = store.queues(&queues()).expect("queues");
     let names: BTreeMap<u32, String> = found.into_iter().map(|(name, found)| (found.id, name)).collect();
-    let mut content = Content::new();
+    let mut content = StoredMessages::new();
     for number in 0..MESSAGES {
         let queue = u32::try_from(number % 3).expect("small") + 1;
-        let record = Record { published_ms: 1, count: 0, message: Arc::new(message(number)) };
-        let mut batch = Batch { puts: vec![((queue, number), record)], ..Batch::default() };
+        let record = MessageRecord { published_ms: 1, count: 0, message: Arc::new(message(number)) };
+        let mut batch = WriteBatch { puts: vec![((queue, number), record)], ..WriteBatch::default() };
         content.insert((names[&queue].clone(), number), message(number));
         if number % 4 == 3 {
             let gone = number - 3;
@@ -53,23 +55,23 @@ fn make(file: &Path) -> Content {
     content
 }
 
-fn read(store: &Store) -> Result<Content, String> {
+fn read(store: &MessageStore) -> Result<StoredMessages, String> {
     let found = store.queues(&[]).map_err(|error| error.to_string())?;
-    let mut content = Content::new();
+    let mut content = StoredMessages::new();
     for (name, found) in found {
         let read = store.read(found.id, 0, usize::MAX, usize::MAX).map_err(|error| error.to_string())?;
-        if let Some(broken) = read.broken {
-            return Err(broken);
+        if let Some(read_error) = read.read_error {
+            return Err(read_error);
         }
         for (position, record) in read.entries {
-            content.insert((name.clone(), position), Message::clone(&record.message));
+            content.insert((name.clone(), position), record.message.copy());
         }
     }
     Ok(content)
 }
 
 #[test]
-fn no_flipped_bit_goes_unnoticed_and_repair_keeps_what_is_whole() {
+fn no_flipped_bit_goes_unnoticed_and_repair_keeps_the_readable_records() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join(FILE);
     let content = make(&file);
@@ -78,21 +80,21 @@ fn no_flipped_bit_goes_unnoticed_and_repair_keeps_what_is_whole() {
     let (mut refused, mut harmless, mut kept, mut hopeless) = (0, 0, 0, 0);
     for flip in 0..FLIPS {
         let (at, bit) = (rng.usize(..good.len()), rng.u8(..8));
-        let told = format!("flip {flip}: bit {bit} of byte {at}");
+        let context = format!("flip {flip}: bit {bit} of byte {at}");
         let mut bytes = good.clone();
         bytes[at] ^= 1 << bit;
         std::fs::write(&file, &bytes).expect("written");
         match open(&file) {
             Ok(store) => {
-                assert_eq!(read(&store).as_ref(), Ok(&content), "{told}");
+                assert_eq!(read(&store).as_ref(), Ok(&content), "{context}");
                 harmless += 1;
                 continue;
             }
-            Err(error) => assert!(error.to_string().contains("trunkline repair"), "{told}: {error}"),
+            Err(error) => assert!(error.to_string().contains("trunkline repair"), "{context}: {error}"),
         }
-        assert!(std::fs::read(&file).expect("a file") == bytes, "{told}: the file stays as it is");
+        assert!(std::fs::read(&file).expect("a file") == bytes, "{context}: the file stays as it is");
         refused += 1;
-        // Each tenth, because it takes its time.
+        // Every tenth file is repaired, because a repair takes long.
         if refused % 10 > 0 {
             continue;
         }
@@ -100,16 +102,19 @@ fn no_flipped_bit_goes_unnoticed_and_repair_keeps_what_is_whole() {
             Err(_) => hopeless += 1,
             Ok(repaired) => {
                 let damaged = repaired.damaged.clone().expect("it was damaged");
-                assert!(std::fs::read(&damaged).expect("a file") == bytes, "{told}: it is kept");
+                assert!(std::fs::read(&damaged).expect("a file") == bytes, "{context}: it is kept");
                 std::fs::remove_file(damaged).expect("removed");
                 let found = read(&open(&file).expect("a whole one")).expect("readable");
                 assert!(
                     found.iter().all(|(key, message)| content.get(key) == Some(message)),
-                    "{told}: nothing is made up"
+                    "{context}: every message was in the store"
                 );
-                assert_eq!(repaired.kept, found.len() as u64, "{told}");
+                assert_eq!(repaired.kept, found.len() as u64, "{context}");
                 let lost = content.len() - found.len();
-                assert!(lost == 0 || !repaired.left_out.is_empty(), "{told}: {lost} are lost without a word");
+                assert!(
+                    lost == 0 || !repaired.left_out.is_empty(),
+                    "{context}: {lost} messages are lost without a report"
+                );
                 kept += found.len() * 100 / content.len();
             }
         }
@@ -139,8 +144,8 @@ fn a_file_that_is_cut_short_is_refused() {
 #[test]
 fn a_whole_store_needs_no_repair() {
     let dir = tempfile::tempdir().expect("a directory");
-    assert!(repair_in(dir.path()).is_err(), "there is none");
+    assert!(repair_in(dir.path()).is_err(), "there is no store");
     let content = make(&dir.path().join(FILE));
-    assert_eq!(repair_in(dir.path()).expect("looked at"), Repaired::default());
+    assert_eq!(repair_in(dir.path()).expect("checked"), RepairReport::default());
     assert_eq!(read(&open(&dir.path().join(FILE)).expect("whole")), Ok(content));
 }

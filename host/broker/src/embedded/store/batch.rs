@@ -1,63 +1,33 @@
-//! What is written in one transaction.
+//! Changes of one transaction.
 
-use std::sync::Arc;
+use super::clock::ClockAnchor;
+use super::record::{DelayedKey, DelayedRecord, MessageRecord};
+use crate::DedupeRecord;
 
-use serde::{Deserialize, Serialize};
-
-use super::super::clock::Anchor;
-use super::super::delayed::{Delayed, Due};
-use crate::Mark;
-use trunkline_event::Message;
-
-/// First byte of every record.
-pub(in super::super) const RECORD_VERSION: u8 = 1;
-
-/// A message with what the broker knows of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(in super::super) struct Record {
-    /// By the clock of the store.
-    pub(in super::super) published_ms: u64,
-    /// Deliveries that were not answered.
-    pub(in super::super) count: u32,
-    pub(in super::super) message: Arc<Message>,
-}
-
-impl Record {
-    /// Adds the record to a buffer.
-    pub(in super::super) fn encode(&self, mut buffer: Vec<u8>) -> Vec<u8> {
-        buffer.push(RECORD_VERSION);
-        postcard::to_extend(self, buffer).expect("writing into memory cannot fail")
-    }
-
-    pub(in super::super) fn decode(bytes: &[u8]) -> Result<Self, String> {
-        match bytes.split_first() {
-            Some((&RECORD_VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| error.to_string()),
-            Some((version, _)) => Err(format!("a record of the unknown version {version}")),
-            None => Err("an empty record".to_owned()),
-        }
-    }
-}
-
-/// Changes that are written together. Puts come before removes: what is put and removed is removed.
+/// Changes that are written in one transaction. All puts are applied before all removes.
 #[derive(Debug, Default)]
-pub(in super::super) struct Batch {
-    /// Each with the id of its queue and its position there.
-    pub(in super::super) puts: Vec<((u32, u64), Record)>,
-    pub(in super::super) removes: Vec<(u32, u64)>,
-    pub(in super::super) delays: Vec<(Due, Delayed)>,
-    pub(in super::super) undelays: Vec<Due>,
-    pub(in super::super) marks: Vec<Mark>,
-    /// Where the clock of the store is.
-    pub(in super::super) anchor: Option<Anchor>,
+pub(crate) struct WriteBatch {
+    /// Messages, each with the id of its queue and its position in the queue.
+    pub(crate) puts: Vec<((u32, u64), MessageRecord)>,
+    pub(crate) removes: Vec<(u32, u64)>,
+    pub(crate) delay_puts: Vec<(DelayedKey, DelayedRecord)>,
+    pub(crate) delay_removes: Vec<DelayedKey>,
+    pub(crate) dedupe_records: Vec<DedupeRecord>,
+    /// The time of the store, when it is to be written again.
+    pub(crate) anchor: Option<ClockAnchor>,
 }
 
-impl Batch {
-    /// Changes of messages and marks.
-    pub(in super::super) fn len(&self) -> usize {
-        self.puts.len() + self.removes.len() + self.delays.len() + self.undelays.len() + self.marks.len()
+impl WriteBatch {
+    /// Number of changed messages and dedupe records.
+    pub(crate) fn len(&self) -> usize {
+        self.puts.len()
+            + self.removes.len()
+            + self.delay_puts.len()
+            + self.delay_removes.len()
+            + self.dedupe_records.len()
     }
 
-    pub(in super::super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0 && self.anchor.is_none()
     }
 }

@@ -1,42 +1,45 @@
-//! The queues of the store: their ids, which are never used again, and what is in them.
+//! The queues of the store. The id of a queue is never used for another queue.
 
 use std::collections::HashMap;
 
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 
-use super::{Fault, MESSAGES, META, QUEUES, Store, TAPS};
-use crate::Tap;
+use super::database::MessageStore;
+use super::fault::Fault;
+use super::tables::{MESSAGES, META, QUEUES, STREAMS};
+use crate::EventStreamQueues;
 use trunkline_event::QueueName;
 
-/// The highest id that a removed queue had.
+/// Key of the highest id of all removed queues.
 const LAST_REMOVED: &str = "last-removed-queue";
-/// The bits of a position that count; those above are the priority turned round, so that the highest comes first.
-pub(in super::super) const SEQUENCE_BITS: u32 = 56;
+/// Bits of a position that hold the sequence number. The bits above hold the inverted priority, so that the highest
+/// priority comes first.
+pub(crate) const SEQUENCE_BITS: u32 = 56;
 
-/// What is known of a queue when the store is opened.
+/// A queue as it is found when the store is opened.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in super::super) struct Found {
-    pub(in super::super) id: u32,
-    pub(in super::super) messages: u64,
-    /// Of their records.
-    pub(in super::super) bytes: u64,
+pub(crate) struct StoredQueue {
+    pub(crate) id: u32,
+    pub(crate) messages: u64,
+    /// Bytes of the records of all messages.
+    pub(crate) bytes: u64,
     /// Sequence number of the next message.
-    pub(in super::super) next: u64,
+    pub(crate) next: u64,
 }
 
-impl Store {
-    /// Makes the queues that are missing, and tells what every queue of the store holds.
-    pub(in super::super) fn queues(&self, wanted: &[QueueName]) -> Result<HashMap<String, Found>, Fault> {
+impl MessageStore {
+    /// Makes the wanted queues that are missing, and returns every queue of the store by name.
+    pub(crate) fn queues(&self, wanted: &[QueueName]) -> Result<HashMap<String, StoredQueue>, Fault> {
         let mut found = self.add_queues(wanted)?;
-        let counted = self.database.begin_read().map_err(redb::Error::from).and_then(|read| count(&read, &mut found));
-        self.told(counted)?;
+        let counted = self.database().begin_read().map_err(redb::Error::from).and_then(|read| count(&read, &mut found));
+        self.with_fault(counted)?;
         Ok(found)
     }
 
-    /// Makes the queues that are missing; gives the ids of all.
-    pub(in super::super) fn add_queues(&self, wanted: &[QueueName]) -> Result<HashMap<String, Found>, Fault> {
+    /// Makes the wanted queues that are missing, and returns the ids of all queues by name.
+    pub(crate) fn add_queues(&self, wanted: &[QueueName]) -> Result<HashMap<String, StoredQueue>, Fault> {
         let made = || {
-            let write = self.database.begin_write()?;
+            let write = self.database().begin_write()?;
             let (found, is_changed) = make_queues(&write, wanted)?;
             if is_changed {
                 write.commit()?
@@ -45,45 +48,45 @@ impl Store {
             }
             Ok(found)
         };
-        self.told(made())
+        self.with_fault(made())
     }
 
-    /// Readers' own queues. One whose record cannot be read is left alone: it is an ordinary queue that is kept.
-    pub(in super::super) fn taps(&self) -> Result<Vec<Tap>, Fault> {
+    /// The queues of streams. A queue whose record cannot be read is treated as an ordinary queue and kept.
+    pub(crate) fn streams(&self) -> Result<Vec<EventStreamQueues>, Fault> {
         let read = || {
-            let read = self.database.begin_read()?;
+            let read = self.database().begin_read()?;
             let mut found = Vec::new();
-            for entry in read.open_table(TAPS)?.iter()? {
+            for entry in read.open_table(STREAMS)?.iter()? {
                 found.extend(postcard::from_bytes(entry?.1.value()).ok());
             }
             Ok(found)
         };
-        self.told(read())
+        self.with_fault(read())
     }
 
-    /// Makes a reader's queues; gives the ids of all.
-    pub(in super::super) fn add_tap(&self, tap: &Tap) -> Result<HashMap<String, Found>, Fault> {
+    /// Makes the queues of a stream, and returns the ids of all queues by name.
+    pub(crate) fn add_stream(&self, stream: &EventStreamQueues) -> Result<HashMap<String, StoredQueue>, Fault> {
         let made = || {
-            let write = self.database.begin_write()?;
-            let (found, _) = make_queues(&write, &[tap.queue.clone(), tap.overflow.clone()])?;
-            let record = postcard::to_stdvec(tap).expect("writing into memory cannot fail");
-            write.open_table(TAPS)?.insert(tap.queue.as_str(), record.as_slice())?;
+            let write = self.database().begin_write()?;
+            let (found, _) = make_queues(&write, &[stream.queue.clone(), stream.overflow.clone()])?;
+            let record = postcard::to_stdvec(stream).expect("writing into memory cannot fail");
+            write.open_table(STREAMS)?.insert(stream.queue.as_str(), record.as_slice())?;
             write.commit()?;
             Ok(found)
         };
-        self.told(made())
+        self.with_fault(made())
     }
 
-    /// Removes queues with everything in them.
-    pub(in super::super) fn remove_queues(&self, names: &[QueueName]) -> Result<(), Fault> {
+    /// Removes queues with their messages.
+    pub(crate) fn remove_queues(&self, names: &[QueueName]) -> Result<(), Fault> {
         let mut removed = 0;
         let mut done = || {
-            let write = self.database.begin_write()?;
+            let write = self.database().begin_write()?;
             {
                 let (mut queues, mut messages) = (write.open_table(QUEUES)?, write.open_table(MESSAGES)?);
-                let (mut taps, mut meta) = (write.open_table(TAPS)?, write.open_table(META)?);
+                let (mut streams, mut meta) = (write.open_table(STREAMS)?, write.open_table(META)?);
                 for name in names {
-                    taps.remove(name.as_str())?;
+                    streams.remove(name.as_str())?;
                     let Some(id) = queues.remove(name.as_str())?.map(|id| id.value()) else { continue };
                     messages.retain_in((id, 0)..=(id, u64::MAX), |_, record| {
                         removed += record.len() as u64;
@@ -97,13 +100,13 @@ impl Store {
             Ok(())
         };
         let done = done();
-        self.told(done)?;
-        self.add_live(0, removed);
+        self.with_fault(done)?;
+        self.add_record_bytes(0, removed);
         Ok(())
     }
 }
 
-fn count(read: &ReadTransaction, found: &mut HashMap<String, Found>) -> Result<(), redb::Error> {
+fn count(read: &ReadTransaction, found: &mut HashMap<String, StoredQueue>) -> Result<(), redb::Error> {
     let messages = read.open_table(MESSAGES)?;
     for queue in found.values_mut() {
         for entry in messages.range((queue.id, 0)..=(queue.id, u64::MAX))? {
@@ -115,7 +118,7 @@ fn count(read: &ReadTransaction, found: &mut HashMap<String, Found>) -> Result<(
     Ok(())
 }
 
-/// One more than the highest sequence number of a queue, over all priorities.
+/// The sequence number after the highest one of a queue, over all priorities.
 fn next_sequence(
     messages: &impl ReadableTable<(u32, u64), &'static [u8]>,
     queue: u32,
@@ -133,8 +136,11 @@ fn next_sequence(
     Ok(next)
 }
 
-/// Gives every queue an id, the wanted ones that have none a new one while there are any; and whether there are new ones.
-fn make_queues(write: &WriteTransaction, wanted: &[QueueName]) -> Result<(HashMap<String, Found>, bool), redb::Error> {
+/// Returns all queues by name, and whether a wanted queue was made. Queues are made while there are ids left.
+fn make_queues(
+    write: &WriteTransaction,
+    wanted: &[QueueName],
+) -> Result<(HashMap<String, StoredQueue>, bool), redb::Error> {
     let mut queues = write.open_table(QUEUES)?;
     let mut found = HashMap::new();
     let removed = write.open_table(META)?.get(LAST_REMOVED)?.map_or(0, |last| last.value());
@@ -142,7 +148,7 @@ fn make_queues(write: &WriteTransaction, wanted: &[QueueName]) -> Result<(HashMa
     for entry in queues.iter()? {
         let (name, id) = entry?;
         last = last.max(id.value());
-        found.insert(name.value().to_owned(), Found { id: id.value(), ..Found::default() });
+        found.insert(name.value().to_owned(), StoredQueue { id: id.value(), ..StoredQueue::default() });
     }
     let mut is_changed = false;
     for name in wanted {
@@ -150,7 +156,7 @@ fn make_queues(write: &WriteTransaction, wanted: &[QueueName]) -> Result<(HashMa
             let Some(next) = last.checked_add(1) else { break };
             last = next;
             queues.insert(name.as_str(), last)?;
-            found.insert(name.to_string(), Found { id: last, ..Found::default() });
+            found.insert(name.to_string(), StoredQueue { id: last, ..StoredQueue::default() });
             is_changed = true;
         }
     }

@@ -1,13 +1,13 @@
-//! Records with a checksum, so that what a disk changed is never taken for what was written. The place is part of it:
-//! a record that turns up under another key is damaged too.
+//! Records with a checksum, so that a record that the disk changed is never taken for the written one. The checksum
+//! covers the key, so a record under another key counts as damaged too.
 
-/// First byte of a sealed record; those of before begin with their own version, which is 1.
+/// First byte of a sealed record. Records of earlier versions are not sealed and begin with 1.
 const SEALED: u8 = 2;
-/// The first byte and the checksum (CRC-32 of IEEE 802.3, little-endian).
+/// Length of the first byte and the checksum (CRC-32 of IEEE 802.3, little-endian).
 const HEAD: usize = 5;
 
-/// What is written under a key, into a buffer that is used again: `record` adds the record itself.
-pub(in super::super) fn seal(buffer: &mut Vec<u8>, key: (u64, u64), record: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+/// Seals a record for a key in a buffer that is used again. `record` appends the record itself.
+pub(crate) fn seal(buffer: &mut Vec<u8>, key: (u64, u64), record: impl FnOnce(Vec<u8>) -> Vec<u8>) {
     let mut sealed = std::mem::take(buffer);
     sealed.clear();
     sealed.extend([SEALED, 0, 0, 0, 0]);
@@ -17,14 +17,14 @@ pub(in super::super) fn seal(buffer: &mut Vec<u8>, key: (u64, u64), record: impl
     *buffer = sealed;
 }
 
-/// The record that was written.
-pub(in super::super) fn unseal(key: (u64, u64), bytes: &[u8]) -> Result<&[u8], String> {
+/// Checks a sealed record, and returns the record inside.
+pub(crate) fn unseal(key: (u64, u64), bytes: &[u8]) -> Result<&[u8], String> {
     match bytes {
         [SEALED, a, b, c, d, record @ ..] => match checksum(key, record) == u32::from_le_bytes([*a, *b, *c, *d]) {
             true => Ok(record),
-            false => Err(format!("record {key:?} is damaged: its checksum is another one")),
+            false => Err(format!("record {key:?} is damaged: the checksum does not match")),
         },
-        [SEALED, ..] => Err(format!("record {key:?} is damaged: it is cut short")),
+        [SEALED, ..] => Err(format!("record {key:?} is damaged: the record is cut short")),
         _ => Ok(bytes),
     }
 }

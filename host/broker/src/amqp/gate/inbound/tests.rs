@@ -3,7 +3,7 @@ use amq_protocol::types::AMQPValue;
 
 use super::*;
 
-const MARKER: &str = "trunkline-unreadable-test";
+const LOSS_HEADER: &str = "trunkline-unreadable-test";
 
 fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     framed(kind, channel, payload)
@@ -27,13 +27,13 @@ fn content(channel: u16, flags: u16, properties: &[u8]) -> Vec<u8> {
 }
 
 fn gate() -> Inbound {
-    let mut gate = Inbound::new(Marker::new(MARKER));
+    let mut gate = Inbound::new(LossHeader::new(LOSS_HEADER));
     gate.agree(8192);
     gate
 }
 
 /// Gives bytes in pieces, and takes all that comes out.
-fn through(gate: &mut Inbound, input: &[u8], piece: usize) -> Result<Vec<u8>, Violation> {
+fn through(gate: &mut Inbound, input: &[u8], piece: usize) -> Result<Vec<u8>, ProtocolViolation> {
     let mut output = Vec::new();
     let mut out = [0; 1000];
     for mut piece in input.chunks(piece) {
@@ -54,12 +54,12 @@ fn through(gate: &mut Inbound, input: &[u8], piece: usize) -> Result<Vec<u8>, Vi
     Ok(output)
 }
 
-/// What the marker of the first content header says.
-fn told(mut output: &[u8]) -> Option<String> {
+/// The text of the loss header of the first content header.
+fn text_of_marker(mut output: &[u8]) -> Option<String> {
     while let Ok((rest, frame)) = parse_frame(output) {
         if let AMQPFrame::Header(_, header) = frame {
             let headers = header.properties.headers().clone()?;
-            let Some(AMQPValue::FieldTable(lost)) = headers.inner().get(MARKER) else { return None };
+            let Some(AMQPValue::FieldTable(lost)) = headers.inner().get(LOSS_HEADER) else { return None };
             let Some(AMQPValue::LongString(text)) = lost.inner().get("text") else { panic!("{lost:?}") };
             return Some(text.to_string());
         }
@@ -78,8 +78,8 @@ fn what_is_right_passes_as_it_is_and_tells_the_broker() {
     for piece in [1, 2, 3, 7, 8, 100, 4096, usize::MAX] {
         let mut gate = gate();
         assert_eq!(through(&mut gate, &all, piece).as_deref(), Ok(&all[..]), "in pieces of {piece}");
-        let server = Server { product: "RabbitMQ".to_owned(), version: crate::ServerVersion::new("4.0.5") };
-        assert_eq!(gate.notes, [Note::Server(server), Note::Opened(3)]);
+        let server = BrokerServer { product: "RabbitMQ".to_owned(), version: crate::ServerVersion::new("4.0.5") };
+        assert_eq!(gate.events, [ReaderEvent::Server(server), ReaderEvent::Opened(3)]);
     }
 }
 
@@ -87,13 +87,13 @@ fn what_is_right_passes_as_it_is_and_tells_the_broker() {
 fn a_delivery_under_a_bad_key_marks_its_own_content_and_no_other() {
     let mut gate = gate();
     let bad = [start(), deliver(1, b"\xff"), content(2, 0, b""), content(1, 0, b"")].concat();
-    let output = through(&mut gate, &bad, 5).expect("it is mended");
+    let output = through(&mut gate, &bad, 5).expect("it is rewritten");
     let (rest, _start) = parse_frame(&output[..]).expect("a frame");
     let (rest, method) = parse_frame(rest).expect("a frame");
     assert!(format!("{method:?}").contains(r"\\xff"), "{method:?}");
-    assert_eq!(told(rest), None, "another channel's");
+    assert_eq!(text_of_marker(rest), None, "another channel's");
     let (rest, _other) = parse_frame(rest).expect("a frame");
-    assert_eq!(told(rest).as_deref(), Some("its routing-key is not UTF-8 (1 bytes: ff)"));
+    assert_eq!(text_of_marker(rest).as_deref(), Some("the routing-key is not UTF-8 (1 bytes: ff)"));
     let good = [deliver(1, b"a"), content(1, 0, b"")].concat();
     assert_eq!(through(&mut gate, &good, usize::MAX).as_deref(), Ok(&good[..]), "and not the next one");
 }
@@ -108,9 +108,12 @@ fn a_content_header_larger_than_agreed_is_cut_and_what_follows_is_read() {
         let all = [start(), deliver(1, b"a"), content(1, 0x2000, &headers), next.clone()].concat();
         for piece in [999, usize::MAX] {
             let mut gate = gate();
-            let output = through(&mut gate, &all, piece).expect("it is mended");
+            let output = through(&mut gate, &all, piece).expect("it is rewritten");
             assert!(output.ends_with(&next) && output.len() < 9000, "{} bytes", output.len());
-            assert!(told(&output).is_some_and(|text| text.contains("a frame of this connection has room for 8184")));
+            assert!(
+                text_of_marker(&output)
+                    .is_some_and(|text| text.contains("a frame of this connection has room for only 8184"))
+            );
             assert!(gate.memory() <= 2 * BUFFER, "{} bytes", gate.memory());
         }
     }
@@ -125,12 +128,15 @@ fn what_is_no_message_ends_the_connection() {
     *bad_method_end.last_mut().expect("a byte") = 1;
     let lying = [&start()[..], &[CONTENT, 0, 1, 0xff, 0xff, 0xff, 0xff]].concat();
     for (bytes, violation) in [
-        (b"HTTP/1.1 400".to_vec(), "it is an HTTP server"),
-        (vec![0x15, 3, 3, 0, 2], "it speaks TLS"),
-        (b"SSH-2.0-x\r\n".to_vec(), r"it says `SSH-2.0-x\x0d\x0a`"),
-        (b"AMQP1234".to_vec(), "it says `AMQP1234`"),
+        (b"HTTP/1.1 400".to_vec(), "the peer is an HTTP server"),
+        (vec![0x15, 3, 3, 0, 2], "the peer speaks TLS"),
+        (b"SSH-2.0-x\r\n".to_vec(), r"the peer sent `SSH-2.0-x\x0d\x0a`"),
+        (b"AMQP1234".to_vec(), "the peer sent `AMQP1234`"),
         ([start(), frame(5, 1, b"")].concat(), "unknown kind 5"),
-        ([start(), frame(BODY, 1, &[0; 8185])].concat(), "a frame of 8193 bytes; this connection agreed upon 8192"),
+        (
+            [start(), frame(BODY, 1, &[0; 8185])].concat(),
+            "a frame of 8193 bytes; the limit of this connection is 8192 bytes",
+        ),
         (method(&[0; 8185]), "a frame of 8193 bytes"),
         (lying, "a frame of 4294967303 bytes"),
         (method(&[0, 60, 0, 60, 200]), "a method that cannot be read"),
@@ -140,18 +146,18 @@ fn what_is_no_message_ends_the_connection() {
         (bad_method_end, "ends with 0x01"),
     ] {
         let mut gate = gate();
-        let told = through(&mut gate, &bytes, usize::MAX).err().map(|violation| violation.to_string());
-        assert!(told.as_ref().is_some_and(|told| told.contains(violation)), "{violation}: {told:?}");
+        let problem = through(&mut gate, &bytes, usize::MAX).err().map(|violation| violation.to_string());
+        assert!(problem.as_ref().is_some_and(|problem| problem.contains(violation)), "{violation}: {problem:?}");
         let again = gate.take(&mut [0; 10]).err().map(|violation| violation.to_string());
-        assert_eq!(again, told, "nothing passes any more");
+        assert_eq!(again, problem, "nothing passes any more");
     }
-    let mut older = Inbound::new(Marker::new(MARKER));
+    let mut older = Inbound::new(LossHeader::new(LOSS_HEADER));
     assert_eq!(through(&mut older, b"AMQP\0\x01\0\0", 1).as_deref(), Ok(&b"AMQP\0\x01\0\0"[..]), "lapin refuses it");
 }
 
 #[test]
 fn without_an_agreement_frames_have_a_bound_too() {
-    let mut gate = Inbound::new(Marker::new(MARKER));
+    let mut gate = Inbound::new(LossHeader::new(LOSS_HEADER));
     gate.agree(0);
     let large = [start(), frame(BODY, 1, &vec![0; FRAME_MAX_DEFAULT])].concat();
     assert!(through(&mut gate, &large, usize::MAX).is_err());

@@ -1,0 +1,333 @@
+//! A consumer of one queue, on a channel of its own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Consumer};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Interval;
+
+use super::acknowledgements::{ACK_COMMANDS_MAX, AckCommand, AmqpAckHandle, send_acknowledgements};
+use crate::amqp::channel::{close, from_wire, queue_error, short_string};
+use crate::amqp::connection::Session;
+use crate::amqp::gate::LossHeader;
+use crate::amqp::topology::{self, Declarer};
+use crate::delivery::{AckHandle, END_CHECK_INTERVAL};
+use crate::{Delivery, Error, Next};
+use trunkline_config::Topology;
+use trunkline_event::{HeaderKey, Message, QueueName, Trust};
+use trunkline_telemetry as telemetry;
+use trunkline_telemetry::wait;
+
+/// The longest wait for the broker's answer to a cancel or a close.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// The shortest time between two warnings about headers without a valid signature.
+const DISTRUST_NOTICE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A consumer of one queue.
+pub struct AmqpSubscription {
+    queue: QueueName,
+    /// The tag of the present consumer. [`AmqpSubscription::resize`] makes another consumer.
+    tag: ShortString,
+    first_tag: ShortString,
+    /// Counts the consumers of the subscription from 1.
+    consumer_number: u32,
+    channel: Channel,
+    consumer: Consumer,
+    /// Deliveries that the broker sent and [`AmqpSubscription::next`] has not returned yet.
+    buffered: VecDeque<lapin::message::Delivery>,
+    /// Why the consumer gets no more deliveries.
+    end: Option<ConsumerEnd>,
+    /// Times the checks for the end of the consumer while no delivery is wanted.
+    end_check: Interval,
+    key: Option<HeaderKey>,
+    /// The time of the last warning about headers without a valid signature.
+    warned: Option<Instant>,
+    loss_header: LossHeader,
+    commands: mpsc::Sender<AckCommand>,
+    acknowledging: JoinSet<()>,
+    session: Arc<Session>,
+    /// The search for the reason why the broker cancelled the consumer.
+    looking: JoinSet<ConsumerEnd>,
+    is_cancelled: bool,
+    /// Whether messages that go back to the queue have to keep their order.
+    is_ordered: bool,
+}
+
+/// Why a consumer gets no more deliveries.
+#[derive(Debug)]
+enum ConsumerEnd {
+    /// The broker cancelled the consumer. Its deliveries can still be acknowledged.
+    Cancelled,
+    /// The broker cancelled the consumer after a consumer timeout, and took its deliveries back.
+    TakenBack,
+    /// The channel or the connection failed.
+    Failed(String),
+}
+
+const CANCELLED: &str = "the queue was deleted, or the broker cancelled the consumer";
+const TAKEN_BACK: &str =
+    "an acknowledgement timed out, so the broker cancelled the consumer and took the deliveries back";
+
+/// How a queue is consumed.
+pub(crate) struct SubscriptionOptions<'a> {
+    /// The largest number of unacknowledged deliveries.
+    pub(crate) prefetch: u16,
+    /// The tag of the consumer.
+    pub(crate) tag: &'a str,
+    /// Whether no other consumer may use the queue meanwhile.
+    pub(crate) exclusive: bool,
+    /// Whether the daemon's own headers keep their signature, so that the reader can verify them.
+    pub(crate) keeps_signatures: bool,
+}
+
+impl SubscriptionOptions<'_> {
+    /// With a tag that the broker chooses.
+    pub(crate) const fn new(prefetch: u16) -> Self {
+        Self { prefetch, tag: "", exclusive: false, keeps_signatures: false }
+    }
+}
+
+/// Why a broker cancelled a consumer, where a consumer timeout is such a reason. A queue that exists took its deliveries back,
+/// so the channel is closed, and all of its deliveries come back together. A queue that was deleted has nothing to take back.
+async fn why_cancelled(session: &Session, queue: &QueueName, channel: Channel) -> ConsumerEnd {
+    let Ok(declarer) = Declarer::new(session, &session.consume).await else { return ConsumerEnd::Cancelled };
+    let exists = declarer.exists(queue).await.is_ok();
+    declarer.close().await;
+    if !exists {
+        return ConsumerEnd::Cancelled;
+    }
+    close(channel).await;
+    ConsumerEnd::TakenBack
+}
+
+impl AmqpSubscription {
+    /// Declares the queue of the topology and begins to consume it.
+    ///
+    /// # Errors
+    /// [`Error::Queue`] when the broker refuses the queue, [`Error::Lost`] when the connection is lost.
+    pub(crate) async fn new(
+        session: &Arc<Session>,
+        topology: &Topology,
+        queue: &QueueName,
+        options: SubscriptionOptions<'_>,
+    ) -> Result<Self, Error> {
+        let SubscriptionOptions { prefetch, tag, exclusive, keeps_signatures } = options;
+        let failed = |error: lapin::Error| queue_error(queue, &error);
+        topology::declare_queue(session, topology, queue).await?;
+        let channel = session.consume.create_channel().await.map_err(failed)?;
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed)?;
+        let tag = short_string(tag);
+        let options = BasicConsumeOptions { exclusive, ..BasicConsumeOptions::default() };
+        let arguments = FieldTable::default();
+        let consumer =
+            channel.basic_consume(short_string(queue.as_str()), tag, options, arguments).await.map_err(failed)?;
+        let (commands, waiting) = mpsc::channel(ACK_COMMANDS_MAX);
+        let mut acknowledging = JoinSet::new();
+        acknowledging.spawn(send_acknowledgements(channel.clone(), waiting));
+        Ok(Self {
+            queue: queue.clone(),
+            tag: consumer.tag(),
+            first_tag: consumer.tag(),
+            consumer_number: 1,
+            channel,
+            consumer,
+            buffered: VecDeque::new(),
+            end: None,
+            end_check: wait::every(END_CHECK_INTERVAL),
+            key: (!keeps_signatures).then(|| session.key.clone()),
+            warned: None,
+            loss_header: session.loss_header.clone(),
+            commands,
+            acknowledging,
+            session: session.clone(),
+            looking: JoinSet::new(),
+            is_cancelled: false,
+            is_ordered: topology.queues.get(queue).is_some_and(|queue| queue.single_consumer),
+        })
+    }
+
+    /// The next delivery.
+    pub async fn next(&mut self) -> Next {
+        if self.is_cancelled {
+            return Next::Ended("the subscription was cancelled".to_owned());
+        }
+        let delivery = loop {
+            // Deliveries of a closed channel cannot be acknowledged, and the broker delivers them again.
+            if !self.channel.status().connected() || matches!(self.end, Some(ConsumerEnd::TakenBack)) {
+                return self.why_ended().await;
+            }
+            if let Some(delivery) = self.buffered.pop_front() {
+                break delivery;
+            }
+            if self.end.is_some() {
+                return self.why_ended().await;
+            }
+            self.fetch().await;
+        };
+        let (exchange, key) = (delivery.exchange.as_str(), delivery.routing_key.as_str());
+        let mut message = from_wire(exchange, key, &delivery.properties, delivery.data);
+        let lost = self.loss_header.take(&mut message);
+        self.admit(&mut message);
+        let unreadable = lost.map(|lost| lost.keep_in(&mut message));
+        let count = message.properties.headers.int("x-delivery-count").and_then(|count| u32::try_from(count).ok());
+        Next::Delivery(Delivery {
+            message: Arc::new(message),
+            queue: self.queue.clone(),
+            redelivered: delivery.redelivered,
+            delivery_count: count.unwrap_or(u32::from(delivery.redelivered)),
+            waited: Duration::ZERO,
+            unreadable,
+            ack_handle: AckHandle::Amqp(AmqpAckHandle { tag: delivery.delivery_tag, commands: self.commands.clone() }),
+        })
+    }
+
+    /// Removes the daemon's own headers unless a daemon with this key wrote them.
+    fn admit(&mut self, message: &mut Message) {
+        let Some(key) = &self.key else { return };
+        let (why, hint) = match key.admit(message) {
+            Trust::Nothing | Trust::Signed => return,
+            Trust::OtherKey(_) => (
+                "other-key",
+                "set the same `header-key` in [broker] of all daemons that share queues, or find the program that forged the headers",
+            ),
+            Trust::Forged => ("forged", "find the program that wrote headers that begin with `trunkline-`"),
+        };
+        telemetry::headers_dropped(why);
+        if self.warned.is_none_or(|at| at.elapsed() >= DISTRUST_NOTICE_INTERVAL) {
+            self.warned = Some(Instant::now());
+            let id = message.properties.message_id.as_deref().unwrap_or_default();
+            tracing::warn!(queue = %self.queue, event = id, why, "the daemon dropped trunkline-* headers without a valid signature: {hint}");
+        }
+    }
+
+    /// Waits until the consumer gets no more deliveries. Returns the reason. Deliveries that arrive meanwhile are buffered for
+    /// [`AmqpSubscription::next`] and wake no task. The future may be dropped.
+    pub async fn ended(&mut self) -> Next {
+        while self.end.is_none() {
+            self.end_check.tick().await;
+            while self.end.is_none() && self.fetch().now_or_never().is_some() {}
+        }
+        self.why_ended().await
+    }
+
+    /// The reason why there are no more deliveries, as soon as the client has it.
+    async fn why_ended(&mut self) -> Next {
+        loop {
+            match &self.end {
+                Some(ConsumerEnd::Cancelled) if self.is_open() => return Next::Cancelled(CANCELLED.to_owned()),
+                Some(ConsumerEnd::Cancelled) => return Next::Ended("the channel was closed".to_owned()),
+                Some(ConsumerEnd::TakenBack) => return Next::Ended(TAKEN_BACK.to_owned()),
+                Some(ConsumerEnd::Failed(reason)) => return Next::Ended(reason.clone()),
+                None => self.fetch().await,
+            }
+        }
+    }
+
+    /// Takes the next delivery or the end of the consumer from the client.
+    async fn fetch(&mut self) {
+        if let Some(found) = self.looking.join_next().await {
+            self.end = Some(found.unwrap_or(ConsumerEnd::Cancelled));
+            return;
+        }
+        match self.consumer.next().await {
+            Some(Ok(delivery)) => self.buffered.push_back(delivery),
+            Some(Err(error)) => self.end = Some(ConsumerEnd::Failed(error.to_string())),
+            None if self.session.features().timeout_cancels_consumer => {
+                let (session, queue, channel) = (self.session.clone(), self.queue.clone(), self.channel.clone());
+                self.looking.spawn(async move { why_cancelled(&session, &queue, channel).await });
+            }
+            None => self.end = Some(ConsumerEnd::Cancelled),
+        }
+    }
+
+    /// Whether the channel is open, so that acknowledgements arrive.
+    pub fn is_open(&self) -> bool {
+        self.channel.status().connected()
+    }
+
+    /// Consumes again after the broker cancelled the consumer. Earlier deliveries can still be acknowledged. The queue is
+    /// declared on another channel, because a refusal would close this one.
+    ///
+    /// # Errors
+    /// As [`AmqpSubscription::new`].
+    pub(crate) async fn renew(
+        &mut self,
+        session: &Arc<Session>,
+        topology: &Topology,
+        prefetch: u16,
+    ) -> Result<(), Error> {
+        let queue = self.queue.clone();
+        let failed = |error: lapin::Error| queue_error(&queue, &error);
+        topology::declare_queue(session, topology, &self.queue).await?;
+        self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed)?;
+        self.consume_again().await.map_err(failed)?;
+        self.end = None;
+        Ok(())
+    }
+
+    /// Makes another consumer, with a tag of its own. A quorum queue remembers a cancelled consumer by channel and tag while one
+    /// of its deliveries is open, and RabbitMQ 3.10 crashes the channel when another consumer has the same tag (541). When the
+    /// channel ends, the queue takes the deliveries back consumer by consumer, ordered by their tags as texts. A later consumer
+    /// therefore needs a greater tag, so that messages keep their order.
+    async fn consume_again(&mut self) -> Result<(), lapin::Error> {
+        self.consumer_number += 1;
+        let tag = short_string(&format!("{}.{:010}", self.first_tag, self.consumer_number));
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consuming = self.channel.basic_consume(short_string(self.queue.as_str()), tag, options, arguments);
+        self.consumer = consuming.await?;
+        self.tag = self.consumer.tag();
+        Ok(())
+    }
+
+    /// Consumes with another prefetch from now on, on the same channel. A quorum queue counts every message that comes back
+    /// from a closed channel as delivered once more, so a new channel would raise the delivery counts.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the channel is gone.
+    pub async fn resize(&mut self, prefetch: u16) -> Result<(), Error> {
+        let lost = |error: lapin::Error| Error::Lost(error.to_string());
+        self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default()).await.map_err(lost)?;
+        while let Some(delivery) = self.consumer.next().await {
+            self.buffered.push_back(delivery.map_err(lost)?);
+        }
+        // The prefetch counts for consumers that begin after it on the channel.
+        self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(lost)?;
+        self.consume_again().await.map_err(lost)
+    }
+
+    /// Stops new deliveries. Buffered deliveries go back to the queue when the channel closes. On a queue that keeps its order
+    /// the consumer is not cancelled, and the broker sends what the prefetch allows. A quorum queue would at once take back the
+    /// messages that it sent during the cancel, and put them before messages that it sent earlier.
+    pub async fn cancel(&mut self) {
+        self.is_cancelled = true;
+        if self.is_ordered {
+            return;
+        }
+        let cancel = self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default());
+        let _session_over = tokio::time::timeout(CLOSE_WITHIN, cancel).await;
+    }
+
+    /// Sends every acknowledgement and closes the channel. The broker's `close-ok` shows that it processed the
+    /// acknowledgements.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when `close-ok` does not come.
+    pub async fn close(mut self) -> Result<(), Error> {
+        let lost = |reason: &str| Error::Lost(reason.to_owned());
+        let (reply, flushed) = oneshot::channel();
+        self.commands.send(AckCommand::Flush(reply)).await.map_err(|_closed| lost("the session is over"))?;
+        let closing = async {
+            flushed.await.map_err(|_dropped| lost("the session is over"))?;
+            self.channel.close(200, ShortString::default()).await.map_err(|error| lost(&error.to_string()))
+        };
+        let closed = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+        self.acknowledging.shutdown().await;
+        closed.unwrap_or_else(|_elapsed| Err(lost("the channel did not close in time")))
+    }
+}

@@ -1,0 +1,109 @@
+//! The delay queues as one session knows them: declared before the first delayed message, and again when they may be missing.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::amqp::channel::{is_refusal, with_remedy};
+use crate::amqp::connection::Session;
+use crate::amqp::delay::{DUE, declare_all, declare_missing, exists, is_level, queue};
+use crate::amqp::topology::Declarer;
+use crate::{Error, Passing, Refusal, Unpublished};
+use trunkline_config::{Topology, TopologyMode};
+
+/// The delay queues of the virtual host, for one session.
+pub(crate) struct DelayQueues {
+    session: Arc<Session>,
+    /// The present topology of the client.
+    topology: Arc<ArcSwap<Topology>>,
+    knowledge: tokio::sync::Mutex<Knowledge>,
+}
+
+/// Knowledge of a session about the delay queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Knowledge {
+    /// The session has not looked yet.
+    #[default]
+    Unknown,
+    /// An exchange, a queue or a binding may be missing.
+    Doubted,
+    /// All delay queues exist.
+    Ready,
+}
+
+impl DelayQueues {
+    pub(crate) fn new(session: Arc<Session>, topology: Arc<ArcSwap<Topology>>) -> Self {
+        Self { session, topology, knowledge: tokio::sync::Mutex::default() }
+    }
+
+    /// The present topology.
+    pub(crate) fn topology(&self) -> Arc<Topology> {
+        self.topology.load_full()
+    }
+
+    /// Whether the daemon may declare nothing.
+    pub(crate) fn are_only_checked(&self) -> bool {
+        self.topology.load().mode == TopologyMode::Check
+    }
+
+    /// Declares the delay queues unless the session knows that they exist.
+    ///
+    /// # Errors
+    /// [`Error::Queue`] when they do not exist and the daemon may not declare anything, [`Error::Lost`] when the broker refused
+    /// them or the connection was lost.
+    pub(crate) async fn ensure(&self) -> Result<(), Error> {
+        let mut knowledge = self.knowledge.lock().await;
+        if *knowledge == Knowledge::Ready {
+            return Ok(());
+        }
+        if !self.are_only_checked() {
+            self.declare(*knowledge).await?;
+        } else if !exists(&self.session, &queue(DUE)).await {
+            let reason = "`topology` in [broker] is \"check\", and the delay queues do not exist; make the delay queues with the commands that `trunkline check` prints".to_owned();
+            return Err(Error::Queue { queue: queue(DUE), reason });
+        }
+        *knowledge = Knowledge::Ready;
+        Ok(())
+    }
+
+    async fn declare(&self, known: Knowledge) -> Result<(), Error> {
+        let session = &self.session;
+        let declared = match Declarer::new(session, &session.consume).await {
+            Ok(mut declarer) => {
+                let declared = match known {
+                    Knowledge::Unknown => declare_missing(&mut declarer, session).await,
+                    Knowledge::Doubted | Knowledge::Ready => declare_all(&mut declarer, session).await,
+                };
+                declarer.close().await;
+                declared
+            }
+            Err(error) => Err(error),
+        };
+        let Err(error) = declared else { return Ok(()) };
+        // A user without the permission to configure the queues may be allowed to use them.
+        if is_refusal(&error) && exists(session, &queue(DUE)).await {
+            let error = with_remedy(&error);
+            tracing::warn!(error, "the delay queues cannot be declared; the daemon uses the delay queues that exist");
+            return Ok(());
+        }
+        Err(Error::Lost(format!("the delay queues cannot be declared: {}", with_remedy(&error))))
+    }
+
+    /// Makes the next [`DelayQueues::ensure`] declare the queues again.
+    pub(crate) async fn doubt(&self) {
+        *self.knowledge.lock().await = Knowledge::Doubted;
+    }
+
+    /// Notes why messages were not published: a level that takes no message was deleted.
+    pub(crate) async fn note(&self, unpublished: &Unpublished) {
+        let is_of_level = |refusal: &Refusal| match refusal {
+            Refusal::Passing(Passing::Unroutable { exchange, .. } | Passing::NoExchange(exchange)) => {
+                is_level(exchange)
+            }
+            Refusal::Passing(Passing::Full | Passing::NoRoom(_)) | Refusal::Permanent(_) => false,
+        };
+        if unpublished.refused.iter().any(|(_, refusal)| is_of_level(refusal)) {
+            self.doubt().await;
+        }
+    }
+}

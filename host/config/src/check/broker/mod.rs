@@ -1,0 +1,5 @@
+//! `[broker]`.
+
+pub(crate) mod connection;
+mod management;
+mod tls;

@@ -1,0 +1,5 @@
+//! `[plugins.NAME]` and `plugins.lock`.
+
+pub(crate) mod grants;
+pub(crate) mod lock;
+pub(crate) mod plugin;

@@ -1,0 +1,4 @@
+//! Keys of plugins.
+
+pub(crate) mod limits;
+pub(crate) mod plugin;

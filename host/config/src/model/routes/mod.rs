@@ -1,0 +1,6 @@
+//! Routes.
+
+pub(crate) mod archive;
+pub(crate) mod flow;
+pub(crate) mod rollout;
+pub(crate) mod route;

@@ -1,0 +1,3 @@
+//! Capabilities that the configuration grants to a plugin.
+
+pub(crate) mod granted;
