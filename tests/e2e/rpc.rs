@@ -2,17 +2,15 @@
 //! direct reply-to.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::process::Command;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use lapin::options::{BasicConsumeOptions, BasicGetOptions, BasicPublishOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 use trunkline_broker::{Next, Publication};
 use trunkline_event::{HeaderValue, Message, Reason};
+use trunkline_support::compressed::gzip;
 use trunkline_support::{Daemon, patience};
 
 use crate::bench::{Bench, drain, message, metric, on_both_brokers, settled};
@@ -129,12 +127,6 @@ async fn a_request_is_answered_in_the_queue_of_the_caller(bench: Bench) {
     assert_eq!(headers.text("trunkline-reason"), Some(Reason::Invalid.as_str()));
     assert!(headers.text("trunkline-error").is_some_and(|error| error.contains("`reply-to`")), "{headers:?}");
     broker.close(patience()).await;
-}
-
-fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(data).expect("written");
-    encoder.finish().expect("finished")
 }
 
 async fn a_plugin_sees_the_properties_of_the_request(bench: Bench) {

@@ -137,32 +137,11 @@ fn begins_as_zlib(encoded: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
-    use flate2::Compression;
-    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use trunkline_support::compressed::{bare_deflate, gzip, zlib};
 
     use super::*;
 
     const MAX: usize = 1 << 20;
-
-    fn gzip(data: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(data).expect("written");
-        encoder.finish().expect("finished")
-    }
-
-    fn zlib(data: &[u8]) -> Vec<u8> {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(data).expect("written");
-        encoder.finish().expect("finished")
-    }
-
-    fn bare(data: &[u8]) -> Vec<u8> {
-        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(data).expect("written");
-        encoder.finish().expect("finished")
-    }
 
     #[test]
     fn each_coding_is_undone_in_the_reverse_order() {
@@ -173,9 +152,9 @@ mod tests {
             ("x-gzip", gzip(&data)),
             ("gzip", [gzip(&data[..100]), gzip(&data[100..])].concat()),
             ("deflate", zlib(&data)),
-            ("deflate", bare(&data)),
+            ("deflate", bare_deflate(&data)),
             ("gzip, deflate", zlib(&gzip(&data))),
-            ("deflate,gzip", gzip(&bare(&data))),
+            ("deflate,gzip", gzip(&bare_deflate(&data))),
             ("identity, gzip", gzip(&data)),
             ("gzip, utf-8", gzip(&data)),
         ];
@@ -252,7 +231,7 @@ mod tests {
     #[test]
     fn the_bound_is_exact_and_a_bomb_ends_early() {
         let data = vec![0; MAX];
-        for (encoding, body) in [("gzip", gzip(&data)), ("deflate", zlib(&data)), ("deflate", bare(&data))] {
+        for (encoding, body) in [("gzip", gzip(&data)), ("deflate", zlib(&data)), ("deflate", bare_deflate(&data))] {
             assert!(body.len() < MAX / 500, "{} bytes", body.len());
             assert_eq!(decode_content(encoding, &body, MAX), Ok(Some(data.clone())), "{encoding}");
             let beyond = Err(ContentCodingError::TooLarge(MAX - 1));

@@ -1,14 +1,12 @@
 //! W5: bodies with a `content-encoding`, over the broker and over HTTP.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use flate2::Compression;
-use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 use trunkline_broker::Publication;
 use trunkline_event::Message;
+use trunkline_support::compressed::{bare_deflate, gzip, zlib};
 use trunkline_support::{Daemon, eventually, patience};
 
 use super::put;
@@ -41,24 +39,6 @@ bind = ["plain", "signed", "posted"]
 "#;
 const BODY_MAX: usize = 64 << 10;
 const JSON: &[u8] = r#"{"order":7,"text":"ä"}"#.as_bytes();
-
-fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(data).expect("written");
-    encoder.finish().expect("finished")
-}
-
-fn zlib(data: &[u8]) -> Vec<u8> {
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(data).expect("written");
-    encoder.finish().expect("finished")
-}
-
-fn bare_deflate(data: &[u8]) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(data).expect("written");
-    encoder.finish().expect("finished")
-}
 
 fn coded(bench: &Bench, key: &str, id: &str, encoding: &str, body: Vec<u8>) -> Publication {
     let mut publication = message(&format!("{}-events", bench.prefix), key, id, body);

@@ -1,6 +1,7 @@
 //! Code that the end-to-end tests share: components, brokers, the daemon as a process, and waiting.
 
 pub mod certificates;
+pub mod compressed;
 mod daemon;
 pub mod frames;
 pub mod handmade;

@@ -128,13 +128,22 @@ pub(crate) const SENDERS: &[(&str, SenderProfile)] = &[
     (EVENT_GRID.name, EVENT_GRID),
 ];
 
+/// The conventions that most senders share. Each sender has its own name, scheme and templates.
+const COMMON: SenderProfile = SenderProfile {
+    name: "",
+    scheme: SignatureScheme::Standard,
+    handshake: SenderHandshake::None,
+    form: SenderForm::Event,
+    answer: SenderAnswer::Accepted,
+    kinds: &[],
+    ids: &[],
+};
+
 /// developers.facebook.com/docs/graph-api/webhooks/getting-started and docs/whatsapp/cloud-api/webhooks
 const META: SenderProfile = SenderProfile {
     name: "meta",
     scheme: SignatureScheme::OfBody { header: "x-hub-signature-256", prefix: "sha256=", digits: MacDigits::Hex },
     handshake: SenderHandshake::Subscription,
-    form: SenderForm::Event,
-    answer: SenderAnswer::Accepted,
     kinds: &["{data.object}.{data.entry[0].changes[0].field}", "{data.object}"],
     ids: &[
         "{data.entry[only].changes[only].value.messages[only].id}",
@@ -143,53 +152,47 @@ const META: SenderProfile = SenderProfile {
         "{data.entry[only].messaging[only].message.mid}",
         "{digest}",
     ],
+    ..COMMON
 };
 
 /// wasenderapi.com/api-docs/webhooks/webhook-setup and the pages of its events
 const WASENDER: SenderProfile = SenderProfile {
     name: "wasender",
     scheme: SignatureScheme::Plain { header: "x-webhook-signature" },
-    handshake: SenderHandshake::None,
-    form: SenderForm::Event,
-    answer: SenderAnswer::Accepted,
     kinds: &["{data.event}"],
     // `messages.upsert` and `messages.received` report one message each. Other events report changes to a message and have the id
     // of this message.
     ids: &["{data.event}.{data.data.messages.key.id}", "{data.event}.{data.data.messages[only].key.id}", "{digest}"],
+    ..COMMON
 };
 
 /// docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
 const GITHUB: SenderProfile = SenderProfile {
     name: "github",
     scheme: SignatureScheme::OfBody { header: "x-hub-signature-256", prefix: "sha256=", digits: MacDigits::Hex },
-    handshake: SenderHandshake::None,
     form: SenderForm::EventOrForm,
-    answer: SenderAnswer::Accepted,
     kinds: &["{header.X-GitHub-Event}.{data.action}", "{header.X-GitHub-Event}"],
     ids: &["{header.X-GitHub-Delivery}", "{digest}"],
+    ..COMMON
 };
 
 /// docs.gitlab.com/user/project/integrations/webhooks
 const GITLAB: SenderProfile = SenderProfile {
     name: "gitlab",
     scheme: SignatureScheme::Plain { header: "x-gitlab-token" },
-    handshake: SenderHandshake::None,
-    form: SenderForm::Event,
-    answer: SenderAnswer::Accepted,
     kinds: &["{data.object_kind}.{data.object_attributes.action}", "{data.object_kind|data.event_name}"],
     // A webhook and the webhooks that it causes have the same `X-Gitlab-Event-UUID`.
     ids: &["{header.Idempotency-Key}", "{header.X-Gitlab-Event-UUID}.{digest}", "{digest}"],
+    ..COMMON
 };
 
 /// docs.stripe.com/webhooks/signature
 const STRIPE: SenderProfile = SenderProfile {
     name: "stripe",
     scheme: SignatureScheme::Stripe,
-    handshake: SenderHandshake::None,
-    form: SenderForm::Event,
-    answer: SenderAnswer::Accepted,
     kinds: &["{data.type}"],
     ids: &["{data.id}", "{digest}"],
+    ..COMMON
 };
 
 /// docs.slack.dev/authentication/verifying-requests-from-slack and reference/events/url_verification
@@ -207,37 +210,32 @@ const SLACK: SenderProfile = SenderProfile {
 const SHOPIFY: SenderProfile = SenderProfile {
     name: "shopify",
     scheme: SignatureScheme::OfBody { header: "x-shopify-hmac-sha256", prefix: "", digits: MacDigits::Base64 },
-    handshake: SenderHandshake::None,
-    form: SenderForm::Event,
-    answer: SenderAnswer::Accepted,
     kinds: &["{header.X-Shopify-Topic}"],
     // One event of a shop may have several topics.
     ids: &[
         "{header.X-Shopify-Event-Id}.{header.X-Shopify-Topic}",
         "{header.X-Shopify-Event-Id|header.X-Shopify-Webhook-Id|digest}",
     ],
+    ..COMMON
 };
 
 /// github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 const STANDARD: SenderProfile = SenderProfile {
     name: "standard",
     scheme: SignatureScheme::Standard,
-    handshake: SenderHandshake::None,
-    form: SenderForm::Event,
-    answer: SenderAnswer::Accepted,
     kinds: &["{data.type}"],
     ids: &["{header.webhook-id|header.svix-id|digest}"],
+    ..COMMON
 };
 
 /// core.telegram.org/bots/api#setwebhook
 const TELEGRAM: SenderProfile = SenderProfile {
     name: "telegram",
     scheme: SignatureScheme::Plain { header: "x-telegram-bot-api-secret-token" },
-    handshake: SenderHandshake::None,
-    form: SenderForm::Event,
     answer: SenderAnswer::Empty,
     kinds: &["{beside.update_id}"],
     ids: &["{data.update_id|digest}"],
+    ..COMMON
 };
 
 /// learn.microsoft.com/azure/event-grid/end-point-validation-event-grid-events-schema and the page for CloudEvents
@@ -246,9 +244,9 @@ const EVENT_GRID: SenderProfile = SenderProfile {
     scheme: SignatureScheme::InAddress { parameter: "code" },
     handshake: SenderHandshake::Validation,
     form: SenderForm::Events,
-    answer: SenderAnswer::Accepted,
     kinds: &["{data.eventType}"],
     ids: &["{data.id|digest}"],
+    ..COMMON
 };
 
 #[cfg(test)]
@@ -261,6 +259,7 @@ mod tests {
     fn every_sender_is_usable() {
         for (name, profile) in SENDERS {
             assert_eq!(*name, profile.name);
+            assert!(!profile.kinds.is_empty() && !profile.ids.is_empty(), "{name}");
             for text in profile.kinds.iter().chain(profile.ids) {
                 Template::parse(text).unwrap_or_else(|error| panic!("{name}: {text} {error}"));
             }
