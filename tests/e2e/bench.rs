@@ -18,6 +18,17 @@ pub fn binary() -> &'static str {
     &BINARY
 }
 
+/// One route, which runs the plugin `echo`, and a queue for the emissions. Further keys of the route may follow.
+pub const ECHO: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+[queues.$P-out]
+bind = "echoed"
+[routes.$P-echo]
+from = "in"
+plugin = "echo"
+"#;
+
 /// The place of one test: files, state, and a prefix for names on the shared broker.
 pub struct Bench {
     dir: tempfile::TempDir,

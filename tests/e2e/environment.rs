@@ -8,17 +8,7 @@ use serde_json::json;
 use trunkline_config::BrokerUrl;
 use trunkline_support::{Daemon, eventually};
 
-use crate::bench::{Bench, becomes_ready, binary};
-
-const ROUTES: &str = r#"
-[defaults]
-exchange = { name = "$P-events", type = "topic" }
-[queues.$P-out]
-bind = "echoed"
-[routes.$P-echo]
-from = "in"
-plugin = "echo"
-"#;
+use crate::bench::{Bench, ECHO, becomes_ready, binary};
 
 /// The command `binary NAME --config FILE` with its own environment, so that variables of the machine have no effect.
 fn verb(name: &str, file: &Path, environment: &[(&str, &str)]) -> Command {
@@ -65,16 +55,16 @@ fn shared() -> String {
 async fn a_url_that_ends_in_a_slash_means_the_default_virtual_host() {
     for end in ["", "/", "//", "/?heartbeat=5"] {
         let (bench, url) = (Bench::amqp(), format!("{}{end}", shared()));
-        let (is_good, output) = check(&bench, ROUTES, &[("RABBITMQ_URL", &url)]);
+        let (is_good, output) = check(&bench, ECHO, &[("RABBITMQ_URL", &url)]);
         assert!(is_good, "{end}: {output}");
-        let daemon = start(&bench, ROUTES, &[("RABBITMQ_URL", &url)]).await;
+        let daemon = start(&bench, ECHO, &[("RABBITMQ_URL", &url)]).await;
         handles_an_event(&daemon).await;
         assert!(daemon.terminate().await.success());
         let by_flag = Bench::on(url.clone());
-        let daemon = by_flag.start(ROUTES).await;
+        let daemon = by_flag.start(ECHO).await;
         handles_an_event(&daemon).await;
         assert!(daemon.terminate().await.success());
-        let file = format!("[broker]\nurl = \"{url}\"\n{ROUTES}");
+        let file = format!("[broker]\nurl = \"{url}\"\n{ECHO}");
         let by_file = Bench::amqp();
         let daemon = start(&by_file, &file, &[("RABBITMQ_URL", ""), ("RABBITMQ_VHOST", "")]).await;
         handles_an_event(&daemon).await;
@@ -88,7 +78,7 @@ const NO_SESSION: &str = "the daemon has no session with the broker";
 /// several times in that time.
 async fn log_of_a_lost_broker(level: &str) -> String {
     let bench = Bench::on("amqp://127.0.0.1:1".to_owned());
-    let (file, log) = (bench.write_routes(ROUTES), bench.path("log"));
+    let (file, log) = (bench.write_routes(ECHO), bench.path("log"));
     trunkline_support::share_compiled(&bench.state());
     let mut command = verb("run", &file, &[("LOG_LEVEL", level), ("RABBITMQ_URL", &bench.broker)]);
     command.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--state"]).arg(bench.state());
@@ -126,7 +116,7 @@ async fn python_names_of_levels_are_levels() {
     }
     let bench = Bench::embedded();
     for level in ["CRITICAL", "FATAL", "Error", "debug", "off", "WARNING,trunkline::trace=DEBUG"] {
-        let (is_good, output) = check(&bench, ROUTES, &[("LOG_LEVEL", level)]);
+        let (is_good, output) = check(&bench, ECHO, &[("LOG_LEVEL", level)]);
         assert!(is_good, "{level}: {output}");
     }
 }
@@ -135,7 +125,7 @@ async fn python_names_of_levels_are_levels() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_level_is_an_error_with_the_list() {
     let bench = Bench::embedded();
-    let file = bench.write_routes(ROUTES);
+    let file = bench.write_routes(ECHO);
     for name in ["check", "run"] {
         let output = verb(name, &file, &[("LOG_LEVEL", "VERBOSE")]).arg("--state").arg(bench.state()).output();
         let output = output.expect("it runs");
@@ -163,7 +153,7 @@ async fn variables_of_other_programs_do_not_stop_the_start() {
         ("HOST", "x86_64-conda-linux-gnu"),
         ("PORT", "tcp://10.96.0.12:80"),
     ];
-    let routes = format!("[http]\nlisten = \"127.0.0.1:0\"\n{ROUTES}");
+    let routes = format!("[http]\nlisten = \"127.0.0.1:0\"\n{ECHO}");
     let (is_good, output) = check(&bench, &routes, &environment);
     assert!(is_good, "{output}");
     for wanted in ["warning[TL015]: environment variable HOST", "warning[TL015]: environment variable PORT"] {

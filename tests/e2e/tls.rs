@@ -10,17 +10,7 @@ use trunkline_support::certificates::CertificateAuthority;
 use trunkline_support::rabbitmq::{RabbitmqNode, free_port};
 use trunkline_support::{Daemon, eventually};
 
-use crate::bench::{Bench, drain, message};
-
-const ROUTES: &str = r#"
-[defaults]
-exchange = { name = "$P-events", type = "topic" }
-[queues.$P-out]
-bind = "echoed"
-[routes.$P-echo]
-from = "in"
-plugin = "echo"
-"#;
+use crate::bench::{Bench, ECHO, drain, message};
 
 /// A node with `server.pem` that speaks TLS on the port. It accepts client certificates from `ca.pem`.
 fn node(dir: &Path, port: u16, wants_certificate: bool) -> RabbitmqNode {
@@ -37,7 +27,7 @@ fn node(dir: &Path, port: u16, wants_certificate: bool) -> RabbitmqNode {
 }
 
 fn routes(tls: &str) -> String {
-    format!("[broker]\ntls = {tls}\n{ROUTES}")
+    format!("[broker]\ntls = {tls}\n{ECHO}")
 }
 
 /// Waits until the daemon gives the reason in its status and in its log. The daemon runs on meanwhile.
@@ -87,7 +77,7 @@ async fn our_own_ca_is_trusted_and_no_other() {
     let node = node(dir.path(), port, false);
     let by = |name: &str| routes(&format!("{{ ca = \"{}/{name}.pem\" }}", dir.path().display()));
 
-    for (host, routes) in [("localhost", by("other")), ("127.0.0.1", format!("[broker]\n{ROUTES}"))] {
+    for (host, routes) in [("localhost", by("other")), ("127.0.0.1", format!("[broker]\n{ECHO}"))] {
         let stranger = Bench::on(format!("amqps://guest:guest@{host}:{port}/%2f"));
         let daemon = stranger.start(&routes).await;
         refused(&daemon, "from a CA that the daemon does not trust").await;
@@ -200,12 +190,12 @@ async fn every_other_reason_is_reported_and_none_leads_to_plain_amqp() {
 
     // The reverse of `amqps_to_a_port_of_plain_amqp_fails`, and a port of another protocol.
     let to_tls = Bench::on(format!("amqp://guest:guest@localhost:{port}/%2f"));
-    let daemon = to_tls.start(ROUTES).await;
+    let daemon = to_tls.start(ECHO).await;
     refused(&daemon, "the peer speaks TLS").await;
     assert!(daemon.terminate().await.success());
     let (http, _serving) = web_server().await;
     for (scheme, routes, reason) in
-        [("amqp", ROUTES, "the peer is an HTTP server"), ("amqps", &tls, "does not speak TLS")]
+        [("amqp", ECHO, "the peer is an HTTP server"), ("amqps", &tls, "does not speak TLS")]
     {
         let to_http = Bench::on(format!("{scheme}://guest:guest@{http}/%2f"));
         let daemon = to_http.start(routes).await;

@@ -19,6 +19,19 @@ pub(crate) struct StateShared {
     pub(crate) epoch: AtomicU64,
 }
 
+impl StateShared {
+    /// An open database without transactions.
+    pub(crate) fn new(file: PathBuf, database: Database) -> Self {
+        Self {
+            file,
+            database: RwLock::new(Some(database)),
+            applied: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+        }
+    }
+}
+
 /// A point in the store's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StorePoint {

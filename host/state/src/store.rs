@@ -2,9 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
 use super::error::{Error, unavailable};
@@ -35,13 +33,7 @@ impl StateStore {
         let file = dir.join(FILE);
         state_dir::make(dir).map_err(|error| unavailable(&file, &error))?;
         let database = table::open(&file)?;
-        let shared = Arc::new(StateShared {
-            file,
-            database: RwLock::new(Some(database)),
-            applied: AtomicU64::new(0),
-            durable: AtomicU64::new(0),
-            epoch: AtomicU64::new(0),
-        });
+        let shared = Arc::new(StateShared::new(file, database));
         let (commands, received) = mpsc::channel(CHANGES_MAX);
         writer::start(shared.clone(), received)?;
         Ok(Self { shared, commands })

@@ -1,10 +1,9 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
 use redb::backends::FileBackend;
 use redb::{Database, StorageBackend};
 use tokio::sync::mpsc;
@@ -255,13 +254,7 @@ async fn calls_that_saw_a_lost_change_get_an_error_and_later_calls_see_the_disk(
     let opened = File::options().read(true).write(true).open(&file).expect("a file");
     let backend = FaultyFile { file: FileBackend::new(opened).expect("a backend"), is_failing: is_failing.clone() };
     let database = Database::builder().create_with_backend(backend).expect("a database");
-    let shared = Arc::new(StateShared {
-        file,
-        database: RwLock::new(Some(database)),
-        applied: AtomicU64::new(0),
-        durable: AtomicU64::new(0),
-        epoch: AtomicU64::new(0),
-    });
+    let shared = Arc::new(StateShared::new(file, database));
     let (commands, received) = mpsc::channel(16);
     writer::start(shared.clone(), received).expect("started");
     let name = Arc::new(KeySpaceName { plugin: "p".to_owned(), tenant: String::new() });

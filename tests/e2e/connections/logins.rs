@@ -6,8 +6,8 @@ use trunkline_support::eventually;
 use trunkline_support::rabbitmq::RabbitmqNode;
 
 use super::relay::Relay;
-use super::{ROUTES, condition, told};
-use crate::bench::{Bench, becomes_ready};
+use super::{condition, told};
+use crate::bench::{Bench, ECHO, becomes_ready};
 
 /// The shortest time between two logins. It is a little less than 10 s, because the relay sees logins with some jitter.
 const APART: Duration = Duration::from_millis(9_900);
@@ -25,7 +25,7 @@ async fn a_wrong_password_or_virtual_host_is_tried_once_in_ten_seconds() {
 async fn is_refused(user: &str, vhost: &str, reason: &str) {
     let relay = Relay::start(&trunkline_support::rabbitmq::url()).await;
     let bench = Bench::on(relay.url(user, vhost));
-    let daemon = bench.start(ROUTES).await;
+    let daemon = bench.start(ECHO).await;
     let error = told(&daemon, reason).await;
     let (name, _) = user.split_once(':').expect("a user");
     let vhost = if vhost == "%2f" { "/" } else { vhost };
@@ -49,7 +49,7 @@ async fn a_password_that_changes_meanwhile_costs_few_logins_and_no_restart() {
     node.ctl(&["set_permissions", "worker", ".*", ".*", ".*"]).expect("permissions");
     let relay = Relay::start(&node.url()).await;
     let bench = Bench::on(relay.url("worker:old", "%2f"));
-    let daemon = bench.start(ROUTES).await;
+    let daemon = bench.start(ECHO).await;
     becomes_ready(&daemon, true).await;
     assert_eq!(relay.accepted().len(), 2, "a connection to consume and one to publish");
     node.ctl(&["change_password", "worker", "new"]).expect("changed");

@@ -8,16 +8,6 @@ mod silent;
 use serde_json::Value;
 use trunkline_support::{Daemon, eventually};
 
-const ROUTES: &str = r#"
-[defaults]
-exchange = { name = "$P-events", type = "topic" }
-[queues.$P-out]
-bind = "echoed"
-[routes.$P-echo]
-from = "in"
-plugin = "echo"
-"#;
-
 /// Waits until `/health/rabbitmq` gives this reason for the missing broker.
 async fn told(daemon: &Daemon, reason: &str) -> String {
     eventually(reason, || {

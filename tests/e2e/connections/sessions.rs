@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use trunkline_support::eventually;
 use trunkline_support::rabbitmq::RabbitmqNode;
 
+use super::condition;
 use super::relay::Relay;
-use super::{ROUTES, condition};
-use crate::bench::{Bench, becomes_ready, metric};
+use crate::bench::{Bench, ECHO, becomes_ready, metric};
 
 const FLAPS: &str = "trunkline_condition{condition=\"session-flapping\",subject=\"\"}";
 
@@ -19,7 +19,7 @@ fn session(daemon: &trunkline_support::Daemon) -> u64 {
 async fn more_than_three_sessions_that_end_in_a_minute_are_reported() {
     let relay = Relay::start(&trunkline_support::rabbitmq::url()).await;
     let bench = Bench::on(relay.url("guest:guest", "%2f"));
-    let daemon = bench.start(ROUTES).await;
+    let daemon = bench.start(ECHO).await;
     becomes_ready(&daemon, true).await;
     for ended in 1..=4 {
         assert_eq!(condition(&daemon, "session-flapping"), None, "after {} sessions", ended - 1);
@@ -46,7 +46,7 @@ async fn a_refused_message_among_many_ends_no_session() {
     node.ctl(&["add_user", "worker", "worker"]).expect("a user");
     node.ctl(&["set_permissions", "worker", ".*", ".*", ".*"]).expect("permissions");
     let bench = Bench::on(node.url().replacen("guest:guest", "worker:worker", 1));
-    let daemon = bench.start(ROUTES).await;
+    let daemon = bench.start(ECHO).await;
     becomes_ready(&daemon, true).await;
     let exchange = format!("{}-events", bench.prefix);
     let allowed = "^(in|echoed)$";

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use trunkline_support::rabbitmq::RabbitmqNode;
 use trunkline_support::{Daemon, eventually};
 
-use super::{ROUTES, held, told};
-use crate::bench::{Bench, becomes_ready, binary, drain};
+use super::{held, told};
+use crate::bench::{Bench, ECHO, becomes_ready, binary, drain};
 
 /// The normal variation of a daemon's threads and files.
 const SLACK: usize = 3;
@@ -54,7 +54,7 @@ async fn a_peer_that_says_nothing_leaves_nothing_behind() {
         }
     });
     let bench = Bench::on(format!("amqp://guest:guest@127.0.0.1:{port}/%2f?connection_timeout=100"));
-    let daemon = bench.start_with(ROUTES, &EVERY_ATTEMPT).await;
+    let daemon = bench.start_with(ECHO, &EVERY_ATTEMPT).await;
     told(&daemon, "the broker did not answer within").await;
     attempts(&daemon, 2).await;
     let before = held(&daemon);
@@ -68,7 +68,7 @@ async fn a_peer_that_says_nothing_leaves_nothing_behind() {
 async fn a_broker_that_is_frozen_is_left_and_found_again() {
     let node = RabbitmqNode::start().expect("a private node");
     let bench = Bench::on(format!("{}?heartbeat=1&connection_timeout=200", node.url()));
-    let daemon = bench.start_with(ROUTES, &EVERY_ATTEMPT).await;
+    let daemon = bench.start_with(ECHO, &EVERY_ATTEMPT).await;
     becomes_ready(&daemon, true).await;
     let before = held(&daemon);
     let signal = |name: &str| {
@@ -90,7 +90,7 @@ async fn a_broker_that_is_frozen_is_left_and_found_again() {
         assert_eq!(daemon.settled(&id).await["outcome"], "ack");
     }
     assert_flat(before, held(&daemon));
-    let broker = bench.open(ROUTES).await;
+    let broker = bench.open(ECHO).await;
     assert_eq!(drain(&broker, &bench.queue("$P-out"), 2).await.len(), 2);
     broker.close(trunkline_support::patience()).await;
     assert!(daemon.terminate().await.success());
@@ -112,7 +112,7 @@ async fn a_name_server_that_hangs_costs_one_thread() {
     );
     std::fs::write(&wrapper, script).expect("a file");
     std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("executable");
-    let file = bench.write_routes(ROUTES);
+    let file = bench.write_routes(ECHO);
     let wrapper = wrapper.display().to_string();
     let started = Daemon::start_with(&wrapper, &file, &bench.state(), &bench.broker, &EVERY_ATTEMPT).await;
     let daemon = started.unwrap_or_else(|ended| panic!("{ended:?}"));

@@ -12,17 +12,7 @@ use trunkline_support::{Daemon, eventually};
 use super::raw::{begun, connect, exchange, read};
 use super::sse::Client;
 use super::stream::PATH;
-use crate::bench::{Bench, metric, on_both_brokers, settled};
-
-const ROUTES: &str = r#"
-[defaults]
-exchange = { name = "$P-events", type = "topic" }
-[queues.$P-out]
-bind = "echoed"
-[routes.$P-echo]
-from = "in"
-plugin = "echo"
-"#;
+use crate::bench::{Bench, ECHO, metric, on_both_brokers, settled};
 
 const DESCRIPTORS: usize = 1024;
 const CLIENTS: usize = 5000;
@@ -72,7 +62,7 @@ fn hostile(daemon: &Daemon, number: usize) -> TcpStream {
 
 async fn probes_are_answered_among_thousands_of_clients(bench: Bench) {
     room_for_clients();
-    let daemon = bench.start_by(&format!("ulimit -n {DESCRIPTORS}"), ROUTES, &[]).await;
+    let daemon = bench.start_by(&format!("ulimit -n {DESCRIPTORS}"), ECHO, &[]).await;
     daemon.runs().await;
     let before = descriptors(&daemon);
     let mut streams = Vec::new();
@@ -126,7 +116,7 @@ fn take_every_place(daemon: &Daemon) -> Vec<TcpStream> {
 async fn clients_without_a_place_get_503_and_silent_ones_are_disconnected() {
     room_for_clients();
     let bench = Bench::embedded();
-    let daemon = bench.start_by(&format!("ulimit -n {DESCRIPTORS}"), ROUTES, &[]).await;
+    let daemon = bench.start_by(&format!("ulimit -n {DESCRIPTORS}"), ECHO, &[]).await;
     let slow = take_every_place(&daemon);
     probes_are_answered(&daemon);
     for text in ["GET /api/v1/generation HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET /livez HTTP/1.1", "", "\r\n\r\n"] {
@@ -159,7 +149,7 @@ async fn clients_without_a_place_get_503_and_silent_ones_are_disconnected() {
 async fn resting_connections_make_room() {
     room_for_clients();
     let bench = Bench::embedded();
-    let daemon = bench.start_by(&format!("ulimit -n {DESCRIPTORS}"), ROUTES, &[]).await;
+    let daemon = bench.start_by(&format!("ulimit -n {DESCRIPTORS}"), ECHO, &[]).await;
     let request = "GET /api/v1/generation HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut resting = Vec::new();
     for number in 0..2 * DESCRIPTORS {
@@ -201,7 +191,7 @@ fn limit(daemon: &Daemon, descriptors: usize) {
 async fn without_descriptors_probes_are_answered_and_nothing_spins() {
     const QUIET: Duration = Duration::from_secs(5);
     let bench = Bench::embedded();
-    let daemon = bench.start_by("ulimit -n 4096", ROUTES, &[]).await;
+    let daemon = bench.start_by("ulimit -n 4096", ECHO, &[]).await;
     daemon.runs().await;
     assert_eq!(daemon.get("/livez").0, 200);
     limit(&daemon, with_few_free(&daemon));
@@ -240,7 +230,7 @@ fn runtime_threads(daemon: &Daemon) -> usize {
 async fn the_threads_of_a_burst_end() {
     let bench = Bench::embedded();
     // Dedupe records are read in the pool of blocking threads.
-    let daemon = bench.start(&format!("{ROUTES}dedupe = \"10m\"\n")).await;
+    let daemon = bench.start(&format!("{ECHO}dedupe = \"10m\"\n")).await;
     daemon.runs().await;
     let most = std::thread::scope(|scope| {
         let send = |sender: usize| {

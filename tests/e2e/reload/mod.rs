@@ -13,6 +13,16 @@ use trunkline_support::{Daemon, eventually};
 
 use crate::bench::Bench;
 
+/// A file with one route, which the tests do not remove.
+const STAYS: &str = r#"
+plugin-dir = "$D"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+[routes.$P-stays]
+from = "stays"
+plugin = "echo"
+"#;
+
 /// A plugin folder of the test, with guests under any names.
 struct Plugins {
     dir: PathBuf,

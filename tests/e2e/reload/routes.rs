@@ -2,20 +2,11 @@
 
 use trunkline_support::eventually;
 
-use super::{Plugins, generation, handled, number, publish, reached, refused, rewrite, start};
+use super::{Plugins, STAYS, generation, handled, number, publish, reached, refused, rewrite, start};
 use crate::bench::{Bench, on_both_brokers};
 
-const HEAD: &str = r#"
-plugin-dir = "$D"
-[defaults]
-exchange = { name = "$P-events", type = "topic" }
-[routes.$P-stays]
-from = "stays"
-plugin = "echo"
-"#;
-
 fn with(more: &str) -> String {
-    format!("{HEAD}\n{more}")
+    format!("{STAYS}\n{more}")
 }
 
 fn subscriptions(daemon: &trunkline_support::Daemon, route: &str) -> usize {
@@ -55,7 +46,7 @@ async fn flows_are_rewired_without_touching_the_others(bench: Bench) {
 async fn a_bad_file_is_refused_whole(bench: Bench) {
     let plugins = Plugins::new(&bench);
     plugins.put("echo", "echo", "");
-    let daemon = start(&bench, HEAD).await;
+    let daemon = start(&bench, STAYS).await;
     let cases = [
         ("[routes.$P-x]\nfrom = \"x\"\nplugn = \"echo\"\n", "did you mean `plugin`"),
         ("[routes.$P-x]\nfrom = \"x\"\nplugin = \"not-there\"\n", "cannot be read"),
@@ -73,7 +64,7 @@ async fn a_bad_file_is_refused_whole(bench: Bench) {
     let (status, problem) = daemon.post("/api/v1/reload", "");
     assert_eq!((status, &problem["code"]), (409, &"TL409".into()), "{problem}");
     assert!(problem["errors"].to_string().contains("restart"), "{problem}");
-    rewrite(&bench, HEAD);
+    rewrite(&bench, STAYS);
     let (status, answer) = daemon.post("/api/v1/reload", "");
     assert_eq!((status, &answer["result"], &answer["generation"]), (200, &"unchanged".into(), &1.into()), "{answer}");
     rewrite(&bench, &with("[routes.$P-x]\nfrom = \"x\"\nplugin = \"echo\"\n"));
@@ -100,7 +91,7 @@ async fn files_that_are_included_come_and_go() {
         std::fs::rename(bench.path("written"), folder.join(name)).expect("renamed");
     };
     file("10-a.toml", "[routes.$P-a]\nfrom = \"a\"\nplugin = \"echo\"\n");
-    let daemon = start(&bench, &format!("include = [\"routes.d/*.toml\"]\n{HEAD}")).await;
+    let daemon = start(&bench, &format!("include = [\"routes.d/*.toml\"]\n{STAYS}")).await;
     assert_eq!(handled(&daemon, "a", "1").await["outcome"], "ack");
     file("20-b.toml", "[routes.$P-b]\nfrom = \"b\"\nplugin = \"echo\"\n");
     reached(&daemon, 2).await;
@@ -136,7 +127,7 @@ async fn a_generation_that_comes_during_an_outage_runs_when_the_broker_is_back()
     let bench = Bench::on(node.url());
     let plugins = Plugins::new(&bench);
     plugins.put("echo", "echo", "");
-    let daemon = start(&bench, HEAD).await;
+    let daemon = start(&bench, STAYS).await;
     daemon.runs().await;
     assert_eq!(handled(&daemon, "stays", "a").await["outcome"], "ack");
     node.kill().expect("killed");

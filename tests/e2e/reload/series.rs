@@ -2,17 +2,9 @@
 
 use trunkline_support::{Daemon, eventually};
 
-use super::{Plugins, handled, reached, rewrite, start};
+use super::{Plugins, STAYS, handled, reached, rewrite, start};
 use crate::bench::{Bench, metric, on_both_brokers, settled};
 
-const STAYS: &str = r#"
-plugin-dir = "$D"
-[defaults]
-exchange = { name = "$P-events", type = "topic" }
-[routes.$P-stays]
-from = "stays"
-plugin = "echo"
-"#;
 const GOES: &str = r#"
 [routes.$P-goes]
 from = "goes"

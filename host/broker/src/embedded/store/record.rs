@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Publication;
@@ -22,17 +23,12 @@ pub(crate) struct MessageRecord {
 
 impl MessageRecord {
     /// Appends the encoded record to a buffer.
-    pub(crate) fn encode(&self, mut buffer: Vec<u8>) -> Vec<u8> {
-        buffer.push(RECORD_VERSION);
-        postcard::to_extend(self, buffer).expect("writing into memory cannot fail")
+    pub(crate) fn encode(&self, buffer: Vec<u8>) -> Vec<u8> {
+        encode(self, buffer)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
-        match bytes.split_first() {
-            Some((&RECORD_VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| error.to_string()),
-            Some((version, _)) => Err(format!("the record has the unknown version {version}")),
-            None => Err("the record is empty".to_owned()),
-        }
+        decode(bytes)
     }
 }
 
@@ -86,21 +82,30 @@ impl DelayKind {
 
 impl DelayedRecord {
     /// Appends the encoded record to a buffer.
-    pub(crate) fn encode(&self, mut buffer: Vec<u8>) -> Vec<u8> {
-        buffer.push(RECORD_VERSION);
-        postcard::to_extend(self, buffer).expect("writing into memory cannot fail")
+    pub(crate) fn encode(&self, buffer: Vec<u8>) -> Vec<u8> {
+        encode(self, buffer)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
-        match bytes.split_first() {
-            Some((&RECORD_VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| error.to_string()),
-            Some(_) | None => Err("the delayed record has an unknown version".to_owned()),
-        }
+        decode(bytes)
     }
 
     /// The queue whose delivery is retried.
     pub(crate) fn retries(&self) -> Option<&str> {
         matches!(self.kind, DelayKind::Retry | DelayKind::RetryAgain(_)).then(|| self.message.routing_key.as_str())
+    }
+}
+
+fn encode<T: Serialize>(record: &T, mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.push(RECORD_VERSION);
+    postcard::to_extend(record, buffer).expect("writing into memory cannot fail")
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match bytes.split_first() {
+        Some((&RECORD_VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| error.to_string()),
+        Some((version, _)) => Err(format!("the record has the unknown version {version}")),
+        None => Err("the record is empty".to_owned()),
     }
 }
 
