@@ -244,7 +244,7 @@ pub const METRICS: [Metric; 68] = [
     counter(
         "trunkline_plugin_cpu_seconds_total",
         &["plugin", "variant"],
-        "Processor time of the calls of a plugin. Of the calls that take less than a millisecond, the daemon measures one of eight.",
+        "Processor time of the calls of a plugin. If the calls take less than a millisecond on average, the daemon measures one call of eight, and counts the time of this call eight times.",
     )
     .in_seconds(),
     histogram(

@@ -197,46 +197,46 @@ typedef struct {
   } val;
 } wasi_keyvalue_atomics_result_void_cas_error_t;
 
-// What a plugin is handed for one message. The envelope, if the message had one, is already taken off.
+// The event of one message. The host removes the envelope, if the message has one.
 typedef struct trunkline_plugin_types_event_t {
-  // Identity of the event. The same for every attempt and every redelivery of it.
+  // Identity of the event. Every attempt and every redelivery of the event has the same id.
   plugin_string_t   id;
-  // Who made it: a URI reference, as in CloudEvents 1.0.
+  // The system that made the event: a URI reference, as in CloudEvents 1.0.
   plugin_string_t   source;
-  // What happened, for example `call.ended`.
+  // The type of the event, for example `call.ended`.
   plugin_string_t   type;
-  // What it is about, as in CloudEvents 1.0.
+  // The subject of the event, as in CloudEvents 1.0.
   plugin_option_string_t   subject;
-  // When it happened: RFC 3339, UTC.
+  // The time of the event, in RFC 3339 and UTC.
   plugin_option_string_t   time;
   // Media type of `data`.
   plugin_string_t   content_type;
-  // The payload. At most as many bytes as the route lets in.
+  // The payload. The key `max-body` of the route limits its length.
   plugin_list_u8_t   data;
-  // The key it was published with; at most 255 bytes.
+  // The routing key with which the event was published; at most 255 bytes.
   plugin_string_t   routing_key;
-  // The exchange it was published to; empty for the default exchange; at most 255 bytes.
+  // The exchange to which the event was published; empty for the default exchange; at most 255 bytes.
   plugin_string_t   exchange;
-  // The organisation it belongs to, as the host read it. The host stamps it on every emission.
+  // The tenant of the event, as the host read it. The host gives the same tenant to every emission.
   plugin_option_string_t   tenant;
-  // The user it belongs to, as the host read it. The host stamps it on every emission.
+  // The user of the event, as the host read it. The host gives the same user to every emission.
   plugin_option_string_t   user;
-  // 1 for the first try, one more for each retry. Redeliveries by the broker are not counted.
+  // The number of the attempt: 1 for the first attempt, and one more for each retry. Redeliveries do not count.
   uint32_t   attempt;
   // Further attributes: CloudEvents extensions or the metadata of an envelope. Names are unique.
   plugin_list_tuple2_string_string_t   attributes;
   // The queue to which the sender wants the reply, as the AMQP property `reply-to` names it; at most 255 bytes. A
   // route with `emit = { reply = true }` sends an emission without a routing key to this queue.
   plugin_option_string_t   reply_to;
-  // The AMQP property `correlation-id`, at most 255 bytes. On the emission of another route: the id of the event that
-  // began the chain.
+  // The AMQP property `correlation-id`, at most 255 bytes. An emission of another route has the id of the first event of
+  // the chain.
   plugin_option_string_t   correlation_id;
   // The AMQP property `content-encoding`, such as `gzip`; at most 255 bytes. The host has decoded `data` already.
   plugin_option_string_t   content_encoding;
-  // Whether the broker may have delivered the message before, for example to a daemon that ended in between. A retry is
-  // a new message.
+  // Whether the broker may have delivered the message before, for example to a daemon that ended before the event was
+  // settled. A retry is a new message.
   bool   redelivered;
-  // Whether the sender gave the id. Otherwise the host made the id, and the same content sent again gets another id.
+  // Whether the sender gave the id. Otherwise the host made the id, and the same content, sent again, gets a new id.
   bool   own_id;
 } trunkline_plugin_types_event_t;
 
@@ -250,39 +250,39 @@ typedef struct {
   uint64_t val;
 } plugin_option_u64_t;
 
-// What a plugin gives back: one new event. Its id is made by the host and is the same when the input comes again.
+// A new event that a plugin returns. The host makes the id. Another attempt at the same input gives the same id.
 typedef struct trunkline_plugin_types_emission_t {
-  // What happened; at most 255 bytes, never empty.
+  // The type of the new event; at most 255 bytes, never empty.
   plugin_string_t   type;
   // The payload, without an envelope.
   plugin_list_u8_t   data;
   // Media type of `data`; `application/json` when absent; at most 255 bytes.
   plugin_option_string_t   content_type;
-  // Overrides the key that the route would use; at most 255 bytes.
+  // The routing key, instead of the routing key that the route would use; at most 255 bytes.
   plugin_option_string_t   routing_key;
-  // What the new event is about.
+  // The subject of the new event.
   plugin_option_string_t   subject;
-  // Further attributes. Names: lower-case letters, digits, `-` and `_`, at most 64 bytes; none that begins with
-  // `x-` or `trunkline-`, which belong to the broker and the host.
+  // Further attributes. A name has at most 64 bytes: lower-case letters, digits, `-` and `_`. Names that begin with `x-` or
+  // `trunkline-` belong to the broker and the host, and are not allowed.
   plugin_list_tuple2_string_string_t   attributes;
   // AMQP priority, 0 (lowest) to 255.
   plugin_option_u8_t   priority;
-  // Takes the place of the position in the emission's id, for plugins that emit in no fixed order. Two
-  // emissions of one event must not share one.
+  // A key for the emission's id, instead of the position of the emission. A plugin sets the key if the order of its
+  // emissions is not fixed. Each emission of an event needs a different key.
   plugin_option_string_t   dedupe_key;
-  // Deliver no sooner than this many milliseconds after it was published; at most 30 days.
+  // The shortest time between the publish and the delivery, in milliseconds; at most 30 days.
   plugin_option_u64_t   deliver_after_ms;
 } trunkline_plugin_types_emission_t;
 
-// How to try again.
+// The reason and the time of a retry.
 typedef struct trunkline_plugin_types_retry_hint_t {
-  // For logs and the dead letter; at most 1 KiB is kept.
+  // A text for the log and the dead letter. The host keeps at most 1 KiB of the text.
   plugin_string_t   reason;
-  // Wait at least this many milliseconds; the route's own schedule when absent.
+  // The shortest wait before the retry, in milliseconds. Without this field, the settings of the route apply.
   plugin_option_u64_t   after_ms;
 } trunkline_plugin_types_retry_hint_t;
 
-// Why an event was not handled.
+// The reason for which a plugin did not handle an event.
 typedef struct trunkline_plugin_types_failure_t {
   uint8_t tag;
   union {
@@ -291,22 +291,23 @@ typedef struct trunkline_plugin_types_failure_t {
   } val;
 } trunkline_plugin_types_failure_t;
 
-// Something passing: call again later, as often as the route allows, then dead-letter as `exhausted`.
+// A passing failure. The host retries the event as often as the route allows, and then dead-letters the event with the
+// reason `exhausted`.
 #define TRUNKLINE_PLUGIN_TYPES_FAILURE_RETRY 0
-// Never again: dead-letter as `rejected` with this text, of which at most 1 KiB is kept.
+// A permanent failure. The host dead-letters the event with the reason `rejected` and with at most 1 KiB of this text.
 #define TRUNKLINE_PLUGIN_TYPES_FAILURE_REJECT 1
 
-// What a plugin is and does.
+// The description of a plugin.
 typedef struct exports_trunkline_plugin_metadata_descriptor_t {
-  // Name for people.
+  // A name for people.
   plugin_string_t   name;
   // Semantic version.
   plugin_string_t   version;
-  // One sentence.
+  // A description in one sentence.
   plugin_string_t   description;
-  // Event types it handles; empty for any.
+  // The event types that the plugin handles. An empty list means every type.
   plugin_list_string_t   takes;
-  // Event types it may emit.
+  // The event types that the plugin may emit.
   plugin_list_string_t   emits;
 } exports_trunkline_plugin_metadata_descriptor_t;
 
