@@ -179,7 +179,9 @@ fn broker(cx: &mut ReadContext<'_>) -> (Option<Text>, Vec<&'static str>) {
     let Some(port) = broker_port(cx, port) else { return (None, Vec::new()) };
     let part = |name, default: &str| variable(cx, name).map_or_else(|| default.to_owned(), |text| text.value);
     let (user, password) = (part("RABBITMQ_USER", "guest"), part("RABBITMQ_PASSWORD", "guest"));
-    let vhost = part("RABBITMQ_VHOST", "/");
+    // In a URL, the virtual host `/` is `%2F`. Some programs read this form in the variable too.
+    let vhost = Some(part("RABBITMQ_VHOST", "/")).filter(|vhost| !vhost.eq_ignore_ascii_case("%2f"));
+    let vhost = vhost.unwrap_or_else(|| "/".to_owned());
     // An IPv6 address needs brackets in a URL.
     let host_part = match name.parse::<std::net::Ipv6Addr>() {
         Ok(_) => format!("[{name}]"),

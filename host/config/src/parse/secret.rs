@@ -126,9 +126,9 @@ impl RawSecret {
     /// Why there is none.
     pub(crate) fn resolve(&self, cx: &mut ReadContext<'_>) -> Result<Secret, SecretError> {
         match &self.source {
-            SecretSource::Text(text) => Ok(Secret::new(text.value.trim())),
+            SecretSource::Text(text) => Ok(Secret::new(without_space(&text.value))),
             SecretSource::Variable(name) => {
-                let value = cx.environment.get(&name.value).map(|value| value.trim());
+                let value = cx.environment.get(&name.value).map(|value| without_space(value));
                 let name = name.value.escape_debug().to_string();
                 match value {
                     None => Err(SecretError::Unset(name)),
@@ -145,6 +145,12 @@ impl RawSecret {
     }
 }
 
+/// The text without white space at both ends. Editors on Windows write a byte order mark before the text, and `kubectl create
+/// secret --from-file` copies the mark into the variables of a pod.
+fn without_space(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}').trim()
+}
+
 fn read(path: PathBuf) -> Result<Secret, SecretError> {
     let failed = |error: std::io::Error| SecretError::Unreadable { path: path.clone(), reason: error.to_string() };
     let length = std::fs::metadata(&path).map_err(failed)?.len();
@@ -152,8 +158,7 @@ fn read(path: PathBuf) -> Result<Secret, SecretError> {
         return Err(SecretError::TooLong { path, length });
     }
     let content = std::fs::read_to_string(&path).map_err(failed)?;
-    // Editors on Windows write a byte order mark before the text.
-    match content.trim_start_matches('\u{feff}').trim() {
+    match without_space(&content) {
         "" => Err(SecretError::EmptyFile { path }),
         value => Ok(Secret::new(value)),
     }

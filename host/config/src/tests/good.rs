@@ -287,7 +287,7 @@ fn secrets_are_trimmed_and_their_files_are_watched() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let at = |name: &str| directory.path().join(name);
     for file in ["listener", "hook", "plugin"] {
-        std::fs::write(at(file), format!(" the-token-of-{file}\n")).expect("a file");
+        std::fs::write(at(file), format!("\u{feff} the-token-of-{file}\n")).expect("a file");
     }
     let source = "
         [http]
@@ -304,7 +304,7 @@ fn secrets_are_trimmed_and_their_files_are_watched() {
     ";
     let config = loaded(source, |sources| {
         sources.file = at("routes.toml");
-        sources.environment.insert("T".to_owned(), "\ta-token-in-a-variable \r\n".to_owned());
+        sources.environment.insert("T".to_owned(), "\u{feff}\ta-token-in-a-variable \r\n".to_owned());
     })
     .config;
     let variable = "a-token-in-a-variable";

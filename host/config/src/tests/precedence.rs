@@ -15,6 +15,9 @@ fn broker_by_flag_environment_and_file() {
         (vec![("RABBITMQ_HOST", "rabbit")], None, "amqp://guest:guest@rabbit:5672/%2F"),
         (vec![("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_VHOST", "")], None, "amqp://guest:guest@rabbit:5672/%2F"),
         (vec![("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_VHOST", "/")], None, "amqp://guest:guest@rabbit:5672/%2F"),
+        (vec![("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_VHOST", "%2F")], None, "amqp://guest:guest@rabbit:5672/%2F"),
+        (vec![("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_VHOST", "%2f\n")], None, "amqp://guest:guest@rabbit:5672/%2F"),
+        (vec![("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_VHOST", "%2Fp")], None, "amqp://guest:guest@rabbit:5672/%252Fp"),
         (vec![("RABBITMQ_URL", "amqp://env"), ("RABBITMQ_HOST", "rabbit")], None, "amqp://env"),
         (vec![("RABBITMQ_PASSWORD", "only"), ("RABBITMQ_PORT", "1")], None, "amqp://file"),
         (

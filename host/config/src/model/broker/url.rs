@@ -185,14 +185,22 @@ fn check(url: &str) -> Result<(), String> {
     if url.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control()) {
         return Err("contains white space or a control character; write a space as %20, and a control character as % with two hexadecimal digits".to_owned());
     }
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    // A parser ends the host at the #, so a password with a # would become another host.
+    if url.contains('#') {
+        return Err("has a #; write a # in the user, the password or the virtual host as %23".to_owned());
+    }
+    let (before_query, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let authority = before_query.split('/').next().unwrap_or_default();
     let (userinfo, host) = authority.rsplit_once('@').unwrap_or(("", authority));
     if userinfo.contains('@') {
         return Err("has more than one @; write an @ in the user or the password as %40".to_owned());
     }
-    let path = rest.split('?').next().unwrap_or_default().split_once('/').map_or("", |(_, path)| path);
-    if path.contains('@') {
-        return Err("has an @ after the host; in the user and the password, write / as %2F and @ as %40".to_owned());
+    let path = before_query.split_once('/').map_or("", |(_, path)| path);
+    // A ? in the user or the password begins the query, and the @ before the host is then in the query.
+    if path.contains('@') || userinfo.is_empty() && query.contains('@') {
+        return Err(
+            "has an @ after the host; in the user and the password, write / as %2F, ? as %3F and @ as %40".to_owned()
+        );
     }
     if path != "/" && path.contains('/') {
         return Err("has more than one / after the host; write a / in the name of the virtual host as %2F".to_owned());
@@ -231,6 +239,7 @@ mod tests {
             ("amqp://a%40b:p%2Fw%3A%C3%BC@[::1]:5672/my%20vhost", "::1", 5672, "my vhost", "a@b", "p/w:ü"),
             ("amqps://[fd00::1]", "fd00::1", 5671, "/", "guest", "guest"),
             ("amqp://127.0.0.1/", "127.0.0.1", 5672, "/", "guest", "guest"),
+            ("amqp://u:p%23%3F@h/%23v?name=a@b", "h", 5672, "#v", "u", "p#?"),
         ] {
             let url = BrokerUrl::parse(text).expect(text);
             assert_eq!((url.host.as_str(), url.port, url.vhost.as_str()), (host, port, vhost), "{text}");
@@ -274,6 +283,12 @@ mod tests {
             ("amqp://host:0", "port that is not a number"),
             ("amqp://u:p@ss@host", "more than one @"),
             ("amqp://u:p/ss@host", "@ after the host"),
+            ("amqp://u:123/x@host/", "@ after the host"),
+            ("amqp://u:p?ss@host", "@ after the host"),
+            ("amqp://u:123?x@host/", "@ after the host"),
+            ("amqp://u:123#x@host/", "write a # in the user"),
+            ("amqp://u#x@host", "as %23"),
+            ("amqp://host/my#vhost", "as %23"),
             ("amqp://host/a/b", "virtual host"),
             ("amqp://host//prod", "virtual host"),
             ("amqp://host///", "virtual host"),
