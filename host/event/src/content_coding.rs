@@ -19,10 +19,30 @@ const NAME_SHOWN_MAX: usize = 40;
 /// Smallest space for the next part of a decoded body.
 const PART_BYTES: usize = 8 << 10;
 /// Names that are not a coding. Some AMQP clients write the transfer encoding of a mail into `content-encoding`. Celery writes
-/// `binary`.
-const NO_CODINGS: [&str; 4] = ["identity", "binary", "8bit", "7bit"];
+/// `binary`. Some HTTP clients write `none`.
+const NO_CODINGS: [&str; 5] = ["identity", "binary", "8bit", "7bit", "none"];
 /// Beginnings of the names of character sets. Celery, Spring and other AMQP clients write a character set into `content-encoding`.
-const CHARACTER_SETS: [&str; 9] = ["utf", "ascii", "us-ascii", "iso-", "iso8859", "iso_", "latin", "windows-", "cp125"];
+const CHARACTER_SETS: [&str; 19] = [
+    "utf",
+    "unicode",
+    "ascii",
+    "us-ascii",
+    "ansi",
+    "iso-",
+    "iso8859",
+    "iso_",
+    "latin",
+    "windows-",
+    "cp",
+    "ibm",
+    "euc-",
+    "koi8",
+    "gb",
+    "big5",
+    "shift_jis",
+    "shift-jis",
+    "sjis",
+];
 
 /// Why a body cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -178,6 +198,16 @@ mod tests {
             "us-ascii",
             "ISO-8859-1",
             "latin-1",
+            "cp1252",
+            "IBM437",
+            "windows-1251",
+            "KOI8-R",
+            "GBK",
+            "gb18030",
+            "Big5",
+            "Shift_JIS",
+            "euc-jp",
+            "none",
             "binary",
             "8bit",
         ] {
