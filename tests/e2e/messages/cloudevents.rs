@@ -42,6 +42,9 @@ exchange = "$P-clouds"
 key = "in"
 "#;
 
+/// The content type of an emission without data. An empty body is not JSON.
+const BYTES: &str = "application/octet-stream";
+
 /// A message with the expected result: content type and data, or a part of the dead letter's error.
 struct CloudCase {
     name: &'static str,
@@ -81,6 +84,7 @@ fn cases() -> Vec<CloudCase> {
     let json = r#","sequence":42,"data":{"n":1}"#;
     let mut mixed = binary("mixed", underscore);
     mixed.headers.push(("cloudEvents:type", HeaderValue::from("order.paid")));
+    let empty = CloudCase { body: String::new(), ..binary("empty", underscore) };
     let mut partial = binary("partial", underscore);
     partial.headers.remove(1);
     vec![
@@ -106,6 +110,8 @@ fn cases() -> Vec<CloudCase> {
             "text/plain",
             "hi",
         ),
+        good(structured("no-data", STRUCTURED, r#","sequence":42"#), BYTES, ""),
+        good(empty, BYTES, ""),
         binary("underscore", underscore),
         binary("colon", colon),
         binary("knative", knative),
@@ -205,7 +211,8 @@ def event(name, content_type, data):
                        "time": datetime(2026, 11, 21, 10, tzinfo=timezone.utc), "datacontenttype": content_type,
                        "sequence": "42"}, data)
 
-DATA = {"json": ("application/json", {"n": 1}), "text": ("text/plain", "hello"), "bytes": ("image/png", b"\x89PNG")}
+DATA = {"json": ("application/json", {"n": 1}), "text": ("text/plain", "hello"), "bytes": ("image/png", b"\x89PNG"),
+        "none": ("application/json", None)}
 
 async def main(url, exchange_name, hook):
     connection = await aio_pika.connect_robust(url)
@@ -237,7 +244,7 @@ const JAVASCRIPT: &str = r#"
 const { CloudEvent, HTTP } = require(process.env.CLOUDEVENTS);
 const amqp = require(process.env.AMQPLIB);
 const [url, exchange, hook] = process.argv.slice(1);
-const data = { json: ["application/json", { n: 1 }], text: ["text/plain", "hello"] };
+const data = { json: ["application/json", { n: 1 }], text: ["text/plain", "hello"], none: [] };
 const event = (id, [datacontenttype, data]) => new CloudEvent({
   id, source: "/shop", type: "order.placed", subject: "order 7", time: "2026-11-21T10:00:00Z", sequence: "42",
   datacontenttype, data,
@@ -252,7 +259,7 @@ const event = (id, [datacontenttype, data]) => new CloudEvent({
       const headers = Object.fromEntries(Object.entries(amqpMessage.headers)
         .filter(([header]) => header.startsWith("ce-")).map(([header, value]) => ["cloudEvents_" + header.slice(3), value]));
       const contentType = amqpMessage.headers["content-type"];
-      channel.publish(exchange, "in", Buffer.from(amqpMessage.body), { headers, contentType, persistent: true });
+      channel.publish(exchange, "in", Buffer.from(amqpMessage.body ?? ""), { headers, contentType, persistent: true });
       const { headers: given, body } = HTTP[mode](event(`http_${mode}-${name}`, content));
       const answer = await fetch(hook, { method: "POST", headers: given, body });
       if (answer.status !== 202) throw new Error(`${answer.status}: ${await answer.text()}`);
@@ -291,6 +298,7 @@ async fn arrives(bench: &Bench, send: impl FnOnce(&str, &str), bindings: &[&str]
                     assert_eq!(serde_json::from_slice::<Value>(data).ok(), Some(json!({ "n": 1 })), "{id}");
                 }
                 "text" => assert_eq!((content_type.as_str(), &data[..]), ("text/plain", &b"hello"[..]), "{id}"),
+                "none" => assert_eq!((content_type.as_str(), &data[..]), (BYTES, &b""[..]), "{id}"),
                 _ => assert_eq!((content_type.as_str(), &data[..]), ("image/png", &b"\x89PNG"[..]), "{id}"),
             }
         }
@@ -310,7 +318,7 @@ async fn events_of_the_python_sdk_arrive() {
     let bindings =
         ["amqp", "rabbitmq", "http"].map(|name| ["binary", "structured"].map(|mode| format!("{name}_{mode}")));
     let bindings = bindings.as_flattened().iter().map(String::as_str).collect::<Vec<_>>();
-    arrives(&bench, send, &bindings, &["json", "text", "bytes"]).await;
+    arrives(&bench, send, &bindings, &["json", "text", "bytes", "none"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,5 +333,5 @@ async fn events_of_the_javascript_sdk_arrive() {
         run(node.args(["-e", JAVASCRIPT, "--", &url, exchange, hook]));
     };
     let bindings = ["amqp_binary", "amqp_structured", "http_binary", "http_structured"];
-    arrives(&bench, send, &bindings, &["json", "text"]).await;
+    arrives(&bench, send, &bindings, &["json", "text", "none"]).await;
 }

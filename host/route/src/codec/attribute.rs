@@ -48,8 +48,15 @@ pub(super) fn time(value: &HeaderValue) -> Option<String> {
     Some(jiff::Timestamp::from_millisecond(ms).map_or(text, |time| time.to_string()))
 }
 
+/// The time of the property `timestamp`, which counts seconds. JavaScript producers commonly write `Date.now()`, which counts
+/// milliseconds. In seconds, such a number is after the year 9999.
+pub(super) fn moment(timestamp: u64) -> Option<String> {
+    let ms = || jiff::Timestamp::from_millisecond(i64::try_from(timestamp).ok()?).ok();
+    rfc3339(timestamp).or_else(|| Some(ms()?.to_string()))
+}
+
 /// The time of a timestamp. The result is `None` after the year 9999, for example if a producer counts milliseconds.
-pub(super) fn rfc3339(seconds: u64) -> Option<String> {
+fn rfc3339(seconds: u64) -> Option<String> {
     let seconds = i64::try_from(seconds).ok()?;
     Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
 }
@@ -97,6 +104,19 @@ mod tests {
         ];
         for (value, expected) in table {
             assert_eq!(text(&value).as_deref(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn the_timestamp_of_a_message_may_count_milliseconds() {
+        for (timestamp, expected) in [
+            (0, Some("1970-01-01T00:00:00Z")),
+            (1_700_000_000, Some("2023-11-14T22:13:20Z")),
+            (253_402_207_200, Some("9999-12-30T22:00:00Z")),
+            (1_700_000_000_500, Some("2023-11-14T22:13:20.5Z")),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(moment(timestamp).as_deref(), expected, "{timestamp}");
         }
     }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::attribute::{foreign_attributes, text, time};
-use super::envelope::{CodecError, Encoded, Outgoing, check_json, from_properties, read_json};
+use super::envelope::{BYTES, CodecError, Encoded, Outgoing, check_json, from_properties, read_json};
 use super::{header, raw};
 use trunkline_event::{Event, HeaderValue, Headers, Message, without_byte_order_mark};
 
@@ -126,7 +126,10 @@ fn binary(message: &Message, mut attributes: BTreeMap<String, String>) -> Result
     if message.properties.content_type.as_deref().unwrap_or_default().is_empty() {
         event.content_type = declared.unwrap_or(event.content_type);
     }
-    read_json(&mut event)?;
+    // An event may have no data. The SDKs for JavaScript and Python still write a content type of JSON.
+    if !event.data.is_empty() {
+        read_json(&mut event)?;
+    }
     let headers = &message.properties.headers;
     event.attributes = foreign_attributes(headers);
     event.attributes.retain(|(name, _)| attribute_name(name, has_short(headers)).is_none());
@@ -223,13 +226,13 @@ fn binary_data(content_type: Option<String>, encoded: &RawValue) -> Result<(Stri
     let data = Bytes::from(data.map_err(|error| problem(format!("`data_base64` is not valid Base64: {error}")))?);
     let json = data.slice(data.len() - without_byte_order_mark(&data).len()..);
     match (content_type, check_json(&json)) {
-        (Some(declared), Err(error)) if declares_json(&declared) => {
+        (Some(declared), Err(error)) if declares_json(&declared) && !data.is_empty() => {
             Err(problem(format!("`data_base64` is not JSON, but `datacontenttype` declares JSON: {error}")))
         }
         (Some(declared), Ok(())) if declares_json(&declared) => Ok((declared, json)),
         (Some(declared), Ok(()) | Err(_)) => Ok((declared, data)),
         (None, Ok(())) => Ok((JSON.to_owned(), json)),
-        (None, Err(_)) => Ok(("application/octet-stream".to_owned(), data)),
+        (None, Err(_)) => Ok((BYTES.to_owned(), data)),
     }
 }
 

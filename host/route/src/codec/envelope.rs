@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 
-use super::attribute::rfc3339;
+use super::attribute::moment;
 use super::header;
 use trunkline_event::{ContentCodingError, Event, HeaderValue, Headers, Message, Reason, without_byte_order_mark};
+
+/// The content type of bytes with an unknown meaning.
+pub(super) const BYTES: &str = "application/octet-stream";
 
 /// Why a message cannot be decoded, or an event cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -111,8 +114,8 @@ pub(super) fn from_properties(message: &Message) -> Event {
         source: if exchange.is_empty() { format!("/queue/{routing_key}") } else { format!("/exchange/{exchange}") },
         kind: properties.kind.clone().filter(|kind| !kind.is_empty()).unwrap_or_else(|| routing_key.clone()),
         subject: text(header::SUBJECT),
-        time: properties.timestamp.and_then(rfc3339),
-        content_type: properties.content_type.clone().unwrap_or_else(|| "application/octet-stream".to_owned()),
+        time: properties.timestamp.and_then(moment),
+        content_type: properties.content_type.clone().unwrap_or_else(|| BYTES.to_owned()),
         data: message.body.clone(),
         routing_key,
         exchange,
@@ -145,7 +148,8 @@ pub fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }
 
-fn is_json(content_type: &str) -> bool {
+/// Whether a content type declares JSON.
+pub(super) fn is_json(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     media_type.eq_ignore_ascii_case("application/json") || media_type.to_ascii_lowercase().ends_with("+json")
 }

@@ -1,7 +1,7 @@
 //! `raw`: the body is the data; all other fields are AMQP properties and headers.
 
 use super::attribute::foreign_attributes;
-use super::envelope::{CodecError, Encoded, Outgoing, from_properties, read_json};
+use super::envelope::{BYTES, CodecError, Encoded, Outgoing, from_properties, is_json, read_json};
 use super::header;
 use trunkline_event::{Event, Headers, Message};
 
@@ -23,5 +23,8 @@ pub(super) fn encode(event: &Outgoing<'_>) -> Encoded {
     if let Some(user) = event.user {
         headers.set(header::USER, user);
     }
-    Encoded { content_type: event.content_type.to_owned(), body: event.data.clone(), headers }
+    // An empty body is not JSON, so the next route would refuse an empty body that declares JSON. A CloudEvent may have no data.
+    let is_absent = event.data.is_empty() && is_json(event.content_type);
+    let content_type = if is_absent { BYTES } else { event.content_type };
+    Encoded { content_type: content_type.to_owned(), body: event.data.clone(), headers }
 }

@@ -244,6 +244,39 @@ fn an_encoded_event_decodes_to_the_same() {
     assert!(matches!(error, CodecError::Data { .. }), "{error}");
 }
 
+/// A CloudEvent may have no data. The next route must be able to read the emission of a plugin that copies the event.
+#[test]
+fn an_event_without_data_does_not_declare_json() {
+    let data = Bytes::new();
+    let outgoing = |content_type| Outgoing {
+        id: "id-1",
+        kind: "t",
+        source: "/s",
+        subject: None,
+        time: "2026-11-21T10:00:00Z",
+        content_type,
+        data: &data,
+        tenant: None,
+        user: None,
+        attributes: &[],
+    };
+    for (content_type, expected) in [
+        ("application/json", "application/octet-stream"),
+        ("application/vnd.acme+json; charset=utf-8", "application/octet-stream"),
+        ("text/plain", "text/plain"),
+    ] {
+        let encoded = encode(Codec::Raw, &outgoing(content_type)).expect("valid");
+        assert_eq!(encoded.content_type, expected);
+        assert!(decode(Codec::Raw, &message(Some(&encoded.content_type), encoded.body)).is_ok(), "{content_type}");
+        let encoded = encode(Codec::Cloudevents, &outgoing(content_type)).expect("valid");
+        let mut wire = message(Some(&encoded.content_type), encoded.body);
+        wire.properties.headers = encoded.headers;
+        let event = decode(Codec::Cloudevents, &wire).expect("valid");
+        assert_eq!((event.id.as_str(), event.content_type.as_str(), event.data.len()), ("id-1", content_type, 0));
+    }
+    assert!(decode(Codec::Raw, &message(Some("application/json"), "")).is_err(), "an empty body is not JSON");
+}
+
 fn gzip(data: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());

@@ -98,7 +98,7 @@ fn broken_envelopes_are_reported() {
 
 #[test]
 fn data_is_json_or_a_text_or_bytes() {
-    let table: [(&str, &str, &[u8]); 16] = [
+    let table: [(&str, &str, &[u8]); 18] = [
         (
             r#","datacontenttype":"text/plain","data":"hello \"you\" \u00e4""#,
             "text/plain",
@@ -124,6 +124,8 @@ fn data_is_json_or_a_text_or_bytes() {
         (r#","datacontenttype":"image/png","data_base64":"iVBORw==""#, "image/png", b"\x89PNG"),
         (r#","data_base64":"iVBORw==""#, "application/octet-stream", b"\x89PNG"),
         (r#","data":null,"data_base64":"e30=""#, "application/json", b"{}"),
+        (r#","datacontenttype":"application/json","data_base64":"""#, "application/json", b""),
+        (r#","data_base64":"""#, "application/octet-stream", b""),
         (r#","data_base64":"77u/e30=""#, "application/json", b"{}"),
         (r#","datacontenttype":"text/plain","data_base64":"77u/e30=""#, "text/plain", b"\xef\xbb\xbf{}"),
         (r#","datacontenttype":null,"data":{},"data_base64":null"#, "application/json", b"{}"),
@@ -174,6 +176,22 @@ fn typed_attributes_are_read_with_either_prefix() {
         assert_eq!(event.attributes, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())), "{prefix}");
         assert_eq!((event.time.as_deref(), event.subject), (Some("2023-11-14T22:13:20Z"), None));
     }
+}
+
+/// The SDKs for JavaScript and Python write a content type of JSON, even if an event has no data.
+#[test]
+fn a_binary_event_may_have_no_data() {
+    for content_type in [Some("application/json; charset=utf-8"), Some("application/vnd.shop+json"), None] {
+        let mut binary = binary_with("ce-", &[]);
+        binary.properties.content_type = content_type.map(str::to_owned);
+        binary.body = Bytes::new();
+        let event = decode(&binary).expect("valid");
+        assert_eq!((event.id.as_str(), event.data.len()), ("e-1", 0), "{content_type:?}");
+        assert_eq!(event.content_type, content_type.unwrap_or("application/octet-stream"));
+    }
+    let mut broken = binary_with("ce-", &[]);
+    broken.body = Bytes::from_static(b" ");
+    assert!(decode(&broken).is_err(), "white space is not JSON");
 }
 
 #[test]
