@@ -105,6 +105,7 @@ async fn the_log_has_one_line_about_a_broker_that_is_away() {
     let lines: Vec<_> = log.lines().filter(|line| line.contains(NO_SESSION)).collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines.iter().all(|line| line.contains("\"left_out\":0")), "{log}");
+    assert!(lines.iter().all(|line| line.contains("\"code\":\"broker-away\"")), "{log}");
 }
 
 /// `LOG_LEVEL` contains a level name of Python, or is empty.

@@ -17,7 +17,7 @@ use crate::amqp::connection::{ConnectError, Endpoint, Session, SessionContext};
 use crate::amqp::topology;
 use crate::flapping::FlappingDetector;
 use trunkline_telemetry::wait::{self, Loop, RetryLoop};
-use trunkline_telemetry::{self as telemetry, BrokerConnectionState, RepeatLimit};
+use trunkline_telemetry::{self as telemetry, BrokerConnectionState, Condition, RepeatLimit};
 
 /// Time between checks of the connections, in case an event is missed.
 const CONNECTION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -73,6 +73,7 @@ pub(crate) async fn supervise(amqp: Weak<AmqpClient>, endpoint: Endpoint, stop: 
         }
         if let Some(left_out) = lines.losses.allows(&lost) {
             tracing::warn!(
+                code = Condition::BrokerAway.as_str(),
                 error = lost,
                 left_out,
                 "the daemon has no session with the broker, so no route consumes events; the daemon connects again"
