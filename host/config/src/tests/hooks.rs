@@ -2,11 +2,12 @@
 
 use super::*;
 
-const VARIABLES: [(&str, &str); 4] = [
+const VARIABLES: [(&str, &str); 5] = [
     ("OLD", "the-old-secret-of-the-sender"),
     ("NEW", "the-new-secret-of-the-sender"),
     ("STANDARD", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     ("VERIFY", "short"),
+    ("BROKEN", "whsec_no-signing-token"),
 ];
 
 fn hook(keys: &str) -> Hook {
@@ -70,6 +71,7 @@ fn a_known_sender_decides_about_other_keys() {
     for (keys, wanted) in [
         ("provider = \"git-hub\"\nsignature = { secret = { env = \"OLD\" } }", "must be one of \"meta\", \"wasender\""),
         ("provider = \"standard\"\nsignature = { secret = { env = \"OLD\" } }", "is not Base64"),
+        ("provider = \"gitlab\"\nsignature = { secret = { env = \"BROKEN\" } }", "is not Base64"),
         ("signature = { secret = { env = \"OLD\" } }", "has no `header`"),
         ("signature = []", "the list `signature` is empty"),
         ("token = []", "the list `token` is empty"),

@@ -21,9 +21,13 @@ pub(crate) fn check_head(hook: &Hook, headers: &HeaderMap, query: Option<&str>) 
     let Some(provider) = hook.provider.as_ref().filter(|provider| !provider.secrets.is_empty()) else { return Ok(()) };
     let (is_known, place) = match provider.profile.scheme {
         SignatureScheme::Plain { header } => {
-            let given = headers.get(header).map(|value| value.as_bytes());
-            (given.is_some_and(|given| is_one_of(&provider.secrets, given)), format!("in the header `{header}`"))
+            (has_secret(&provider.secrets, headers, header), format!("in the header `{header}`"))
         }
+        // `check_body` checks the signature.
+        SignatureScheme::PlainOrStandard { header } => (
+            has_secret(&provider.secrets, headers, header) || signed::has_standard(headers),
+            format!("in the header `{header}`, or a signature in the header `webhook-signature`"),
+        ),
         SignatureScheme::InAddress { parameter } => {
             let in_address = query::value(query, parameter);
             let given = [in_address.as_deref().map(str::as_bytes), own_token(headers)];
@@ -67,13 +71,14 @@ pub(crate) fn check_body(hook: &Hook, headers: &HeaderMap, body: &[u8], now: u64
     let scheme = provider.profile.scheme;
     let request = match scheme {
         SignatureScheme::Plain { .. } | SignatureScheme::InAddress { .. } => return Ok(()),
+        SignatureScheme::PlainOrStandard { header } if has_secret(&provider.secrets, headers, header) => return Ok(()),
         SignatureScheme::OfBody { header, prefix, digits } => {
             let given = text(headers, header).and_then(|given| given.strip_prefix(prefix)).unwrap_or_default();
             SignedRequest { parts: vec![body], signatures: mac(given, digits) }
         }
         SignatureScheme::Stripe => signed::stripe(headers, body, now)?,
         SignatureScheme::Slack => signed::slack(headers, body, now)?,
-        SignatureScheme::Standard => signed::standard(headers, body, now)?,
+        SignatureScheme::Standard | SignatureScheme::PlainOrStandard { .. } => signed::standard(headers, body, now)?,
     };
     let is_good = provider.secrets.iter().any(|secret| signed::is_signed(&signed::key(scheme, secret), &request));
     if is_good { Ok(()) } else { Err(wrong()) }
@@ -83,6 +88,11 @@ pub(crate) fn check_body(hook: &Hook, headers: &HeaderMap, body: &[u8], now: u64
 fn own_token(headers: &HeaderMap) -> Option<&[u8]> {
     let own = headers.get("x-hook-token").map(|value| value.as_bytes());
     own.or_else(|| token::bearer(headers).map(str::as_bytes))
+}
+
+/// Whether a header contains one of the secrets.
+fn has_secret(secrets: &[Secret], headers: &HeaderMap, header: &str) -> bool {
+    headers.get(header).is_some_and(|given| is_one_of(secrets, given.as_bytes()))
 }
 
 fn is_one_of(secrets: &[Secret], given: &[u8]) -> bool {
@@ -100,6 +110,11 @@ mod tests {
     const GITHUB: &str = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
     /// A time for requests without a timestamp.
     const NEVER: u64 = 0;
+    // A request and its signature from the libraries of Standard Webhooks.
+    const STANDARD_TIME: u64 = 1_614_265_330;
+    const STANDARD_ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+    const STANDARD_BODY: &[u8] = b"{\"test\": 2432232314}";
+    const STANDARD_SIGNATURE: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
 
     fn hook(keys: &str) -> Hook {
         let directory = tempfile::tempdir().expect("a directory");
@@ -243,34 +258,59 @@ mod tests {
         }
     }
 
-    /// The request and its signature are from the libraries of Standard Webhooks.
     #[test]
     fn standard_webhooks_sign_id_and_timestamp() {
-        const TIME: u64 = 1_614_265_330;
-        const BODY: &[u8] = b"{\"test\": 2432232314}";
-        let good = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+        let good = STANDARD_SIGNATURE;
         let hook = of("standard", "STANDARD");
         let check = |id: &str, signature: &str, now: u64| {
             let own = [("webhook-id", id), ("webhook-timestamp", "1614265330"), ("webhook-signature", signature)];
             let svix = [("svix-id", id), ("svix-timestamp", "1614265330"), ("svix-signature", signature)];
-            let [own, svix] = [own, svix].map(|pairs| check_body(&hook, &headers(&pairs), BODY, now));
+            let [own, svix] = [own, svix].map(|pairs| check_body(&hook, &headers(&pairs), STANDARD_BODY, now));
             assert_eq!(own, svix);
             own
         };
-        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+        let id = STANDARD_ID;
         for good in [good, &format!("v1,AAAA v1a,BBBB {good}"), &format!("{good} v2,x")] {
-            assert_eq!(check(id, good, TIME), Ok(()), "{good}");
+            assert_eq!(check(id, good, STANDARD_TIME), Ok(()), "{good}");
         }
         for (id, signature, now) in [
-            ("msg_other", good, TIME),
-            (id, good, TIME + 301),
-            (id, good, TIME - 301),
-            (id, &good[3..], TIME),
-            (id, "v1,", TIME),
-            (id, "", TIME),
+            ("msg_other", good, STANDARD_TIME),
+            (id, good, STANDARD_TIME + 301),
+            (id, good, STANDARD_TIME - 301),
+            (id, &good[3..], STANDARD_TIME),
+            (id, "v1,", STANDARD_TIME),
+            (id, "", STANDARD_TIME),
         ] {
             assert!(check(id, signature, now).is_err(), "{id} {signature} {now}");
         }
+    }
+
+    /// GitLab 19 signs requests with a signing token, as Standard Webhooks describes. Earlier versions send the secret token.
+    #[test]
+    fn gitlab_signs_or_gives_the_secret_itself() {
+        let hook = of("gitlab", "STANDARD");
+        let check = |pairs: &[(&'static str, &str)], now: u64| {
+            let headers = headers(pairs);
+            check_head(&hook, &headers, None).and_then(|()| check_body(&hook, &headers, STANDARD_BODY, now))
+        };
+        let plain = |secret| ("x-gitlab-token", secret);
+        let signed = |signature| {
+            [("webhook-id", STANDARD_ID), ("webhook-timestamp", "1614265330"), ("webhook-signature", signature)]
+        };
+        let good = signed(STANDARD_SIGNATURE);
+        let secret = plain("YW5vdGhlci1zZWNyZXQtb2YtdGhlLXNlbmRlcg==");
+        let with = |token| [&good[..], &[token]].concat();
+        for pairs in [good.to_vec(), vec![secret], with(secret), with(plain("another"))] {
+            assert_eq!(check(&pairs, STANDARD_TIME), Ok(()), "{pairs:?}");
+        }
+        assert!(check(&good, STANDARD_TIME + 301).is_err(), "an old timestamp");
+        let forged = signed("v1,AAAA");
+        for pairs in [vec![], vec![plain("another")], forged.to_vec(), good[1..].to_vec(), good[..2].to_vec()] {
+            assert!(check(&pairs, STANDARD_TIME).is_err(), "{pairs:?}");
+        }
+        // The secret token is no key of signatures.
+        let plain_only = of("gitlab", "HOOK_SECRET");
+        assert!(check_body(&plain_only, &headers(&good), STANDARD_BODY, STANDARD_TIME).is_err());
     }
 
     /// The signature was computed with another program that follows Stripe's description.

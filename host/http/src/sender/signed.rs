@@ -15,6 +15,9 @@ const TIMESTAMP_SECONDS_MAX: u64 = 300;
 /// Largest number of signatures of one request. A sender sends two signatures during a rotation.
 const SIGNATURES_MAX: usize = 16;
 
+/// The prefixes of the headers of Standard Webhooks. Svix has a prefix of its own.
+const STANDARD_PREFIXES: [&str; 2] = ["webhook", "svix"];
+
 /// The signed bytes of a request, in parts, and the signatures of the request.
 #[derive(Debug, Default)]
 pub(super) struct SignedRequest<'a> {
@@ -49,6 +52,11 @@ pub(super) fn key(scheme: SignatureScheme, secret: &Secret) -> Vec<u8> {
     match scheme {
         SignatureScheme::Standard => {
             STANDARD.decode(text.strip_prefix(STANDARD_SECRET_PREFIX).unwrap_or(text)).unwrap_or_default()
+        }
+        // A secret without the prefix is the secret in the header and signs nothing.
+        SignatureScheme::PlainOrStandard { .. } => {
+            let base64 = text.strip_prefix(STANDARD_SECRET_PREFIX);
+            base64.and_then(|base64| STANDARD.decode(base64).ok()).unwrap_or_default()
         }
         SignatureScheme::OfBody { .. }
         | SignatureScheme::Plain { .. }
@@ -113,9 +121,14 @@ pub(super) fn slack<'a>(headers: &'a HeaderMap, body: &'a [u8], now: u64) -> Res
     })
 }
 
+/// Whether a request has a signature of Standard Webhooks, valid or not.
+pub(super) fn has_standard(headers: &HeaderMap) -> bool {
+    STANDARD_PREFIXES.iter().any(|prefix| headers.contains_key(format!("{prefix}-signature")))
+}
+
 pub(super) fn standard<'a>(headers: &'a HeaderMap, body: &'a [u8], now: u64) -> Result<SignedRequest<'a>, Problem> {
     let part = |name: &str| {
-        let [own, svix] = ["webhook", "svix"].map(|prefix| text(headers, &format!("{prefix}-{name}")));
+        let [own, svix] = STANDARD_PREFIXES.map(|prefix| text(headers, &format!("{prefix}-{name}")));
         own.or(svix).ok_or_else(wrong)
     };
     let (id, time, given) = (part("id")?, part("timestamp")?, part("signature")?);

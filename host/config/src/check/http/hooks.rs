@@ -86,6 +86,7 @@ fn hook(cx: &mut ReadContext<'_>, raw: &RawHook, exchanges: &Exchanges) -> Optio
         (None, Some(profile)) => Some(templates(profile.ids).collect()),
         (None, None) => Some(Vec::new()),
     };
+    let sources = raw.provider.map(|profile| templates(profile.sources).collect()).unwrap_or_default();
     let schema = raw.schema.as_ref().map(|text| schema::compile(cx, text));
     let tokens = raw.tokens.iter().filter_map(|raw| token::check(cx, raw)).collect();
     let provider = raw.provider.map(|profile| provider(cx, raw, profile));
@@ -98,6 +99,7 @@ fn hook(cx: &mut ReadContext<'_>, raw: &RawHook, exchanges: &Exchanges) -> Optio
         kinds: kinds?,
         key: complete(key)?,
         ids: ids?,
+        sources,
         id_is_written: raw.id.is_some(),
         codec: raw.codec,
         schema: complete(schema)?,
@@ -211,11 +213,20 @@ fn provider(cx: &mut ReadContext<'_>, raw: &RawHook, profile: SenderProfile) -> 
     HookProvider { profile, secrets, handshake_token }
 }
 
-/// A secret of a known sender. A secret of Standard Webhooks is Base64.
+/// A secret of a known sender. A secret of Standard Webhooks is Base64, and so is a signing token of GitLab.
 fn sender_secret(cx: &mut ReadContext<'_>, raw: &RawSecret, scheme: SignatureScheme) -> Option<Secret> {
     let secret = token::check(cx, raw)?;
-    let text = secret.expose().strip_prefix(STANDARD_SECRET_PREFIX).unwrap_or(secret.expose());
-    if scheme == SignatureScheme::Standard && STANDARD.decode(text).is_err() {
+    let without_prefix = secret.expose().strip_prefix(STANDARD_SECRET_PREFIX);
+    let base64 = match scheme {
+        SignatureScheme::Standard => Some(without_prefix.unwrap_or(secret.expose())),
+        SignatureScheme::PlainOrStandard { .. } => without_prefix,
+        SignatureScheme::OfBody { .. }
+        | SignatureScheme::Plain { .. }
+        | SignatureScheme::InAddress { .. }
+        | SignatureScheme::Stripe
+        | SignatureScheme::Slack => None,
+    };
+    if base64.is_some_and(|text| STANDARD.decode(text).is_err()) {
         let message = "the secret is not Base64, but a secret of Standard Webhooks must be Base64";
         cx.error(Code::BadHook, &raw.place, message)
             .help("write the complete secret of the sender, such as whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");

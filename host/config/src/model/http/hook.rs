@@ -24,6 +24,9 @@ pub struct Hook {
     /// Templates of the event's id, which replaces the request's id. The first template that the request can fill counts. Without a
     /// template and without an id of the request, each event gets a new id.
     pub ids: Vec<Template>,
+    /// Templates of the event's source, for requests without an envelope. The first template that the request can fill counts. If
+    /// the request can fill none, the source is the path of the hook.
+    pub sources: Vec<Template>,
     /// Whether the file has the key `id`.
     pub id_is_written: bool,
     /// The form of requests.
@@ -59,7 +62,7 @@ impl Hook {
 
     /// Every template of the hook.
     pub fn templates(&self) -> impl Iterator<Item = &Template> {
-        self.kinds.iter().chain(&self.key).chain(&self.ids)
+        self.kinds.iter().chain(&self.key).chain(&self.ids).chain(&self.sources)
     }
 
     /// The headers of requests that the templates name, in lower case.

@@ -19,6 +19,9 @@ pub struct SenderProfile {
     pub(crate) kinds: &'static [&'static str],
     /// Templates of the id. The first template that the request can fill counts.
     pub(crate) ids: &'static [&'static str],
+    /// Templates of the source, for a sender whose ids belong to a source. The first template that the request can fill counts,
+    /// else the path of the hook.
+    pub(crate) sources: &'static [&'static str],
 }
 
 /// How a request proves its sender.
@@ -36,6 +39,12 @@ pub enum SignatureScheme {
     /// The secret itself is in a header.
     Plain {
         /// The header, in lower case.
+        header: &'static str,
+    },
+    /// The secret itself is in a header, or the request has a signature like [`Self::Standard`]. The key of a signature is a secret
+    /// with the prefix `whsec_`.
+    PlainOrStandard {
+        /// The header with the secret, in lower case.
         header: &'static str,
     },
     /// The secret itself is a bearer token or a parameter of the address.
@@ -137,6 +146,7 @@ const COMMON: SenderProfile = SenderProfile {
     answer: SenderAnswer::Accepted,
     kinds: &[],
     ids: &[],
+    sources: &[],
 };
 
 /// developers.facebook.com/docs/graph-api/webhooks/getting-started and docs/whatsapp/cloud-api/webhooks
@@ -147,7 +157,8 @@ const META: SenderProfile = SenderProfile {
     kinds: &["{data.object}.{data.entry[0].changes[0].field}", "{data.object}"],
     ids: &[
         "{data.entry[only].changes[only].value.messages[only].id}",
-        // One message has several statuses.
+        // One message has several statuses. Each member of a group has its own status of the message.
+        "{data.entry[only].changes[only].value.statuses[only].id}.{data.entry[only].changes[only].value.statuses[only].status}.{data.entry[only].changes[only].value.statuses[only].recipient_participant_id}",
         "{data.entry[only].changes[only].value.statuses[only].id}.{data.entry[only].changes[only].value.statuses[only].status}",
         "{data.entry[only].messaging[only].message.mid}",
         "{digest}",
@@ -176,13 +187,13 @@ const GITHUB: SenderProfile = SenderProfile {
     ..COMMON
 };
 
-/// docs.gitlab.com/user/project/integrations/webhooks
+/// docs.gitlab.com/user/project/integrations/webhooks. GitLab 19 has signing tokens beside secret tokens.
 const GITLAB: SenderProfile = SenderProfile {
     name: "gitlab",
-    scheme: SignatureScheme::Plain { header: "x-gitlab-token" },
+    scheme: SignatureScheme::PlainOrStandard { header: "x-gitlab-token" },
     kinds: &["{data.object_kind}.{data.object_attributes.action}", "{data.object_kind|data.event_name}"],
     // A webhook and the webhooks that it causes have the same `X-Gitlab-Event-UUID`.
-    ids: &["{header.Idempotency-Key}", "{header.X-Gitlab-Event-UUID}.{digest}", "{digest}"],
+    ids: &["{header.Idempotency-Key|header.webhook-id}", "{header.X-Gitlab-Event-UUID}.{digest}", "{digest}"],
     ..COMMON
 };
 
@@ -204,6 +215,7 @@ const SLACK: SenderProfile = SenderProfile {
     answer: SenderAnswer::Empty,
     kinds: &["{data.event.type}", "{data.type}", "command.{data.command}"],
     ids: &["{data.event_id|data.trigger_id|digest}"],
+    ..COMMON
 };
 
 /// shopify.dev/docs/apps/build/webhooks/subscribe/https and ignore-duplicates
@@ -246,6 +258,8 @@ const EVENT_GRID: SenderProfile = SenderProfile {
     form: SenderForm::Events,
     kinds: &["{data.eventType}"],
     ids: &["{data.id|digest}"],
+    // Two topics may use the same id for different events.
+    sources: &["{data.topic}"],
     ..COMMON
 };
 
@@ -260,11 +274,13 @@ mod tests {
         for (name, profile) in SENDERS {
             assert_eq!(*name, profile.name);
             assert!(!profile.kinds.is_empty() && !profile.ids.is_empty(), "{name}");
-            for text in profile.kinds.iter().chain(profile.ids) {
+            for text in profile.kinds.iter().chain(profile.ids).chain(profile.sources) {
                 Template::parse(text).unwrap_or_else(|error| panic!("{name}: {text} {error}"));
             }
             let header = match profile.scheme {
-                SignatureScheme::OfBody { header, .. } | SignatureScheme::Plain { header } => header,
+                SignatureScheme::OfBody { header, .. }
+                | SignatureScheme::Plain { header }
+                | SignatureScheme::PlainOrStandard { header } => header,
                 SignatureScheme::InAddress { .. }
                 | SignatureScheme::Stripe
                 | SignatureScheme::Slack
