@@ -19,6 +19,8 @@ const NO_SOURCE: &str = "/queue/";
 /// Largest length of an inserted value, in bytes. A type, a routing key and an id cannot be longer than this length.
 const VALUE_BYTES_MAX: usize = 255;
 const CLOUD_EVENT: &str = "application/cloudevents+json";
+/// A number of JSON that is not a 64-bit integer is exact below this value.
+const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 
 /// The values that fill the templates of a hook.
 struct TemplateValues<'r> {
@@ -35,6 +37,8 @@ struct TemplateValues<'r> {
 enum ValueDots {
     /// Each part of the value is a word.
     Kept,
+    /// Each part of the value is a word, which may contain brackets. Some types of Stripe contain brackets.
+    KeptWithBrackets,
     /// The value is one word, with `-` instead of each dot.
     Replaced,
     /// A value with a dot is not allowed.
@@ -59,7 +63,7 @@ pub(super) fn incoming(hook: &Hook, request: HookRequest) -> Result<IncomingEven
     // The sender chooses the complete type of an envelope. A known sender has a fixed set of types.
     let (kind, default_key) = match (event.kind.is_empty(), &hook.provider) {
         (true, None) => (values.kind(hook, ValueDots::Kept)?, Some(values.kind(hook, ValueDots::Replaced)?)),
-        (true, Some(_)) => (values.kind(hook, ValueDots::Kept)?, None),
+        (true, Some(_)) => (values.kind(hook, ValueDots::KeptWithBrackets)?, None),
         (false, _) => (event.kind, None),
     };
     let one_word_each = default_key.as_ref().unwrap_or(&kind);
@@ -71,7 +75,7 @@ pub(super) fn incoming(hook: &Hook, request: HookRequest) -> Result<IncomingEven
         _ if !hook.id_is_written && codec != hook.codec && own.is_some() => own,
         ids => values.id(ids)?,
     };
-    let source = if is_plain { hook.path.clone() } else { event.source };
+    let source = if is_plain { values.source(hook) } else { event.source };
     Ok(IncomingEvent {
         id,
         kind,
@@ -159,6 +163,13 @@ impl TemplateValues<'_> {
         Ok(Some(id).filter(|id| self.new_id.get() != Some(id)))
     }
 
+    /// The source of a request without an envelope.
+    fn source(&self, hook: &Hook) -> String {
+        let is_short = |value: &String| value.len() <= VALUE_BYTES_MAX;
+        let fill = |template: &Template| template.fill(|_, source| self.value(source).filter(is_short)).ok();
+        hook.sources.iter().find_map(fill).filter(|source| !source.is_empty()).unwrap_or_else(|| hook.path.clone())
+    }
+
     fn value(&self, source: &ValueSource) -> Option<String> {
         match source {
             ValueSource::Data(path) => scalar(path.iter().try_fold(self.data, step)?),
@@ -189,17 +200,18 @@ fn first(templates: &[Template], fill: impl Fn(&Template) -> Result<String, Prob
     filled
 }
 
-/// A value of the request in a type or a key. The value may contain only letters, digits, `-` and `_`. Other characters could
-/// change the queues that get the event.
+/// A value of the request in a type or a key. The value may contain only letters, digits, `-` and `_`, and brackets in the type
+/// of a known sender. Other characters could change the queues that get the event.
 fn words(value: &str, dots: ValueDots) -> Option<String> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_bracket = |byte: u8| dots == ValueDots::KeptWithBrackets && matches!(byte, b'[' | b']');
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || is_bracket(byte);
     let words = value.trim_matches('/').split(['.', '/']).collect::<Vec<_>>();
     let is_word = |word: &&str| !word.is_empty() && word.bytes().all(is_plain);
     if !words.iter().all(is_word) || value.len() > VALUE_BYTES_MAX {
         return None;
     }
     match dots {
-        ValueDots::Kept => Some(words.join(".")),
+        ValueDots::Kept | ValueDots::KeptWithBrackets => Some(words.join(".")),
         ValueDots::Replaced => Some(words.join("-")),
         ValueDots::Refused => (value == words[0]).then(|| value.to_owned()),
     }
@@ -220,162 +232,19 @@ fn step<'v>(value: &'v Value, step: &PathStep) -> Option<&'v Value> {
     }
 }
 
+/// The text of a value. A large number that is not a 64-bit integer is rounded and has no text, because two different ids could
+/// have the same text.
 fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Number(number) => {
+            let is_exact = !number.is_f64() || number.as_f64().is_some_and(|number| number.abs() < EXACT_BELOW);
+            is_exact.then(|| number.to_string())
+        }
+        Value::Bool(flag) => Some(flag.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use trunkline_config::Sources;
-
-    use super::*;
-
-    fn hook(keys: &str) -> Hook {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("routes.toml");
-        std::fs::write(&file, format!("[hooks.h]\n{keys}\n")).expect("a file");
-        let environment = [("HOME".to_owned(), "/tmp".to_owned())].into();
-        let loaded = trunkline_config::load(&Sources { file, environment, ..Sources::default() });
-        let loaded = loaded.unwrap_or_else(|rejected| panic!("{}", rejected.render(false)));
-        loaded.config.hooks["h"].clone()
-    }
-
-    fn request(headers: &[(&str, &str)], body: &str) -> HookRequest {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        HookRequest {
-            id: None,
-            content_type: Some("application/json".to_owned()),
-            cloudevent: Vec::new(),
-            headers: headers.iter().map(owned).collect(),
-            body: Bytes::copy_from_slice(body.as_bytes()),
-        }
-    }
-
-    /// Type, key and id.
-    fn filled(keys: &str, headers: &[(&str, &str)], body: &str) -> (String, Option<String>, Option<String>) {
-        let event =
-            incoming(&hook(keys), request(headers, body)).unwrap_or_else(|problem| panic!("{keys}: {problem:?}"));
-        (event.kind, event.routing_key.or(event.default_key), event.id)
-    }
-
-    #[test]
-    fn dotted_names_are_types_and_single_words_of_keys() {
-        let body = r#"{"event": "messages.upsert", "list": [{"id": 7}, {"id": 8}], "one": [{"id": "x"}]}"#;
-        let text = |text: &str| Some(text.to_owned());
-        let kind = "type = \"wa.{data.event}\"";
-        for (keys, expected) in [
-            ("", text("wa.messages-upsert")),
-            ("key = \"in.{type}\"", text("in.wa.messages-upsert")),
-            ("key = \"in.{type:dotted}\"", text("in.wa.messages.upsert")),
-            ("key = \"in.{data.event:dotted}.x\"", text("in.messages.upsert.x")),
-            ("key = \"in.{data.list[1].id}\"", text("in.8")),
-            ("key = \"in.{data.one[only].id}\"", text("in.x")),
-        ] {
-            let (filled_kind, key, id) = filled(&format!("{kind}\n{keys}"), &[], body);
-            assert_eq!((filled_kind.as_str(), key, id), ("wa.messages.upsert", expected, None), "{keys}");
-        }
-        for bad in ["key = \"{data.event}\"", "key = \"{data.list[only].id}\"", "key = \"{data.list[2].id}\""] {
-            assert!(incoming(&hook(bad), request(&[], body)).is_err(), "{bad}");
-        }
-        for bad in ["a..b", ".a", "a.", "a b", "a.#", "*", "", "a\\u0000", "ä"] {
-            let body = format!("{{\"event\": \"{bad}\"}}");
-            for keys in [kind, "key = \"{data.event:dotted}\""] {
-                assert!(incoming(&hook(keys), request(&[], &body)).is_err(), "{keys} {bad}");
-            }
-        }
-    }
-
-    #[test]
-    fn headers_and_fallbacks() {
-        let headers = [("x-github-event", "issues"), ("x-github-delivery", "d-1"), ("x-topic", "orders/create")];
-        let keys = "type = \"{header.X-GitHub-Event}.{data.action}\"\nid = \"{data.id|header.X-GitHub-Delivery}\"";
-        let (kind, key, id) = filled(keys, &headers, r#"{"action": "opened"}"#);
-        assert_eq!(
-            (kind.as_str(), key.as_deref(), id.as_deref()),
-            ("issues.opened", Some("issues.opened"), Some("d-1"))
-        );
-        assert_eq!(filled("type = \"{header.X-Topic}\"", &headers, "{}").0, "orders.create");
-        let id = |id: &str, body: &str| filled(&format!("id = \"{id}\""), &headers, body).2;
-        assert_eq!(id("{data.id|header.X-GitHub-Delivery|new}", r#"{"id": 17}"#).as_deref(), Some("17"));
-        assert_eq!(id("{data.id|new}", "{}"), None, "a new id is made later");
-        let new = id("wa-{data.id|new}", "[]").expect("an id");
-        assert!(new.len() == 39 && new.starts_with("wa-"), "{new}");
-        assert_eq!(id("{digest}", "[1]"), id("{digest}", "[1]"));
-        assert_ne!(id("{digest}", "[1]"), id("{digest}", "[ 1]"));
-        let long = format!(r#"{{"id": "{}"}}"#, "x".repeat(256));
-        assert_eq!(id("{data.id|header.X-GitHub-Delivery}", &long).as_deref(), Some("d-1"));
-    }
-
-    /// Provider, headers and body of a request, and the expected type and id.
-    type SenderCase<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str, &'a str);
-
-    /// The bodies are from the senders' documentation.
-    #[test]
-    fn known_senders_give_type_and_id() {
-        let meta = r#"{"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages",
-            "value": {"messages": [{"id": "wamid.1"}]}}]}]}"#;
-        let status = r#"{"object": "whatsapp_business_account", "entry": [{"changes": [{"field": "messages",
-            "value": {"statuses": [{"id": "wamid.1", "status": "read"}]}}]}]}"#;
-        let wasender = r#"{"event": "messages.upsert", "data": {"messages": [{"key": {"id": "3EB0"}}]}}"#;
-        let received = r#"{"event": "messages.received", "data": {"messages": {"key": {"id": "3EB0"}}}}"#;
-        let github = [("x-github-event", "issues"), ("x-github-delivery", "72d3162e")];
-        let gitlab = [("idempotency-key", "f5e5f430")];
-        let shopify = [("x-shopify-topic", "orders/create"), ("x-shopify-event-id", "98880550")];
-        let merge = r#"{"object_kind": "merge_request", "object_attributes": {"action": "open"}}"#;
-        let cases: [SenderCase<'_>; 15] = [
-            ("meta", &[], meta, "whatsapp_business_account.messages", "wamid.1"),
-            ("meta", &[], status, "whatsapp_business_account.messages", "wamid.1.read"),
-            ("wasender", &[], wasender, "messages.upsert", "messages.upsert.3EB0"),
-            ("wasender", &[], received, "messages.received", "messages.received.3EB0"),
-            ("github", &github, r#"{"action": "opened"}"#, "issues.opened", "72d3162e"),
-            ("github", &github, "{}", "issues", "72d3162e"),
-            ("gitlab", &gitlab, merge, "merge_request.open", "f5e5f430"),
-            ("gitlab", &gitlab, r#"{"object_kind": "push"}"#, "push", "f5e5f430"),
-            ("stripe", &[], r#"{"id": "evt_1", "type": "invoice.paid"}"#, "invoice.paid", "evt_1"),
-            ("slack", &[], r#"{"event_id": "Ev1", "event": {"type": "app_mention"}}"#, "app_mention", "Ev1"),
-            ("slack", &[], r#"{"command": "/deploy", "trigger_id": "3.4"}"#, "command.deploy", "3.4"),
-            ("shopify", &shopify, "{}", "orders.create", "98880550.orders/create"),
-            ("standard", &[("webhook-id", "msg_1")], r#"{"type": "user.created"}"#, "user.created", "msg_1"),
-            ("telegram", &[], r#"{"update_id": 10000, "message": {}}"#, "message", "10000"),
-            (
-                "event-grid",
-                &[],
-                r#"{"id": "e", "eventType": "Microsoft.Storage.BlobCreated"}"#,
-                "Microsoft.Storage.BlobCreated",
-                "e",
-            ),
-        ];
-        for (provider, headers, body, kind, id) in cases {
-            let (filled_kind, key, filled_id) = filled(&format!("provider = \"{provider}\""), headers, body);
-            assert_eq!((filled_kind.as_str(), key, filled_id.as_deref()), (kind, None, Some(id)), "{provider} {body}");
-            // A request with an unknown structure becomes an event too.
-            let (kind, _, id) = filled(&format!("provider = \"{provider}\""), &[], "[]");
-            assert!(kind == "h" && id.is_some_and(|id| id.len() == 64), "{provider}");
-        }
-        let two = r#"{"object": "page", "entry": [{"changes": [{"field": "feed"}]}, {}]}"#;
-        let (kind, _, id) = filled("provider = \"meta\"", &[], two);
-        assert!(
-            kind == "page.feed" && id.is_some_and(|id| id.len() == 64),
-            "the id of a list is the digest of the data"
-        );
-    }
-
-    #[test]
-    fn event_grid_may_send_cloudevents() {
-        let body =
-            r#"{"specversion": "1.0", "id": "c-1", "source": "/s", "type": "sky.blue", "data": {"id": "inner"}}"#;
-        for (keys, id) in [("", "c-1"), ("id = \"own-{data.id}\"", "own-inner")] {
-            let request = HookRequest {
-                content_type: Some("application/cloudevents+json; charset=utf-8".to_owned()),
-                ..request(&[], body)
-            };
-            let event = incoming(&hook(&format!("provider = \"event-grid\"\n{keys}")), request).expect("an event");
-            assert_eq!((event.kind.as_str(), event.id.as_deref(), event.source.as_str()), ("sky.blue", Some(id), "/s"));
-        }
-    }
-}
+mod tests;
