@@ -1,4 +1,4 @@
-//! W1, W10, W11: settings that compose files and environments commonly contain.
+//! W1, W10, W11, W12: settings that compose files and environments commonly contain.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -167,5 +167,24 @@ async fn variables_of_other_programs_do_not_stop_the_start() {
     let daemon = Daemon::launch(command).await.unwrap_or_else(|ended| panic!("{ended:?}"));
     handles_an_event(&daemon).await;
     assert!(daemon.log().contains("is not an IP address; the daemon ignores the variable"), "{}", daemon.log());
+    assert!(daemon.terminate().await.success());
+}
+
+/// Tools that keep secrets often append a line feed. The daemon and its commands leave the line feed out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_feed_at_the_end_of_a_token_is_left_out() {
+    let bench = Bench::embedded();
+    let routes = format!("[http]\ntokens = [{{ env = \"TOKEN\" }}]\n{ROUTES}");
+    let token = "a-token-of-this-test\r\n";
+    let daemon = bench.start_with(&routes, &[("TOKEN", token)]).await;
+    let url = format!("{}\n", daemon.url(""));
+    for (given, is_good) in [(token, true), ("another-token-of-this-test\n", false), ("\n", false)] {
+        let mut command = Command::new(binary());
+        command.args(["rollout", "status"]).env("TRUNKLINE_URL", &url).env("TRUNKLINE_TOKEN", given);
+        let output = command.output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), is_good, "{given:?}: {text}");
+        assert!(is_good || text.contains("TL401"), "{given:?}: {text}");
+    }
     assert!(daemon.terminate().await.success());
 }

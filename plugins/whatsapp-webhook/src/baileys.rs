@@ -15,6 +15,17 @@ const MESSAGES: [&str; 3] = ["messages.upsert", "messages.received", "messages-p
 /// A larger time is in milliseconds.
 const SECONDS_MAX: u64 = 99_999_999_999;
 
+/// The fields that contain the content of a message one level deeper.
+const WRAPPERS: [&str; 5] = [
+    "ephemeralMessage",
+    "documentWithCaptionMessage",
+    "viewOnceMessage",
+    "viewOnceMessageV2",
+    "viewOnceMessageV2Extension",
+];
+/// Highest number of wrappers around a content, such as a document in a disappearing message.
+const WRAPPERS_MAX: usize = 3;
+
 /// The texts of contacts in a body.
 ///
 /// # Errors
@@ -88,11 +99,14 @@ fn person(jid: &str, key: &Value) -> Option<(String, Option<String>)> {
     }
 }
 
-/// The text of a message, or the caption of a file. Disappearing messages have it one level deeper.
+/// The text of a message, or the caption of a file.
 fn words(message: &Value) -> Option<String> {
-    let content = &message["message"];
-    let inner = &content["ephemeralMessage"]["message"];
-    let content = if inner.is_null() { content } else { inner };
+    let mut content = &message["message"];
+    for _ in 0..WRAPPERS_MAX {
+        let inner = WRAPPERS.iter().find_map(move |name| content.get(*name)?.get("message"));
+        let Some(inner) = inner else { break };
+        content = inner;
+    }
     let places = [
         "/conversation",
         "/extendedTextMessage/text",

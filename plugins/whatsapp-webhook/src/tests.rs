@@ -90,6 +90,24 @@ fn forms_of_baileys() {
     let second = of(&body);
     assert_eq!((second.text.as_str(), second.timestamp.as_str()), ("My invoice", "1970-01-01T00:00:18Z"));
     body["data"]["message"] = json!({ "ephemeralMessage": { "message": { "conversation": "gone soon" } } });
+    for (wrapped, text) in [
+        (
+            json!({ "documentWithCaptionMessage": { "message": { "documentMessage": { "caption": "a file" } } } }),
+            "a file",
+        ),
+        (json!({ "viewOnceMessageV2": { "message": { "imageMessage": { "caption": "once" } } } }), "once"),
+        (
+            json!({ "ephemeralMessage": { "message": {
+                "documentWithCaptionMessage": { "message": { "documentMessage": { "caption": "both" } } },
+            } } }),
+            "both",
+        ),
+        (json!({ "ephemeralMessage": null, "conversation": "plain" }), "plain"),
+    ] {
+        let mut message = body.clone();
+        message["data"]["message"] = wrapped;
+        assert_eq!(of(&message).text, text);
+    }
     body["data"]["key"] = json!({ "remoteJid": "99:3@lid", "id": "m-2", "senderPn": "14155550100@s.whatsapp.net" });
     let hidden = received(&body).remove(0);
     let contact = Contact {

@@ -25,6 +25,9 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// The port of RabbitMQ if no variable has a port.
 const AMQP_PORT: u16 = 5672;
 
+/// Kubernetes and Docker set this variable if the service or the container named `rabbitmq` has the port 5672.
+const OF_AMQP_PORT: &str = "RABBITMQ_PORT_5672_TCP";
+
 /// The values of the environment.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
@@ -199,7 +202,9 @@ fn broker_port(cx: &mut ReadContext<'_>, otherwise: u16) -> Option<u16> {
     if !is_of_a_service(&text.value) {
         return number(cx, "RABBITMQ_PORT", (1, u16::MAX)).map(|port| port.value);
     }
-    let port = service(&text.value).map(|(_, port)| port);
+    // `RABBITMQ_PORT` names the first port of the service or the container, which may be the port of the management page.
+    let has_amqp_port = cx.environment.contains_key(OF_AMQP_PORT);
+    let port = if has_amqp_port { Some(AMQP_PORT) } else { service(&text.value).map(|(_, port)| port) };
     if port.is_none() {
         let problem = format!("the value {} has no TCP port", quoted(&text.value));
         let help = format!(

@@ -83,6 +83,23 @@ fn the_port_of_a_service_is_understood() {
         (&[("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_PORT", "tcp://10.96.0.12:5673")][..], "rabbit:5673"),
         (&[("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_PORT", "tcp://[fd00::12]:5673")], "rabbit:5673"),
         (&[("RABBITMQ_HOST", "rabbit"), ("RABBITMQ_PORT", "tcp://10.96.0.12:5673/")], "rabbit:5673"),
+        // The first port of the service is the port of the management page. The first port of Docker's image is 4369.
+        (
+            &[
+                ("RABBITMQ_HOST", "rabbit"),
+                ("RABBITMQ_PORT", "tcp://10.96.0.12:15672"),
+                ("RABBITMQ_PORT_5672_TCP", "tcp://10.96.0.12:5672"),
+            ],
+            "rabbit:5672",
+        ),
+        (
+            &[
+                ("RABBITMQ_HOST", "rabbit"),
+                ("RABBITMQ_PORT", "5674"),
+                ("RABBITMQ_PORT_5672_TCP", "tcp://10.96.0.12:5672"),
+            ],
+            "rabbit:5674",
+        ),
         (&[("RABBITMQ_HOST", "tcp://10.96.0.12:5673")], "10.96.0.12:5673"),
         (&[("RABBITMQ_HOST", "tcp://[fd00::12]:5673")], "[fd00::12]:5673"),
         (&[("RABBITMQ_HOST", "tcp://10.96.0.12:5673"), ("RABBITMQ_PORT", "5674")], "10.96.0.12:5674"),

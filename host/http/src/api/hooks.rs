@@ -90,6 +90,9 @@ async fn accept(
 ) -> Result<HookReply, Problem> {
     proof::check_head(hook, headers, uri.query())?;
     let sent = body::read(headers, body, shared.max_body_bytes).await?;
+    if let Some(response) = handshake::of_certificate(hook, headers, &sent) {
+        return Ok(HookReply::Handshake(response));
+    }
     let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
     let body = match proof::check_body(hook, headers, &sent, now) {
         Ok(()) => body::decoded(headers, &sent, shared.max_body_bytes)?.unwrap_or(sent),

@@ -14,6 +14,7 @@ use trunkline_event::without_byte_order_mark;
 /// Largest number of events in one request. Event Grid sends at most this number of events.
 const EVENTS_MAX: usize = 5000;
 
+const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 const CLOUD_EVENT: &str = "application/cloudevents+json";
 const CLOUD_EVENTS: &str = "application/cloudevents-batch+json";
@@ -33,7 +34,7 @@ pub(crate) fn events(hook: &Hook, headers: &HeaderMap, body: Vec<u8>) -> Result<
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let media_type = media_type(content_type.as_deref().unwrap_or_default());
     match hook.provider.as_ref().map_or(SenderForm::Event, |provider| provider.profile.form) {
-        SenderForm::EventOrForm if media_type == "application/x-www-form-urlencoded" => Ok(vec![of_form(&body)?]),
+        SenderForm::EventOrForm if media_type == FORM => Ok(vec![of_form(&body)?]),
         SenderForm::Events if without_byte_order_mark(&body).trim_ascii_start().starts_with(b"[") => {
             let of_each = if media_type == CLOUD_EVENTS { CLOUD_EVENT } else { JSON };
             list(&body, of_each)
@@ -42,6 +43,12 @@ pub(crate) fn events(hook: &Hook, headers: &HeaderMap, body: Vec<u8>) -> Result<
             Ok(vec![SentEvent { content_type, body: body.into() }])
         }
     }
+}
+
+/// Whether the body of a request is a form.
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type(content_type.unwrap_or_default()) == FORM
 }
 
 /// The media type of a content type, without parameters and in lower case.

@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq;
 
 use trunkline_config::{Hook, HookProvider, SenderHandshake};
 
+use super::form::is_form;
 use crate::problem::Problem;
 use crate::request::query;
 use trunkline_event::without_byte_order_mark;
@@ -28,12 +29,30 @@ pub(crate) fn without_body(
     let provider = hook.provider.as_ref()?;
     match provider.profile.handshake {
         SenderHandshake::Subscription if *method == Method::GET => Some(subscription(provider, query)),
+        SenderHandshake::Challenge if *method == Method::GET && checks_certificate(query) => {
+            Some(Ok(StatusCode::OK.into_response()))
+        }
         SenderHandshake::Validation if *method == Method::OPTIONS => Some(permission(headers)),
         SenderHandshake::None
         | SenderHandshake::Subscription
         | SenderHandshake::Challenge
         | SenderHandshake::Validation => None,
     }
+}
+
+/// The response to a form with which Slack checks the certificate of the address. The form needs no signature, because the daemon
+/// only answers. The result is `None` if the request is another request.
+pub(crate) fn of_certificate(hook: &Hook, headers: &HeaderMap, body: &[u8]) -> Option<Response> {
+    let has_challenge = hook.provider.as_ref()?.profile.handshake == SenderHandshake::Challenge;
+    if !has_challenge || body.len() > HANDSHAKE_BYTES_MAX || !is_form(headers) {
+        return None;
+    }
+    checks_certificate(Some(std::str::from_utf8(body).ok()?)).then(|| StatusCode::OK.into_response())
+}
+
+/// Whether a query or a form of Slack only checks the certificate of the address.
+fn checks_certificate(fields: Option<&str>) -> bool {
+    query::value(fields, "ssl_check").as_deref() == Some("1")
 }
 
 /// The response to a POST request that is a handshake. The result is `None` if the request is an event.

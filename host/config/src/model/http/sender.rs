@@ -78,7 +78,8 @@ pub enum SenderHandshake {
     None,
     /// The sender sends a GET request with `hub.verify_token`. The response contains the value of `hub.challenge`.
     Subscription,
-    /// The sender sends a POST request of the type `url_verification`. The response contains the `challenge` of the request.
+    /// The sender sends a POST request of the type `url_verification`. The response contains the `challenge` of the request. The
+    /// sender also checks the certificate of the address with GET requests and forms that contain `ssl_check=1`.
     Challenge,
     /// The sender sends an OPTIONS request with `WebHook-Request-Origin`, or a POST request with a validation event. The response
     /// contains the permission, or the code of the validation event.

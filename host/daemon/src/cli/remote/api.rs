@@ -53,13 +53,14 @@ impl Api {
     }
 
     fn address(&self, path: &str) -> String {
-        format!("{}/api/v1/{path}", self.url.trim_end_matches('/'))
+        format!("{}/api/v1/{path}", self.url.trim().trim_end_matches('/'))
     }
 
     fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        match &self.token {
+        // Tools that keep secrets often append a line feed.
+        match self.token.as_deref().map(str::trim) {
+            None | Some("") => request,
             Some(token) => request.header("authorization", format!("Bearer {token}")),
-            None => request,
         }
     }
 }
