@@ -10,31 +10,47 @@ use xtask::{tools, wasm};
 
 use crate::test::{NODE_VARIABLE, URL_VARIABLE, nextest, threads};
 
+/// The runs that have a part. A run has the parts of all smaller runs too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum MatrixScope {
+    /// The short matrix.
+    Short,
+    /// A cluster.
+    Cluster,
+    /// One node of a release in the full matrix.
+    Full,
+}
+
 /// A part of the end-to-end tests.
 struct MatrixPart {
     name: &'static str,
     /// The names of its tests, as a regular expression.
     tests: &'static str,
-    /// Whether the short matrix has the part. A cluster runs these parts too.
-    is_short: bool,
+    /// The smallest run that has the part.
+    scope: MatrixScope,
 }
 
-const fn part(name: &'static str, tests: &'static str, is_short: bool) -> MatrixPart {
-    MatrixPart { name, tests, is_short }
+const fn part(name: &'static str, tests: &'static str, scope: MatrixScope) -> MatrixPart {
+    MatrixPart { name, tests, scope }
 }
 
 /// The parts. Tests of the embedded broker alone do not belong to the matrix.
-static PARTS: [MatrixPart; 10] = [
-    part("conformance", "^conformance::", true),
-    part("delivery", "^delivery::", true),
-    part("dead letters", "^redrive::", true),
-    part("delays", "^faults::delays::", true),
-    part("versions", "^versions::", true),
-    part("messages", "^(ten_thousand|admission|messages|messaging|hostile|malformed)::", false),
-    part("faults", "^(faults|broker_faults|connections|arguments|tls|lateness|expiry)::", false),
-    part("http", "^(api|http|metrics)::", false),
-    part("systems", "^(systems|foreign)::", false),
-    part("other programs", "^(owned|rpc)::", false),
+static PARTS: [MatrixPart; 11] = [
+    part("conformance", "^conformance::", MatrixScope::Short),
+    part("delivery", "^delivery::", MatrixScope::Short),
+    part("dead letters", "^redrive::", MatrixScope::Short),
+    part("delays", "^faults::delays::", MatrixScope::Short),
+    part("versions", "^versions::", MatrixScope::Short),
+    part("systems", "^(systems|foreign)::", MatrixScope::Cluster),
+    part("other programs", "^(owned|rpc)::", MatrixScope::Cluster),
+    part("messages", "^(ten_thousand|admission|messages|messaging|hostile|malformed)::", MatrixScope::Full),
+    part("faults", "^(faults|broker_faults|connections|arguments|tls|lateness|expiry)::", MatrixScope::Full),
+    part("http", "^(api|http|metrics)::", MatrixScope::Full),
+    part(
+        "daemon",
+        "^(archive|bad_input|byte_order_marks|capabilities|environment|guests|reload|rollout|shadows|state_dir)::",
+        MatrixScope::Full,
+    ),
 ];
 /// The nodes of a cluster.
 const CLUSTER_NODES: usize = 3;
@@ -108,7 +124,8 @@ fn options(arguments: &[&str]) -> Result<MatrixOptions> {
 fn plan(options: &MatrixOptions) -> Vec<MatrixRun> {
     let oldest = RELEASES.first();
     let newest = RELEASES.last();
-    let parts = |is_short: bool| PARTS.iter().filter(|part| part.is_short || !is_short).collect::<Vec<_>>();
+    let parts = |scope: MatrixScope| PARTS.iter().filter(|part| part.scope <= scope).collect::<Vec<_>>();
+    let scope = if options.is_short { MatrixScope::Short } else { MatrixScope::Full };
     let mut runs = Vec::new();
     for release in &RELEASES {
         let is_wanted = match options.only {
@@ -116,9 +133,10 @@ fn plan(options: &MatrixOptions) -> Vec<MatrixRun> {
             None => !options.is_short || Some(release) != oldest,
         };
         if is_wanted {
-            runs.push(MatrixRun { release: *release, nodes: 1, parts: parts(options.is_short) });
+            runs.push(MatrixRun { release: *release, nodes: 1, parts: parts(scope) });
             if Some(release) == newest && !options.is_short {
-                runs.push(MatrixRun { release: *release, nodes: CLUSTER_NODES, parts: parts(true) });
+                let parts = parts(MatrixScope::Cluster);
+                runs.push(MatrixRun { release: *release, nodes: CLUSTER_NODES, parts });
             }
         }
     }
@@ -186,6 +204,8 @@ fn minutes(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn planned(arguments: &[&str]) -> Vec<(&'static str, usize, usize)> {
@@ -196,33 +216,97 @@ mod tests {
     #[test]
     fn the_matrix_has_every_release_and_a_cluster_of_the_newest() {
         let all = PARTS.len();
-        let short = PARTS.iter().filter(|part| part.is_short).count();
-        assert!(short < all, "{short}");
-        assert_eq!(planned(&[]), [("bookworm", 1, all), ("trixie", 1, all), ("forky", 1, all), ("forky", 3, short)]);
+        let [short, cluster] = [MatrixScope::Short, MatrixScope::Cluster]
+            .map(|scope| PARTS.iter().filter(|part| part.scope <= scope).count());
+        assert!(short < cluster && cluster < all, "{short} {cluster}");
+        assert_eq!(planned(&[]), [("bookworm", 1, all), ("trixie", 1, all), ("forky", 1, all), ("forky", 3, cluster)]);
         assert_eq!(planned(&["--short"]), [("trixie", 1, short), ("forky", 1, short)]);
-        assert_eq!(planned(&["--only", "4.3"]), [("forky", 1, all), ("forky", 3, short)]);
+        assert_eq!(planned(&["--only", "4.3"]), [("forky", 1, all), ("forky", 3, cluster)]);
         assert_eq!(planned(&["--short", "--only", "bookworm", "--fresh"]), [("bookworm", 1, short)]);
     }
 
     #[test]
     fn the_short_matrix_has_the_parts_of_ci() {
-        let short: Vec<&str> = PARTS.iter().filter(|part| part.is_short).map(|part| part.name).collect();
+        let of_ci = PARTS.iter().filter(|part| part.scope == MatrixScope::Short);
+        let short: Vec<&str> = of_ci.map(|part| part.name).collect();
         for part in ["conformance", "delivery", "dead letters", "delays"] {
             assert!(short.contains(&part), "{part}");
         }
         assert_eq!(filter(&PARTS[0]), "binary(e2e) & test(/^conformance::/) - test(embedded)");
     }
 
+    /// Modules that the matrix leaves out, because their tests are about plugins, and the broker only carries the events. The
+    /// module `bench` has no test.
+    const LEFT_OUT: [&str; 3] = ["bench", "languages", "limits"];
+    /// Words of tests that use RabbitMQ.
+    const RABBITMQ: [&str; 5] =
+        ["Bench::amqp()", "on_both_brokers!", "RabbitmqNode::start", "virtual_host()", "stories!"];
+
+    /// The modules of a part.
+    fn modules(part: &MatrixPart) -> Vec<&'static str> {
+        let words = part.tests.trim_start_matches('^').trim_end_matches("::");
+        words.trim_matches(['(', ')']).split('|').collect()
+    }
+
+    /// The modules of the end-to-end tests.
+    fn declared() -> Vec<String> {
+        let main = std::fs::read_to_string(xtask::root().join("tests/e2e/main.rs")).expect("a file");
+        let name = |line: &str| Some(line.strip_prefix("mod ")?.strip_suffix(';')?.to_owned());
+        main.lines().filter_map(name).collect()
+    }
+
+    /// The text of all files of a module.
+    fn text(path: &Path) -> String {
+        let mut text = std::fs::read_to_string(path.with_extension("rs")).unwrap_or_default();
+        for entry in std::fs::read_dir(path).into_iter().flatten() {
+            let path = entry.expect("an entry").path();
+            text += &if path.is_dir() { self::text(&path) } else { std::fs::read_to_string(path).expect("a file") };
+        }
+        text
+    }
+
     /// A part whose modules were renamed would run no test.
     #[test]
     fn every_module_of_a_part_exists() {
-        let main = std::fs::read_to_string(xtask::root().join("tests/e2e/main.rs")).expect("a file");
+        let declared = declared();
         for part in &PARTS {
-            let words = part.tests.trim_start_matches('^').trim_end_matches("::");
-            for module in words.trim_matches(['(', ')']).split('|') {
+            for module in modules(part) {
                 let first = module.split("::").next().unwrap_or_default();
-                assert!(main.lines().any(|line| line == format!("mod {first};")), "{}: {module}", part.name);
+                assert!(declared.iter().any(|name| name == first), "{}: {module}", part.name);
             }
+        }
+    }
+
+    /// A new module with tests on RabbitMQ belongs to a part.
+    #[test]
+    fn every_module_with_rabbitmq_is_in_the_matrix() {
+        let in_parts: Vec<&str> = PARTS.iter().flat_map(modules).collect();
+        let (mut missing, mut seen) = (Vec::new(), 0);
+        for name in declared() {
+            let text = text(&xtask::root().join("tests/e2e").join(&name));
+            assert!(!text.is_empty(), "{name} has no file");
+            if !RABBITMQ.iter().any(|word| text.contains(word)) || LEFT_OUT.contains(&name.as_str()) {
+                continue;
+            }
+            seen += 1;
+            if !in_parts.contains(&name.as_str()) {
+                missing.push(name);
+            }
+        }
+        assert!(seen > 20, "hardly any module was found ({seen}): the check itself is broken");
+        assert!(missing.is_empty(), "no part of the matrix has the modules {missing:?}");
+    }
+
+    /// The page says which tests ran on which version.
+    #[test]
+    fn the_page_of_tried_programs_lists_the_parts() {
+        let page = std::fs::read_to_string(xtask::root().join("docs/reference/tried.md")).expect("the page");
+        for part in &PARTS {
+            let modules = modules(part).iter().map(|module| format!("`{module}`")).collect::<Vec<_>>().join(", ");
+            let [short, cluster] =
+                [MatrixScope::Short, MatrixScope::Cluster].map(|scope| if part.scope <= scope { "yes" } else { "no" });
+            let row = format!("| {} | {modules} | {short} | {cluster} |", part.name);
+            assert!(page.lines().any(|line| line == row), "docs/reference/tried.md has no row: {row}");
         }
     }
 
