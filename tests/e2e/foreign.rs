@@ -2,7 +2,7 @@
 //! test.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -77,9 +77,12 @@ pub fn python_with(package: &str) -> PathBuf {
     let lock = std::fs::File::create(home.with_extension("lock")).expect("a file");
     lock.lock().expect("locked");
     let python = home.join("bin/python");
+    // An environment of an earlier run may have another version.
     let has = |package: &str| {
-        let (name, _) = package.split_once("==").unwrap_or((package, ""));
-        Command::new(&python).args(["-c", &format!("import {}", name.replace('-', "_"))]).status()
+        let (name, version) = package.split_once("==").expect("a version");
+        let asked =
+            format!("import importlib.metadata, sys; sys.exit(importlib.metadata.version({name:?}) != {version:?})");
+        Command::new(&python).args(["-c", &asked]).stderr(Stdio::null()).status()
     };
     if !has(package).is_ok_and(|status| status.success()) {
         make_environment(&home);

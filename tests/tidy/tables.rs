@@ -39,13 +39,22 @@ fn sample_routes_name_the_plugins_that_we_ship() {
     }
 }
 
+/// The page of tried programs.
+fn tried() -> String {
+    std::fs::read_to_string(root().join("docs/reference/tried.md")).expect("the page")
+}
+
+/// The texts in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
 /// A row of the page of tried programs names a test that exists. The name is a path of modules in `tests/e2e`.
 #[test]
 fn tried_programs_name_their_tests() {
-    let page = std::fs::read_to_string(root().join("docs/reference/tried.md")).expect("the page");
     let files = rust_files(&root().join("tests/e2e"));
-    let (mut missing, mut seen) = (Vec::new(), 0);
-    for name in page.lines().filter(|line| line.starts_with('|')).flat_map(|line| line.split('`').skip(1).step_by(2)) {
+    let (page, mut missing, mut seen) = (tried(), Vec::new(), 0);
+    for name in page.lines().filter(|line| line.starts_with('|')).flat_map(quoted) {
         let Some((modules, test)) = name.rsplit_once("::") else { continue };
         if name.contains(' ') {
             continue;
@@ -58,9 +67,57 @@ fn tried_programs_name_their_tests() {
             text.contains(&format!("fn {test}(")) || text.contains(&format!("mod {test};"))
         };
         if !files.iter().filter(is_module).any(has_test) {
-            missing.push(name);
+            missing.push(name.to_owned());
         }
     }
     assert!(seen > 10, "hardly any test was found ({seen}): the check itself is broken");
     assert!(missing.is_empty(), "docs/reference/tried.md names tests that do not exist: {missing:?}");
+}
+
+/// Each row of a table with the column `tests` names a test, or the command that runs the tests.
+#[test]
+fn each_tried_program_has_a_test() {
+    let (page, mut has_tests, mut before, mut bad, mut seen) = (tried(), false, "", Vec::new(), 0);
+    for line in page.lines() {
+        let is_row = line.starts_with('|');
+        if is_row && !before.starts_with('|') {
+            has_tests = line.ends_with("| tests |");
+        } else if is_row && has_tests && !line.starts_with("|---") {
+            seen += 1;
+            let last = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+            if !quoted(last).any(|name| name.contains("::") || name.starts_with("cargo xtask ")) {
+                bad.push(line.to_owned());
+            }
+        }
+        before = line;
+    }
+    assert!(seen > 30, "hardly any row was found ({seen}): the check itself is broken");
+    assert!(bad.is_empty(), "rows of docs/reference/tried.md without a test: {bad:#?}");
+}
+
+/// The page has the version of each package that the end-to-end tests install, and of the daemon's own client.
+#[test]
+fn the_versions_of_tried_programs_are_the_versions_of_the_tests() {
+    let (page, mut missing, mut seen) = (tried(), Vec::new(), 0);
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
+    let lapin = manifest.split("lapin = { version = \"=").nth(1).and_then(|rest| rest.split('"').next());
+    let mut versions = vec![("Cargo.toml".to_owned(), lapin.expect("the version of lapin").to_owned())];
+    for file in rust_files(&root().join("tests/e2e")) {
+        let text = std::fs::read_to_string(&file).expect("a file");
+        let is_version = |word: &&str| !word.is_empty() && word.split('.').all(|part| part.parse::<u32>().is_ok());
+        // `"NAME==VERSION"`, and the second argument of `modules_with("NAME", "VERSION")`.
+        let pinned = text.split('"').filter_map(|literal| literal.split_once("==")).map(|(_, version)| version);
+        let modules = text.split("modules_with(\"").skip(1).filter_map(|rest| rest.split('"').nth(2));
+        for version in pinned.chain(modules).filter(is_version) {
+            versions.push((file.display().to_string(), version.to_owned()));
+        }
+    }
+    for (file, version) in versions {
+        seen += 1;
+        if !page.contains(&format!(" {version}")) {
+            missing.push(format!("{file}: {version}"));
+        }
+    }
+    assert!(seen > 8, "hardly any version was found ({seen}): the check itself is broken");
+    assert!(missing.is_empty(), "docs/reference/tried.md does not have the versions {missing:#?}");
 }
