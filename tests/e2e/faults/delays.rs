@@ -1,16 +1,18 @@
-//! F15 and F22: due messages that no daemon wrote, and messages of a daemon with another key.
+//! F15 and F22: due messages that no daemon wrote, and messages of a daemon with another key. Also delay queues and exchanges that
+//! an operator deleted.
 
 use std::time::{Duration, Instant};
 
 use lapin::BasicProperties;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use serde_json::json;
+use serde_json::{Value, json};
+use trunkline_support::rabbitmq::virtual_host;
 use trunkline_support::{Daemon, eventually};
 use xtask::rabbitmq::RabbitmqNode;
 
 use super::{Breaker, post};
-use crate::bench::{Bench, drain, metric};
+use crate::bench::{Bench, becomes_ready, drain, metric, settled};
 
 const ROUTES: &str = r#"
 [defaults]
@@ -142,5 +144,62 @@ async fn a_delayed_event_without_a_daemon_is_shown_in_health() {
     metric(&daemon, jammed, |raised| raised == 1.0).await;
     let (status, health) = daemon.get("/health");
     assert!(health.contains("delay-relay-jammed") && health.contains("degraded"), "{status} {health}");
+    assert!(daemon.terminate().await.success());
+}
+
+const RETRIES: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+limits = { timeout = "20s" }
+[routes.$P-again]
+from = "again"
+plugin = "retrier"
+retry = { max = 2, delay = "$DELAY", jitter = false }
+"#;
+
+/// RabbitMQ keeps a message whose next level has no exchange. The next session declares the exchange and its bindings.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_exchange_of_a_level_is_declared_by_the_next_session() {
+    let bench = Bench::on(virtual_host());
+    // The retry waits in level 5 for 800 ms, and then in level 4 for 400 ms.
+    let routes = RETRIES.replace("$DELAY", "1200ms");
+    for is_deleted in [false, true] {
+        if is_deleted {
+            let breaker = Breaker::on(&bench).await;
+            let deleted =
+                breaker.channel.exchange_delete("trunkline.delay.04".into(), ExchangeDeleteOptions::default());
+            deleted.await.expect("deleted");
+        }
+        let daemon = bench.start(&routes).await;
+        becomes_ready(&daemon, true).await;
+        let id = post(&daemon, "again", json!(2));
+        assert_eq!(daemon.settled(&id).await["outcome"], "ack", "deleted: {is_deleted}");
+        assert!(daemon.terminate().await.success());
+    }
+}
+
+/// The figures of the other delay queues stay right, and the missing queue is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_events_are_counted_beside_a_missing_delay_queue() {
+    let bench = Bench::on(virtual_host());
+    // The retry waits in level 13 first.
+    let daemon = bench.start(&RETRIES.replace("$DELAY", "5m")).await;
+    becomes_ready(&daemon, true).await;
+    post(&daemon, "again", json!(2));
+    metric(&daemon, &settled(&bench, "again", "retry"), |count| count == 1.0).await;
+    let breaker = Breaker::on(&bench).await;
+    for is_deleted in [false, true] {
+        if is_deleted {
+            let deleted = breaker.channel.queue_delete("trunkline.delay.00".into(), QueueDeleteOptions::default());
+            assert_eq!(deleted.await.expect("deleted"), 0, "nothing was in it");
+        }
+        eventually("one waiting event", || {
+            let stats: Value = serde_json::from_str(&daemon.get("/api/v1/events/stats").1).expect("JSON");
+            let names_it = stats["problems"].to_string().contains("delay queue trunkline.delay.00");
+            let is_right = stats["delayed"] == 1 && names_it == is_deleted;
+            async move { is_right.then_some(()) }
+        })
+        .await;
+    }
     assert!(daemon.terminate().await.success());
 }

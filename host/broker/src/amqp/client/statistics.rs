@@ -97,8 +97,9 @@ async fn ask(session: &Session, topology: &Topology) -> Result<Statistics, lapin
         }
     }
     close(channel).await;
-    let delayed = Some(count_waiting(session).await?);
-    Ok(Statistics { source: StatisticsSource::Amqp, queues, delayed, problems })
+    let waiting = count_waiting(session).await?;
+    problems.extend(waiting.problems);
+    Ok(Statistics { source: StatisticsSource::Amqp, queues, delayed: Some(waiting.count), problems })
 }
 
 #[cfg(test)]

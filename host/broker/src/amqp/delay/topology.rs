@@ -38,24 +38,42 @@ pub(crate) async fn consumers(session: &Session, queue: &QueueName) -> Option<u3
     found.ok().map(|queue| queue.consumer_count())
 }
 
-/// The number of messages in the delay queues; 0 when the queues do not exist yet.
+/// The messages that wait in the delay queues.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingMessages {
+    pub(crate) count: u64,
+    /// A sentence for each delay queue that is missing although delayed publishing was declared.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Counts the messages in the delay queues. A virtual host without delay queues has none.
 ///
 /// # Errors
 /// When the connection is lost.
-pub(crate) async fn count_waiting(session: &Session) -> Result<u64, lapin::Error> {
-    let channel = session.consume.create_channel().await?;
-    let mut waiting = 0_u64;
-    for name in (0..LEVELS).map(level_name).chain([DUE.to_owned()]) {
+pub(crate) async fn count_waiting(session: &Session) -> Result<WaitingMessages, lapin::Error> {
+    let mut channel = session.consume.create_channel().await?;
+    let (mut waiting, mut is_declared) = (WaitingMessages::default(), false);
+    // The queue of messages that are due is declared last, and level 0 first.
+    for name in std::iter::once(DUE.to_owned()).chain((0..LEVELS).map(level_name)) {
         match channel.queue_declare(short_string(&name), passive(), FieldTable::default()).await {
-            Ok(queue) => waiting += u64::from(queue.message_count()),
+            Ok(queue) => {
+                waiting.count += u64::from(queue.message_count());
+                is_declared |= name == DUE;
+            }
             Err(error) if is_refusal(&error) => {
-                release(channel).await;
-                return Ok(0);
+                release(std::mem::replace(&mut channel, session.consume.create_channel().await?)).await;
+                waiting.problems.push(format!("delay queue {name}: {error}"));
+                if !is_declared && name == level_name(0) {
+                    break;
+                }
             }
             Err(error) => return Err(error),
         }
     }
     close(channel).await;
+    if !is_declared {
+        waiting.problems.clear();
+    }
     Ok(waiting)
 }
 
@@ -64,7 +82,8 @@ fn passive() -> QueueDeclareOptions {
 }
 
 /// Declares the delay queues if one of them is missing. If all of them exist, the queues after the last level are declared
-/// again, so that the daemon reports other arguments.
+/// again, so that the daemon reports other arguments. The exchanges and bindings are declared again too, because RabbitMQ does
+/// not tell whether a binding exists.
 ///
 /// # Errors
 /// The refusal, or the loss of the connection.
@@ -80,7 +99,12 @@ pub(crate) async fn declare_missing(declarer: &mut Declarer<'_>, session: &Sessi
             Err(error) => return Err(error),
         }
     }
-    declare_ends(declarer, session).await
+    declare_ends(declarer, session).await?;
+    let others = level_parts().into_iter().chain([due_binding()]);
+    for part in others.filter(|part| !matches!(part, DelayPart::Queue { .. })) {
+        declare(declarer, &part).await?;
+    }
+    Ok(())
 }
 
 /// Declares every exchange and queue, each after the one that it points to. The queue of messages that are due comes last, as
