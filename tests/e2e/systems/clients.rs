@@ -174,6 +174,12 @@ impl Client {
         client
     }
 
+    /// Sends a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill can be run").success());
+    }
+
     /// Publishes and waits for the confirm.
     pub async fn publish(&mut self, key: &str, body: &Value) {
         self.publish_as(None, key, body).await;

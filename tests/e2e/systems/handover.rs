@@ -129,6 +129,23 @@ impl Handover {
         })
         .await;
     }
+
+    /// Waits until the service and the daemon have taken every message of the queue, and the daemon has handled its part.
+    async fn daemon_is_done(&self, daemon: &Daemon) {
+        let in_flight = format!("trunkline_messages_in_flight{{route=\"{}-callback-tasks\"}}", self.bench.prefix);
+        eventually("an empty queue and an idle daemon", || {
+            let is_done = self.ready(daemon) == Some(0) && daemon.metric(&in_flight) == 0.0;
+            async move { is_done.then_some(()) }
+        })
+        .await;
+    }
+
+    /// The number of messages that wait in the queue.
+    fn ready(&self, daemon: &Daemon) -> Option<u64> {
+        let all: Value = serde_json::from_str(&daemon.get("/api/v1/events/queues").1).expect("JSON");
+        let queues = all["queues"].as_array().map(Vec::as_slice).unwrap_or_default();
+        queues.iter().find(|queue| queue["name"] == *self.queue)?["ready"].as_u64()
+    }
 }
 
 async fn service(bench: &Bench, exchange: &str, queue: &str) -> Client {
@@ -178,11 +195,20 @@ async fn a_service_hands_its_queue_over_without_a_lost_event() {
     handover.publish(24).await;
     handover.every_call_has_a_task().await;
     assert!(service_before.received().len() > by_service, "the service still takes its part");
-    metric(&daemon, &settled(&handover.bench, "callback-tasks", "ack"), |count| count > 0.0).await;
+    let acked = settled(&handover.bench, "callback-tasks", "ack");
+    metric(&daemon, &acked, |count| count > 0.0).await;
+    assert_eq!(handover.tasks.received().len(), handover.calls.len(), "no event was handled twice");
 
-    // The service is killed while messages are on the way to it. RabbitMQ gives these messages to the daemon.
-    handover.publish(8).await;
+    // The service is killed while it holds unacknowledged messages. RabbitMQ gives these messages to the daemon.
+    handover.daemon_is_done(&daemon).await;
+    let before = daemon.metric(&acked);
+    service_before.signal("STOP");
+    handover.publish(24).await;
+    handover.daemon_is_done(&daemon).await;
+    assert!(daemon.metric(&acked) - before < 24.0, "the service holds messages");
     drop(service_before);
+    metric(&daemon, &acked, |count| count >= before + 24.0).await;
+    handover.every_call_has_a_task().await;
     handover.publish(24).await;
     handover.every_call_has_a_task().await;
 
@@ -204,9 +230,7 @@ async fn a_service_hands_its_queue_over_without_a_lost_event() {
 /// The queue is empty, and the daemon has dead-lettered nothing.
 async fn nothing_is_left(handover: &Handover, daemon: &Daemon) {
     eventually("an empty queue", || {
-        let all: Value = serde_json::from_str(&daemon.get("/api/v1/events/queues").1).expect("JSON");
-        let queues = all["queues"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let is_empty = queues.iter().any(|queue| queue["name"] == *handover.queue && queue["ready"] == 0);
+        let is_empty = handover.ready(daemon) == Some(0);
         async move { is_empty.then_some(()) }
     })
     .await;
