@@ -6,7 +6,7 @@ use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::json;
-use trunkline_support::rabbitmq::{RabbitmqNode, free_port};
+use trunkline_support::rabbitmq::{RabbitmqNode, free_port, paste};
 use trunkline_support::{Daemon, eventually};
 
 use crate::bench::{Bench, becomes_ready, binary, drain, metric, settled};
@@ -293,10 +293,7 @@ async fn the_printed_policy_dead_letters_expired_messages() {
     bench.write_routes(ROUTES);
     let policies = printed_commands(&bench, "rabbitmqctl ");
     assert_eq!(policies.len(), 1, "{policies:?}");
-    let words =
-        run(Command::new("sh").args(["-c", &format!("rabbitmqctl() {{ printf '%s\\n' \"$@\"; }}\n{}", policies[0])]));
-    let words = String::from_utf8(words.stdout).expect("a text");
-    node.ctl(&words.lines().collect::<Vec<_>>()).expect("RabbitMQ accepts the policy");
+    paste(node.control(), &policies[0]);
 
     let theirs = [("x-message-ttl", AMQPValue::LongInt(500)), ("x-dead-letter-exchange", text(""))];
     program.declare(&bench, "$P-short", durable(), &theirs).await.expect("declared");

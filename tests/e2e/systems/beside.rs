@@ -30,7 +30,7 @@ asyncio.run(main(*sys.argv[1:]))
 "#;
 
 /// The grading service. It declares all three queues without arguments, and consumes the results.
-const GRADING: &str = r#"
+pub const GRADING: &str = r#"
 import asyncio, json, sys, aio_pika
 
 async def main(url):
@@ -52,7 +52,7 @@ asyncio.run(main(*sys.argv[1:]))
 "#;
 
 /// The services around WhatsApp. They declare the queues with a TTL and a dead-letter exchange, and send tasks.
-const WHATSAPP: &str = r#"
+pub const WHATSAPP: &str = r#"
 const amqp = require("amqplib");
 const readline = require("node:readline");
 const [url] = process.argv.slice(1);
@@ -63,8 +63,8 @@ const [url] = process.argv.slice(1);
   await channel.assertQueue("wb_queue", { durable: true, messageTtl: 60000, deadLetterExchange: "dlx_webhook" });
   console.log(JSON.stringify({ ready: true }));
   for await (const line of readline.createInterface({ input: process.stdin })) {
-    const { key, body, id } = JSON.parse(line);
-    const options = { contentType: "application/json", persistent: true, messageId: id ?? undefined };
+    const { key, body, id, expiration } = JSON.parse(line);
+    const options = { contentType: "application/json", persistent: true, messageId: id ?? undefined, expiration };
     channel.sendToQueue(key, Buffer.from(JSON.stringify(body)), options);
     await channel.waitForConfirms();
     console.log(JSON.stringify({ confirmed: true }));
@@ -138,7 +138,7 @@ async fn together(first: First, example: &Example, library: Library, script: &st
 
 /// The consumer's queue and the daemon's queues both get the event of a call.
 async fn voice(first: First) {
-    let example = Example::open_beside("voice-by-kraliki", On::RabbitMq, &[]);
+    let example = Example::open("voice-by-kraliki", On::Beside, &[]);
     let (daemon, application) = together(first, &example, Library::AioPika, VOICE).await;
     let ended = story_event("call.ended");
     let mut producer = Client::producer(Library::Amqplib, &example.broker, ["ocelot.events", "topic"]).await;
@@ -166,7 +166,7 @@ fn story_event(kind: &str) -> Value {
 
 /// A job goes through the service's queue, and its result comes to the service.
 async fn grading(first: First) {
-    let example = Example::open_beside("ai-grading", On::RabbitMq, &[]);
+    let example = Example::open("ai-grading", On::Beside, &[]);
     let (daemon, application) = together(first, &example, Library::AioPika, GRADING).await;
     // The result of an invalid job needs no grader.
     let mut job = sample("ai-grading", "events/01-writing.json")["publish"]["data"].clone();
@@ -187,7 +187,7 @@ async fn grading(first: First) {
 async fn whatsapp(first: First) {
     let secrets =
         [("SENDER_API_KEY", "a-key-of-the-sender"), ("SENDER_WEBHOOK_SECRET", "a-secret-of-the-sender-0123456789")];
-    let example = Example::open_beside("whatsapp-agent", On::RabbitMq, &secrets);
+    let example = Example::open("whatsapp-agent", On::Beside, &secrets);
     let printed = example.check();
     for (queue, target) in [("ag_queue", "ag_dead"), ("wb_queue", "wb_dead")] {
         let policy = printed.lines().find(|line| line.starts_with("rabbitmqctl") && line.contains(queue));
@@ -205,7 +205,7 @@ async fn whatsapp(first: First) {
 
 /// An event goes through the service's queue, and its batch comes to the service.
 async fn event_broker(first: First) {
-    let example = Example::open_beside("event-broker", On::RabbitMq, &[("BATCH_SECONDS", "1")]);
+    let example = Example::open("event-broker", On::Beside, &[("BATCH_SECONDS", "1")]);
     let (daemon, application) = together(first, &example, Library::Amqplib, EVENT_BROKER).await;
     let event = sample("event-broker", "samples/01-voice.json");
     let (status, accepted) = daemon.post("/api/v1/events", &event.to_string());

@@ -187,8 +187,13 @@ impl Client {
 
     /// The same, with a message id.
     pub async fn publish_as(&mut self, id: Option<&str>, key: &str, body: &Value) {
+        self.ask(&json!({ "key": key, "body": body, "id": id })).await;
+    }
+
+    /// Writes a line, and waits for the answer.
+    pub async fn ask(&mut self, line: &Value) {
         let before = self.lines.lock().expect("no panic").len();
-        writeln!(self.input, "{}", json!({ "key": key, "body": body, "id": id })).expect("the client reads");
+        writeln!(self.input, "{line}").expect("the client reads");
         self.answers("the confirm", before + 1).await;
     }
 

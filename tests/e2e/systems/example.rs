@@ -16,6 +16,8 @@ use crate::bench::{binary, connected, drain};
 pub enum On {
     Embedded,
     RabbitMq,
+    /// RabbitMQ, with the tables of the README's section about queues that applications declare too.
+    Beside,
 }
 
 /// An example, a broker, and the environment of the daemon.
@@ -35,27 +37,29 @@ impl Example {
     pub fn open(name: &str, on: On, environment: &[(&str, &str)]) -> Self {
         let broker = match on {
             On::Embedded => "embedded".to_owned(),
-            On::RabbitMq => rabbitmq::virtual_host(),
+            On::RabbitMq | On::Beside => rabbitmq::virtual_host(),
         };
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Self {
+        let example = Self {
             broker,
             routes: xtask::root().join("examples").join(name).join("routes.toml"),
             state: tempfile::tempdir().expect("a directory"),
             environment: environment.iter().map(own).collect(),
             _changed: None,
+        };
+        match on {
+            On::Embedded | On::RabbitMq => example,
+            On::Beside => example.with_tables_of_the_readme(name),
         }
     }
 
-    /// Like [`Example::open`], with the tables of the README's section about queues that applications declare too.
-    pub fn open_beside(name: &str, on: On, environment: &[(&str, &str)]) -> Self {
-        let example = Self::open(name, on, environment);
+    fn with_tables_of_the_readme(self, name: &str) -> Self {
         let folder = xtask::root().join("examples").join(name);
         let readme = std::fs::read_to_string(folder.join("README.md")).expect("a README");
         let (_, section) = readme.split_once(BESIDE).expect("the section");
         let (_, block) = section.split_once("```toml\n").expect("the tables");
         let (tables, _) = block.split_once("```").expect("the end of the tables");
-        let routes = std::fs::read_to_string(&example.routes).expect("routes");
+        let routes = std::fs::read_to_string(&self.routes).expect("routes");
         // The routes name files beside them, and plugins in `target` of the workspace.
         let changed = tempfile::tempdir().expect("a directory");
         let place = changed.path().join("examples").join(name);
@@ -63,15 +67,28 @@ impl Example {
         symlink(xtask::root().join("target"), changed.path().join("target")).expect("a link");
         let file = place.join("routes.toml");
         std::fs::write(&file, replace_tables(&routes, tables)).expect("a file");
-        Self { routes: file, _changed: Some(changed), ..example }
+        Self { routes: file, _changed: Some(changed), ..self }
     }
 
-    /// The output of `trunkline check` for the example.
+    /// Runs the commands of policies that `trunkline check` prints.
+    pub fn paste_policies(&self) {
+        let node = rabbitmq::control();
+        let printed = self.check();
+        let policies: Vec<&str> = printed.lines().filter(|line| line.starts_with("rabbitmqctl ")).collect();
+        assert!(!policies.is_empty(), "no policy: {printed}");
+        for policy in policies {
+            rabbitmq::paste(&node, policy);
+        }
+    }
+
+    /// The output of `trunkline check` for the example. A running daemon has locked its state directory, so the command has another
+    /// one.
     pub fn check(&self) -> String {
-        trunkline_support::share_compiled(self.state.path());
+        let state = tempfile::tempdir().expect("a directory");
+        trunkline_support::share_compiled(state.path());
         let mut check = std::process::Command::new(binary());
         check.args(["check", "--broker", &self.broker, "--config"]).arg(&self.routes);
-        check.arg("--state").arg(self.state.path()).envs(self.environment.iter().cloned());
+        check.arg("--state").arg(state.path()).envs(self.environment.iter().cloned());
         let output = crate::foreign::run(&mut check);
         String::from_utf8(output.stdout).expect("a text")
     }
@@ -159,3 +176,16 @@ macro_rules! stories {
     };
 }
 pub(super) use stories;
+
+/// Makes tests of the same stories beside the applications' own declarations, in the module `beside`.
+macro_rules! stories_beside {
+    ($($story:ident),+ $(,)?) => {
+        mod beside {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $story() {
+                super::$story($crate::systems::example::On::Beside).await;
+            })+
+        }
+    };
+}
+pub(super) use stories_beside;

@@ -1,13 +1,14 @@
 //! `examples/ai-grading`: jobs of all kinds, with a grader and an application as HTTP stubs. On RabbitMQ the jobs come
-//! from aio-pika and the results go to amqplib.
+//! from aio-pika and the results go to amqplib. Beside the grading service, the results go to the service.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use trunkline_support::Daemon;
 
+use super::beside::GRADING;
 use super::clients::{Client, Library};
-use super::example::{Example, On, stories};
+use super::example::{Example, On, stories, stories_beside};
 use super::schemas::{fits, sample, schema};
 use super::stub::{Answer, Stub};
 use crate::bench::metric;
@@ -16,6 +17,7 @@ const NAME: &str = "ai-grading";
 const EXCHANGE: &str = "ai_grading";
 
 stories!(every_job_is_answered_and_every_callback_tried);
+stories_beside!(every_job_is_answered_and_every_callback_tried);
 
 /// The expected status of each job, and a part of its error.
 const EXPECTED: [(&str, &str, &str); 8] = [
@@ -94,14 +96,18 @@ async fn every_job_is_answered_and_every_callback_tried(on: On) {
     let (graders, callbacks) = (grader.origin(), application.origin());
     let environment = [("GRADER_ORIGIN", &*graders), ("CALLBACK_ORIGIN", &callbacks), ("GRADING_RETRY", "100ms")];
     let example = Example::open(NAME, on, &environment);
+    let service = match on {
+        On::Beside => Some(Client::start(Library::AioPika, GRADING, &[&example.broker]).await),
+        On::Embedded | On::RabbitMq => None,
+    };
     let daemon = example.start().await;
     let jobs = jobs(&application, &elsewhere);
     let consumer = match on {
         On::RabbitMq => Some(Client::consumer_of(Library::Amqplib, &example.broker, "result").await),
-        On::Embedded => None,
+        On::Embedded | On::Beside => service,
     };
     match on {
-        On::RabbitMq => {
+        On::RabbitMq | On::Beside => {
             let mut producer = Client::producer(Library::AioPika, &example.broker, [EXCHANGE, "direct"]).await;
             for (key, job) in &jobs {
                 producer.publish(key, job).await;

@@ -1,6 +1,6 @@
 //! `examples/whatsapp-agent`: the sender's webhooks, the agents, the sender's API and the admin as HTTP stubs. The sender
 //! is WaSender if a story names no other. On RabbitMQ webhooks come from aio-pika, and notices of sent replies go to
-//! amqplib.
+//! amqplib. Some stories also run beside services that declare the queues before the daemon.
 
 mod instances;
 mod senders;
@@ -12,8 +12,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use trunkline_support::{Daemon, eventually};
 
+use super::beside::WHATSAPP;
 use super::clients::{Client, Library};
-use super::example::{Example, On, stories};
+use super::example::{Example, On, stories, stories_beside};
 use super::schemas::{fits, sample, schema};
 use super::stub::{Answer, Asked, Stub};
 use crate::api::send;
@@ -26,6 +27,7 @@ const RECEIVED: &str = "whatsapp.message.received";
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 stories!(a_conversation, a_colleague_takes_over, a_share_of_the_contacts_gets_the_experiment, urgent_messages_overtake,);
+stories_beside!(a_conversation, a_colleague_takes_over);
 
 /// The outside services, and the daemon between them.
 struct World {
@@ -33,6 +35,8 @@ struct World {
     experiment: Stub,
     gateway: Stub,
     admin: Stub,
+    /// The services that declare the queues, beside the daemon.
+    services: Option<Client>,
     example: Example,
     daemon: Daemon,
 }
@@ -55,8 +59,12 @@ impl World {
         environment.extend([("SENDER_WEBHOOK_SECRET", SECRET), ("SENDER_VERIFY_TOKEN", "a-token")]);
         environment.extend(further);
         let example = Example::open(NAME, on, &environment);
+        let services = match on {
+            On::Beside => Some(Client::start(Library::Amqplib, WHATSAPP, &[&example.broker]).await),
+            On::Embedded | On::RabbitMq => None,
+        };
         let daemon = example.start().await;
-        Self { agent, experiment, gateway, admin, example, daemon }
+        Self { agent, experiment, gateway, admin, services, example, daemon }
     }
 
     /// Publishes to the example's exchange, and gives the event's id.
@@ -167,14 +175,14 @@ async fn a_conversation(on: On) {
             webhook
         });
     let consumer = match on {
-        On::RabbitMq => {
+        On::RabbitMq | On::Beside => {
             let sent = ["whatsapp", "topic", "whatsapp.message.sent"];
             Some(Client::consumer(Library::Amqplib, &world.example.broker, sent).await)
         }
         On::Embedded => None,
     };
     match on {
-        On::RabbitMq => gateways(&world).await.publish(WEBHOOK, &first).await,
+        On::RabbitMq | On::Beside => gateways(&world).await.publish(WEBHOOK, &first).await,
         On::Embedded => assert_eq!(world.hook(&first).0, 200),
     }
     let number = "420777123456";

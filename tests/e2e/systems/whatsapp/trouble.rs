@@ -1,12 +1,13 @@
 //! Failures around the agent, and the texts that the contact and the admin get.
 
-use super::super::example::stories;
+use super::super::example::{stories, stories_beside};
 use super::*;
 use crate::bench::metric;
 
 const FALLBACK: &str = "I'm having trouble processing your request. Please try again.";
 
 stories!(every_contact_gets_an_answer, an_outage_pauses_the_agent, a_late_task_is_answered_too);
+stories_beside!(every_contact_gets_an_answer);
 
 /// An agent that follows the text.
 fn moody(asked: &Asked, before: usize) -> Answer {
@@ -128,5 +129,26 @@ async fn a_late_task_is_answered_too(on: On) {
     let_go.send(()).expect("it waits");
     world.gateway.one("the answer", to("420777400000")).await;
     assert_eq!(world.sent_to("420777400000"), ["You said: first"]);
+    assert!(world.agent.those(|asked| asked.body["message"]["text"] == "too late").is_empty());
+}
+
+/// The services declare no routing key for dead letters. The printed policies set the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_printed_policies_a_late_task_of_the_services_is_answered() {
+    let (let_go, agent) = held_at_first();
+    let mut world = World::start_with(On::Beside, agent, down(), gateway(), &[]).await;
+    world.example.paste_policies();
+    world.publish(RECEIVED, &message("420777400000", "first"));
+    let mut late = world.agent.one("the first task", |_| true).await.body;
+    late["contact"]["remoteJid"] = "420777400001@s.whatsapp.net".into();
+    late["contact"]["phoneNumber"] = "+420777400001".into();
+    (late["message"]["messageId"], late["message"]["text"]) = ("late".into(), "too late".into());
+    fits(&schema(NAME, "agent-task"), &late);
+    let services = world.services.as_mut().expect("services");
+    services.ask(&json!({ "key": "ag_queue", "body": late, "id": "late", "expiration": 500 })).await;
+    let sent = world.gateway.one("the fallback", to("420777400001")).await;
+    assert_eq!(sent.body["text"], FALLBACK);
+    let_go.send(()).expect("it waits");
+    world.gateway.one("the answer", to("420777400000")).await;
     assert!(world.agent.those(|asked| asked.body["message"]["text"] == "too late").is_empty());
 }
