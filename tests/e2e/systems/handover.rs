@@ -97,11 +97,6 @@ impl Handover {
         (Self { bench, exchange, queue, producer, tasks, calls: BTreeSet::new() }, service)
     }
 
-    fn routes(&self, step: &str) -> String {
-        let plugins = trunkline_support::plugins().display().to_string();
-        (EXCHANGES.to_owned() + step).replace("$PLUGINS", &plugins)
-    }
-
     /// Publishes calls. Every fourth call asks for no call back.
     async fn publish(&mut self, count: usize) {
         for number in 0..count {
@@ -148,6 +143,12 @@ impl Handover {
     }
 }
 
+/// The routes of a step.
+fn routes(step: &str) -> String {
+    let plugins = trunkline_support::plugins().display().to_string();
+    (EXCHANGES.to_owned() + step).replace("$PLUGINS", &plugins)
+}
+
 async fn service(bench: &Bench, exchange: &str, queue: &str) -> Client {
     Client::program(SERVICE, &[&bench.broker, exchange, queue]).await
 }
@@ -165,7 +166,7 @@ fn titles(tasks: &[Value]) -> BTreeMap<String, String> {
 /// The tasks of the plugin are those of the service, for the same calls.
 async fn the_plugin_agrees_with_the_service(handover: &mut Handover) {
     let compare = format!("{}.compare", handover.bench.prefix);
-    let daemon = handover.bench.start(&handover.routes(COMPARISON)).await;
+    let daemon = handover.bench.start(&routes(COMPARISON)).await;
     daemon.runs().await;
     let copies = [compare.as_str(), "topic", "planning.task.created"];
     let copies = Client::consumer(Library::Amqplib, &handover.bench.broker, copies).await;
@@ -189,7 +190,7 @@ async fn a_service_hands_its_queue_over_without_a_lost_event() {
     the_plugin_agrees_with_the_service(&mut handover).await;
 
     // Side by side: RabbitMQ gives each message to one of the two consumers.
-    let daemon = handover.bench.start(&handover.routes(SHARED)).await;
+    let daemon = handover.bench.start(&routes(SHARED)).await;
     daemon.runs().await;
     let by_service = service_before.received().len();
     handover.publish(24).await;
@@ -218,12 +219,28 @@ async fn a_service_hands_its_queue_over_without_a_lost_event() {
     handover.publish(8).await;
     handover.every_call_has_a_task().await;
     assert!(!service_again.received().is_empty());
-    let daemon = handover.bench.start(&handover.routes(SHARED)).await;
+    let daemon = handover.bench.start(&routes(SHARED)).await;
     daemon.runs().await;
     drop(service_again);
     handover.publish(8).await;
     handover.every_call_has_a_task().await;
     nothing_is_left(&handover, &daemon).await;
+    assert!(daemon.terminate().await.success());
+}
+
+/// The daemon makes the queue, and the service joins. Both take their part.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_may_start_before_the_service() {
+    let bench = Bench::amqp();
+    let daemon = bench.start(&routes(SHARED)).await;
+    daemon.runs().await;
+    let (mut handover, service) = Handover::start(bench).await;
+    handover.publish(24).await;
+    handover.every_call_has_a_task().await;
+    assert!(!service.received().is_empty(), "the service takes its part");
+    metric(&daemon, &settled(&handover.bench, "callback-tasks", "ack"), |count| count > 0.0).await;
+    nothing_is_left(&handover, &daemon).await;
+    assert_eq!(handover.tasks.received().len(), handover.calls.len(), "no event was handled twice");
     assert!(daemon.terminate().await.success());
 }
 
