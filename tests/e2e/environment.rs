@@ -174,7 +174,7 @@ async fn variables_of_other_programs_do_not_stop_the_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_feed_at_the_end_of_a_token_is_left_out() {
     let bench = Bench::embedded();
-    let routes = format!("[http]\ntokens = [{{ env = \"TOKEN\" }}]\n{ROUTES}");
+    let routes = format!("[http]\ntokens = [{{ env = \"TOKEN\" }}]\n{ECHO}");
     let token = "a-token-of-this-test\r\n";
     let daemon = bench.start_with(&routes, &[("TOKEN", token)]).await;
     let url = format!("{}\n", daemon.url(""));
