@@ -110,6 +110,7 @@ async fn an_overflow_that_drops_against_the_file_is_refused() {
     let log = daemon.logged("refuses a part of the topology").await;
     let line = log.lines().find(|line| line.contains("refuses a part")).expect("a line");
     assert!(line.contains("x-overflow") && line.contains("remove `overflow"), "{line}");
+    assert!(line.contains("\"code\":\"topology-refused\""), "the line has the name of the condition: {line}");
     assert!(!log.contains(AS_IT_IS), "{log}");
     assert!(daemon.terminate().await.success());
 }

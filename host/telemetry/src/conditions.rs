@@ -20,6 +20,8 @@ pub enum Condition {
     SessionFlapping,
     /// The daemon cannot open a channel to the broker.
     ChannelUnavailable,
+    /// The broker refuses a part of the topology, or a part of the topology is missing.
+    TopologyRefused,
     /// A route does not consume its queue.
     RouteDown,
     /// A route keeps an event, because the broker does not accept an emission or a copy of the event.
@@ -54,10 +56,11 @@ pub enum Condition {
 
 impl Condition {
     /// Every condition, in the order of the documentation.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BrokerAway,
         Self::SessionFlapping,
         Self::ChannelUnavailable,
+        Self::TopologyRefused,
         Self::RouteDown,
         Self::RouteStuck,
         Self::RouteEnded,
@@ -82,6 +85,7 @@ impl Condition {
             Self::BrokerAway => "broker-away",
             Self::SessionFlapping => "session-flapping",
             Self::ChannelUnavailable => "channel-unavailable",
+            Self::TopologyRefused => "topology-refused",
             Self::RouteDown => "route-down",
             Self::RouteStuck => "route-stuck",
             Self::RouteEnded => "route-ended",
@@ -107,6 +111,7 @@ impl Condition {
             Self::BrokerAway => "The daemon has no session with the broker, or the broker refuses the login.",
             Self::SessionFlapping => "More than three sessions with the broker ended within a minute.",
             Self::ChannelUnavailable => "The daemon cannot open a channel to the broker.",
+            Self::TopologyRefused => "The broker refuses a part of the topology, or a part of the topology is missing.",
             Self::RouteDown => "A route does not consume its queue.",
             Self::RouteStuck => {
                 "A route keeps an event, because the broker does not accept an emission or a copy of the event."

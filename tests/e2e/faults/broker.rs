@@ -173,6 +173,8 @@ async fn a_queue_that_would_lose_messages_holds_only_its_own_route_down_and_says
     for part in [name.as_str(), "inequivalent arg", "received", "but current is"] {
         assert!(refused.contains(part), "the daemon's arguments and the broker's: {refused}");
     }
+    let raised = "trunkline_condition{condition=\"topology-refused\",subject=\"\"}";
+    assert_eq!(daemon.metric(raised), 1.0);
     daemon.logged("the route does not consume its queue; the daemon subscribes again").await;
     daemon.logged("PRECONDITION_FAILED").await;
     // The daemon makes some further attempts, with pauses from 0.2 s.

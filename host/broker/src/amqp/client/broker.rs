@@ -19,6 +19,7 @@ use crate::amqp::topology::is_about_queue;
 use crate::{Batch, BrokerStatus, DedupeLookup, DedupeRecord, Error, Receipt, Unpublished};
 use trunkline_config::{Binding, Topology};
 use trunkline_event::{HeaderKey, QueueName};
+use trunkline_telemetry::Condition;
 
 /// The longest wait of a request for a session.
 const SESSION_WITHIN: Duration = Duration::from_secs(5);
@@ -103,9 +104,21 @@ impl AmqpClient {
         self.status.send_if_modified(|status| {
             let before = status.refused.len();
             status.refused.retain(|refusal| !is_about_queue(refusal, queue));
-            status.refused.len() != before
+            let is_shorter = status.refused.len() != before;
+            if is_shorter {
+                show_refused(&status.refused);
+            }
+            is_shorter
         });
         Ok(subscription)
+    }
+
+    /// Changes the status. The condition about refused parts of the topology follows the status.
+    pub(super) fn change_status(&self, change: impl FnOnce(&mut BrokerStatus)) {
+        self.status.send_modify(|status| {
+            change(status);
+            show_refused(&status.refused);
+        });
     }
 
     /// Consumes again after the broker cancelled the consumer; see [`Broker::renew`](crate::Broker::renew).
@@ -140,6 +153,18 @@ impl AmqpClient {
             tracing::warn!(
                 "the daemon could not close its connections in time; the broker ends the connections and delivers unfinished messages again"
             );
+        }
+    }
+}
+
+/// Raises the condition while the broker refuses a part of the topology.
+fn show_refused(refused: &[String]) {
+    match refused {
+        [] => Condition::TopologyRefused.clear(""),
+        [only] => Condition::TopologyRefused.raise("", only.as_str()),
+        [first, further @ ..] => {
+            let detail = format!("{first}; `refused` in `broker` of `/health` lists {} more", further.len());
+            Condition::TopologyRefused.raise("", detail);
         }
     }
 }

@@ -107,6 +107,7 @@ async fn serve(amqp: &AmqpClient, session: Arc<Session>, stop: &CancellationToke
     lines.losses.clear();
     for (refusal, left_out) in refused.iter().filter_map(|refusal| Some((refusal, lines.refusals.allows(refusal)?))) {
         tracing::error!(
+            code = Condition::TopologyRefused.as_str(),
             refusal,
             left_out,
             "the broker refuses a part of the topology; affected routes are down or miss events"
@@ -185,7 +186,7 @@ async fn watch(amqp: &AmqpClient, session: &Session, stop: &CancellationToken) -
 }
 
 fn set(amqp: &AmqpClient, change: impl FnOnce(&mut BrokerStatus)) {
-    amqp.status.send_modify(change);
+    amqp.change_status(change);
     let status = amqp.status.borrow();
     telemetry::broker_status(match (status.connected, status.blocked) {
         (false, _) => BrokerConnectionState::Down,

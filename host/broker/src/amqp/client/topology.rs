@@ -35,7 +35,7 @@ impl AmqpClient {
         let fresh = refused.iter().filter(|refusal| !known.contains(refusal)).cloned().collect::<Vec<_>>();
         if fresh.is_empty() {
             // Some earlier refusals may no longer hold.
-            self.status.send_modify(|status| status.refused = refused);
+            self.change_status(|status| status.refused = refused);
         }
         Ok(fresh)
     }
