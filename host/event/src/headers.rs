@@ -26,7 +26,8 @@ pub enum HeaderValue {
     Text(String),
     /// `x`, or `S` that is not UTF-8.
     Bytes(Vec<u8>),
-    /// `T`, seconds since the Unix epoch.
+    /// `T`, seconds since the Unix epoch. Some producers write milliseconds; see
+    /// [`timestamp_since_epoch`](crate::timestamp_since_epoch).
     Timestamp(u64),
     /// `A`, a list.
     List(Vec<HeaderValue>),

@@ -21,7 +21,7 @@ mod pattern;
 mod reason;
 
 pub use byte_order_mark::without_byte_order_mark;
-pub use clock::{millis, now_ms};
+pub use clock::{millis, now_ms, timestamp_since_epoch};
 pub use content_coding::{CONTENT_CODINGS, ContentCodingError, decode_content};
 pub use emission_id::emission_id;
 pub use event::{Emission, Event};

@@ -46,7 +46,8 @@ pub struct Properties {
     pub reply_to: Option<String>,
     /// Message TTL in milliseconds, an integer as text.
     pub expiration: Option<String>,
-    /// Seconds since the Unix epoch.
+    /// Seconds since the Unix epoch. Some producers write milliseconds; see
+    /// [`timestamp_since_epoch`](crate::timestamp_since_epoch).
     pub timestamp: Option<u64>,
     /// Name of the publishing application.
     pub app_id: Option<String>,

@@ -163,7 +163,7 @@ pub const METRICS: [Metric; 68] = [
     histogram(
         "trunkline_message_wait_seconds",
         &["route"],
-        "Time from the timestamp of a message to the delivery of the message. The timestamp has whole seconds.",
+        "Time from the timestamp of a message to the delivery of the message. Most timestamps have whole seconds.",
     ),
     histogram(
         "trunkline_message_total_seconds",

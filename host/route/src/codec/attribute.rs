@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::header;
-use trunkline_event::{HeaderValue, Headers};
+use trunkline_event::{HeaderValue, Headers, timestamp_since_epoch};
 
 /// The attributes of an event, from the headers of a message of another program. The function omits headers that have no text. On
 /// a dead letter, three headers of the daemon are attributes too. A consumer of the dead-letter queue therefore gets the reason,
@@ -31,7 +31,7 @@ pub(super) fn text(value: &HeaderValue) -> Option<String> {
         HeaderValue::Int(number) => number.to_string(),
         HeaderValue::Float(number) => number.to_string(),
         HeaderValue::Decimal { scale, unscaled } => decimal(*scale, *unscaled),
-        HeaderValue::Timestamp(seconds) => rfc3339(*seconds).unwrap_or_else(|| seconds.to_string()),
+        HeaderValue::Timestamp(timestamp) => moment(*timestamp).unwrap_or_else(|| timestamp.to_string()),
         HeaderValue::Bytes(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => text.to_owned(),
             Err(_) => BASE64_STANDARD.encode(bytes),
@@ -48,17 +48,10 @@ pub(super) fn time(value: &HeaderValue) -> Option<String> {
     Some(jiff::Timestamp::from_millisecond(ms).map_or(text, |time| time.to_string()))
 }
 
-/// The time of the property `timestamp`, which counts seconds. JavaScript producers commonly write `Date.now()`, which counts
-/// milliseconds. In seconds, such a number is after the year 9999.
+/// The time of an AMQP timestamp, in RFC 3339. The result is `None` after the year 9999.
 pub(super) fn moment(timestamp: u64) -> Option<String> {
-    let ms = || jiff::Timestamp::from_millisecond(i64::try_from(timestamp).ok()?).ok();
-    rfc3339(timestamp).or_else(|| Some(ms()?.to_string()))
-}
-
-/// The time of a timestamp. The result is `None` after the year 9999, for example if a producer counts milliseconds.
-fn rfc3339(seconds: u64) -> Option<String> {
-    let seconds = i64::try_from(seconds).ok()?;
-    Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
+    let since_epoch = jiff::SignedDuration::try_from(timestamp_since_epoch(timestamp)).ok()?;
+    Some(jiff::Timestamp::from_duration(since_epoch).ok()?.to_string())
 }
 
 /// The text of a decimal number, with the number of decimal places in `scale`.
@@ -78,7 +71,7 @@ mod tests {
     fn every_header_type_has_its_text_or_none() {
         let bytes = |bytes: &[u8]| HeaderValue::Bytes(bytes.to_vec());
         let decimal = |scale, unscaled| HeaderValue::Decimal { scale, unscaled };
-        let table: [(HeaderValue, Option<&str>); 22] = [
+        let table: [(HeaderValue, Option<&str>); 23] = [
             (HeaderValue::from("ä"), Some("ä")),
             (HeaderValue::from(""), Some("")),
             (HeaderValue::Bool(true), Some("true")),
@@ -95,6 +88,7 @@ mod tests {
             (decimal(0, i32::MIN), Some("-2147483648")),
             (decimal(3, 0), Some("0.000")),
             (HeaderValue::Timestamp(1_700_000_000), Some("2023-11-14T22:13:20Z")),
+            (HeaderValue::Timestamp(1_700_000_000_500), Some("2023-11-14T22:13:20.5Z")),
             (HeaderValue::Timestamp(u64::MAX), Some("18446744073709551615")),
             (bytes(b"text"), Some("text")),
             (bytes(&[0xff, 0]), Some("/wA=")),

@@ -10,7 +10,7 @@ use crate::core::{CircuitState, Decision, DeliveryOutcome};
 use crate::inbound::{ExecutorTime, Item};
 use crate::route_runner::RouteRunner;
 use trunkline_broker::{Confirmed, Delivery, NothingPublished, Publication};
-use trunkline_event::{Message, Reason};
+use trunkline_event::{Message, Reason, timestamp_since_epoch};
 use trunkline_telemetry::{self as telemetry, Condition, EmittedTrace, PublishResult, SettledTrace};
 
 /// Time between two log lines about one unroutable type, about events without an ordering key, and about lost replies.
@@ -194,9 +194,9 @@ fn reply_address<'a>(item: &'a Item<Delivery>, publication: &Publication) -> Opt
     (message.exchange.is_default() && message.routing_key.as_str() == address).then_some(address)
 }
 
-/// Time from the message's own timestamp, which counts whole seconds, to now.
+/// Time from the message's own timestamp to now.
 fn waited(message: &Message) -> Option<Duration> {
-    let sent = UNIX_EPOCH.checked_add(Duration::from_secs(message.properties.timestamp?))?;
+    let sent = UNIX_EPOCH.checked_add(timestamp_since_epoch(message.properties.timestamp?))?;
     SystemTime::now().duration_since(sent).ok()
 }
 
@@ -214,4 +214,33 @@ fn traces(emissions: &[Publication], confirmed: &[Confirmed], clean: impl Fn(&st
         }
     };
     confirmed.iter().zip(emissions).map(trace).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_event::{ExchangeName, Properties, RoutingKey, now_ms};
+
+    use super::*;
+
+    fn message(timestamp: Option<u64>) -> Message {
+        Message {
+            exchange: ExchangeName::default_exchange(),
+            routing_key: RoutingKey::new("q").expect("valid"),
+            properties: Properties { timestamp, ..Properties::default() },
+            body: bytes::Bytes::new(),
+        }
+    }
+
+    /// JavaScript producers commonly write `Date.now()`, which counts milliseconds.
+    #[test]
+    fn the_age_of_a_message_does_not_depend_on_the_unit_of_the_timestamp() {
+        let sent_ms = now_ms() - 600_000;
+        for timestamp in [sent_ms / 1000, sent_ms] {
+            let age = waited(&message(Some(timestamp))).map(|age| age.as_secs());
+            assert!(age.is_some_and(|seconds| (600..660).contains(&seconds)), "{timestamp}: {age:?}");
+        }
+        for timestamp in [None, Some(now_ms() + 600_000), Some(u64::MAX)] {
+            assert_eq!(waited(&message(timestamp)), None, "{timestamp:?}");
+        }
+    }
 }
