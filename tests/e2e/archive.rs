@@ -99,7 +99,9 @@ async fn events_addressed_to_a_queue_need_a_key_for_replay(bench: Bench) {
     const OPEN: &str = "[http]\nreserved = true\n";
     let mut daemon = bench.start(&format!("{OPEN}{ROUTES}")).await;
     let queue = bench.queue("$P-all");
-    let event = json!({ "id": "straight", "type": "made", "exchange": "", "routing_key": queue.as_str(), "data": 1 });
+    // The data `null` is not the same as no data.
+    let event =
+        json!({ "id": "straight", "type": "made", "exchange": "", "routing_key": queue.as_str(), "data": null });
     let (status, answer) = daemon.post("/api/v1/events", &event.to_string());
     assert_eq!((status, &answer["routed"]), (202, &json!(true)), "{answer}");
     metric(&daemon, &settled(&bench, "history", "ack"), |count| count >= 1.0).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use trunkline_event::Event;
@@ -42,8 +42,8 @@ pub struct ArchivedEvent {
     /// Further attributes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
-    /// Data, when it is JSON on one line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Data, when it is JSON on one line. `null` is JSON too.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub data: Option<Json>,
     /// Data that is not JSON on one line, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,6 +72,11 @@ impl PartialEq for Json {
 }
 
 impl Eq for Json {}
+
+/// The value of a field that the line has. Without this function, `null` would count as a missing field.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(deserializer).map(Some)
+}
 
 impl ArchivedEvent {
     /// Makes the line of an event that was received at the RFC 3339 time `at`.
@@ -151,8 +156,9 @@ pub(super) mod tests {
 
     #[test]
     fn a_line_keeps_data_byte_for_byte() {
-        for data in [&br#"{"a": 1.50,  "b":"\u00e9"}"#[..], b"{\n \"a\": 1\n}", b"no json \xff", b"", b"\"x\""] {
-            let data: &'static [u8] = data;
+        let json = br#"{"a": 1.50,  "b":"\u00e9"}"#;
+        let table: [&'static [u8]; 6] = [json, b"{\n \"a\": 1\n}", b"no json \xff", b"", b"\"x\"", b"null"];
+        for data in table {
             let entry = ArchivedEvent::of(&event("e-1", data), "2026-11-21T10:00:01Z");
             let line = entry.line();
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1, "{line:?}");
