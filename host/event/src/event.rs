@@ -31,7 +31,7 @@ pub struct Event {
     pub user: Option<String>,
     /// Number of the attempt, from 1. Each retry adds one.
     pub attempt: u32,
-    /// Further attributes: CloudEvents extensions, the envelope's metadata.
+    /// Further attributes: CloudEvents extensions, the envelope's metadata, headers of the sender. Names are unique.
     pub attributes: Vec<(String, String)>,
     /// The property `correlation-id` of the message. On an emission of a route, the id of the event that began the chain.
     pub correlation_id: Option<String>,

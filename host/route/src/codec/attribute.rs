@@ -1,5 +1,7 @@
 //! Attributes from the headers of other programs.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
@@ -20,6 +22,17 @@ pub(super) fn foreign_attributes(headers: &Headers) -> Vec<(String, String)> {
     };
     let foreign = headers.iter().filter(|(name, _)| !is_ours(name));
     foreign.filter_map(|(name, value)| Some((name.to_owned(), text(value)?))).collect()
+}
+
+/// The attributes of an event with an envelope: the attributes of the envelope, and the headers with other names. The envelope
+/// describes the event, so its attribute counts before a header with the same name.
+pub(super) fn with_envelope(
+    headers: Vec<(String, String)>,
+    envelope: impl IntoIterator<Item = (String, String)>,
+) -> Vec<(String, String)> {
+    let mut attributes: BTreeMap<String, String> = headers.into_iter().collect();
+    attributes.extend(envelope);
+    attributes.into_iter().collect()
 }
 
 /// The text of a header. For the types of CloudEvents 1.0, the text is the canonical text of CloudEvents 1.0. A header without a

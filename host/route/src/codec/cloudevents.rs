@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::attribute::{foreign_attributes, text, time};
+use super::attribute::{foreign_attributes, text, time, with_envelope};
 use super::envelope::{BYTES, CodecError, Encoded, Outgoing, check_json, from_properties, read_json};
 use super::{header, raw};
 use trunkline_event::{Event, HeaderValue, Headers, Message, without_byte_order_mark};
@@ -65,8 +65,13 @@ fn check_version(version: &str) -> Result<(), CodecError> {
     if version == "1.0" { Ok(()) } else { Err(problem(format!("`{VERSION}` is {version:?}, but must be \"1.0\""))) }
 }
 
-/// Sets the fields of an event from its attributes. The remaining attributes are extensions.
-fn set_attributes(event: &mut Event, mut attributes: BTreeMap<String, String>) -> Result<(), CodecError> {
+/// Sets the fields of an event from its attributes. The remaining attributes are extensions. Headers of the sender are attributes
+/// too.
+fn set_attributes(
+    event: &mut Event,
+    headers: &Headers,
+    mut attributes: BTreeMap<String, String>,
+) -> Result<(), CodecError> {
     if let Some(version) = attributes.remove(VERSION) {
         check_version(&version)?;
     }
@@ -84,7 +89,10 @@ fn set_attributes(event: &mut Event, mut attributes: BTreeMap<String, String>) -
     if event.traceparent.is_none() {
         event.traceparent = attributes.get(header::TRACEPARENT).cloned();
     }
-    event.attributes.extend(attributes);
+    let mut foreign = foreign_attributes(headers);
+    let has_short = has_short(headers);
+    foreign.retain(|(name, _)| attribute_name(name, has_short).is_none());
+    event.attributes = with_envelope(foreign, attributes);
     Ok(())
 }
 
@@ -130,10 +138,7 @@ fn binary(message: &Message, mut attributes: BTreeMap<String, String>) -> Result
     if !event.data.is_empty() {
         read_json(&mut event)?;
     }
-    let headers = &message.properties.headers;
-    event.attributes = foreign_attributes(headers);
-    event.attributes.retain(|(name, _)| attribute_name(name, has_short(headers)).is_none());
-    set_attributes(&mut event, attributes)?;
+    set_attributes(&mut event, &message.properties.headers, attributes)?;
     Ok(event)
 }
 
@@ -197,7 +202,7 @@ fn structured(message: &Message) -> Result<Event, CodecError> {
         Some(encoded) => binary_data(content_type, encoded)?,
         None => plain_data(content_type, data)?,
     };
-    set_attributes(&mut event, attributes)?;
+    set_attributes(&mut event, &message.properties.headers, attributes)?;
     Ok(event)
 }
 

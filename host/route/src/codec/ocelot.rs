@@ -1,5 +1,6 @@
 //! `ocelot`: the JSON envelope of voice-by-kraliki, `{id, type, source, timestamp, organizationId, userId, data,
-//! metadata}`. The event's data is the field `data`, byte for byte; `metadata` becomes attributes.
+//! metadata}`. The event's data is the field `data`, byte for byte; `metadata` and the headers of the sender become attributes.
+//! A member that is `null` is missing, except `data`.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::attribute::{foreign_attributes, with_envelope};
 use super::envelope::{CodecError, Encoded, Outgoing, from_properties};
 use trunkline_event::{Event, Headers, Message, without_byte_order_mark};
 
@@ -27,7 +29,7 @@ struct Incoming<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
     #[serde(default)]
-    metadata: BTreeMap<String, serde_json::Value>,
+    metadata: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 #[derive(Serialize)]
@@ -67,20 +69,22 @@ pub(super) fn decode(message: &Message) -> Result<Event, CodecError> {
     event.user = envelope.user_id.or(event.user);
     event.content_type = "application/json".to_owned();
     event.data = Bytes::copy_from_slice(envelope.data.get().as_bytes());
-    event.attributes = envelope.metadata.into_iter().map(|(name, value)| (name, plain(value))).collect();
+    let metadata = envelope.metadata.unwrap_or_default().into_iter();
+    let metadata = metadata.filter_map(|(name, value)| Some((name, plain(value)?)));
+    event.attributes = with_envelope(foreign_attributes(&message.properties.headers), metadata);
     Ok(event)
 }
 
-/// The text of a string, or the JSON of any other value.
-fn plain(value: serde_json::Value) -> String {
-    match value {
+/// The text of a string, or the JSON of any other value. The result is `None` for `null`.
+fn plain(value: serde_json::Value) -> Option<String> {
+    Some(match value {
+        serde_json::Value::Null => return None,
         serde_json::Value::String(text) => text,
-        serde_json::Value::Null
-        | serde_json::Value::Bool(_)
+        serde_json::Value::Bool(_)
         | serde_json::Value::Number(_)
         | serde_json::Value::Array(_)
         | serde_json::Value::Object(_) => value.to_string(),
-    }
+    })
 }
 
 pub(super) fn encode(event: &Outgoing<'_>) -> Result<Encoded, CodecError> {

@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 use trunkline_config::Codec;
-use trunkline_event::{ContentCodingError, Event, ExchangeName, Message, Properties, Reason, RoutingKey};
+use trunkline_event::{ContentCodingError, Event, ExchangeName, HeaderValue, Message, Properties, Reason, RoutingKey};
 
 fn message(content_type: Option<&str>, body: impl Into<Bytes>) -> Message {
     Message {
@@ -35,6 +35,42 @@ fn ocelot_takes_the_envelope_off_and_keeps_the_data_as_it_was() {
     assert!(event.attributes.contains(&("version".to_owned(), "1.0.0".to_owned())));
     assert!(event.attributes.contains(&("n".to_owned(), "3".to_owned())));
     assert!(event.own_id);
+}
+
+/// Many serialisers write `null` for a member without a value.
+#[test]
+fn null_is_a_missing_member_of_an_ocelot_envelope() {
+    let full = r#"{"id":"1","type":"t","source":null,"timestamp":null,"organizationId":null,"userId":null,"data":null,
+        "metadata":null}"#;
+    let event = decode(Codec::Ocelot, &message(None, full)).expect("valid");
+    assert_eq!(event, decode(Codec::Ocelot, &message(None, r#"{"id":"1","type":"t","data":null}"#)).expect("valid"));
+    assert_eq!(&event.data[..], b"null", "the data `null` is not the same as no data");
+    let partial = r#"{"id":"1","type":"t","data":{},"metadata":{"module":null,"n":0}}"#;
+    let event = decode(Codec::Ocelot, &message(None, partial)).expect("valid");
+    assert_eq!(event.attributes, [("n".to_owned(), "0".to_owned())]);
+}
+
+/// W7: the headers of the sender are attributes with every codec. The envelope counts before a header with the same name.
+#[test]
+fn headers_are_attributes_beside_an_envelope() {
+    let cloud = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","module":"cc-lite","data":{}}"#;
+    for (codec, content_type, body) in
+        [(Codec::Ocelot, None, OCELOT), (Codec::Cloudevents, Some("application/cloudevents+json"), cloud)]
+    {
+        let mut sent = message(content_type, body);
+        let headers = &mut sent.properties.headers;
+        headers.set("customer", HeaderValue::Int(42));
+        headers.set("module", "another module");
+        headers.set("x-death", "broker's");
+        headers.set(header::SUBJECT, "daemon's");
+        let event = decode(codec, &sent).expect("valid");
+        let values = |wanted: &str| -> Vec<&str> {
+            let named = event.attributes.iter().filter(|(name, _)| name == wanted);
+            named.map(|(_, value)| value.as_str()).collect()
+        };
+        assert_eq!((values("customer"), values("module")), (vec!["42"], vec!["cc-lite"]), "{codec:?}");
+        assert!(values("x-death").is_empty() && values(header::SUBJECT).is_empty(), "{codec:?}");
+    }
 }
 
 #[test]

@@ -218,6 +218,9 @@ fn an_attribute_has_one_value() {
     }
     let twice = binary_with("cloudEvents_", &[("cloudEvents:type", HeaderValue::from("order.placed"))]);
     assert_eq!(decode(&twice).expect("equal values").kind, "order.placed");
+    let region = [("region", HeaderValue::from("us")), ("cloudEvents_region", HeaderValue::from("eu"))];
+    let event = decode(&binary_with("cloudEvents_", &region)).expect("valid");
+    assert_eq!(event.attributes, [("region".to_owned(), "eu".to_owned())], "the attribute counts before the header");
 }
 
 #[test]
