@@ -78,7 +78,9 @@ async fn accepted_hooks_are_published(bench: Bench) {
     let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
     let (status, nothing) = send(&daemon, "/hooks/signed", &[("x-hub-signature-256", signature)], "Hello, World!");
     assert_eq!((status, nothing), (204, Value::String(String::new())));
+    let names = extensions(40);
     let clouds = [JSON, ("ce-specversion", "1.0"), ("ce-id", "c-1"), ("ce-source", "/s"), ("ce-type", "sky.blue")];
+    let clouds: Vec<_> = clouds.into_iter().chain(names.iter().map(|name| (name.as_str(), "there"))).collect();
     assert_eq!(send(&daemon, "/hooks/clouds", &clouds, "{\"a\": 1}").1["id"], "c-1");
     assert!(daemon.terminate().await.success());
 
@@ -99,7 +101,13 @@ async fn accepted_hooks_are_published(bench: Bench) {
         (&envelope["type"], &envelope["source"], &envelope["data"]),
         (&json!("sky.blue"), &json!("/s"), &json!({ "a": 1 }))
     );
+    assert_eq!((&envelope["metadata"]["x0"], &envelope["metadata"]["x39"]), (&json!("there"), &json!("there")));
     broker.close(trunkline_support::patience()).await;
+}
+
+/// The names of `ce-` headers with extensions.
+fn extensions(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("ce-x{number}")).collect()
 }
 
 /// Path, headers, body; status and a part of the answer.
@@ -112,7 +120,10 @@ async fn unauthorised_and_invalid_requests_are_refused(bench: Bench) {
     let good = json!({ "event": "message", "key": { "id": "a" } }).to_string();
     let two_words = json!({ "event": "a b", "key": { "id": "a" } }).to_string();
     let no_id = json!({ "event": "a" }).to_string();
-    let cases: [Case<'_>; 12] = [
+    let names = extensions(65);
+    let many = names.iter().map(|name| (name.as_str(), "there")).collect();
+    let cases: [Case<'_>; 13] = [
+        ("/hooks/clouds", many, "{}", 422, "65 `ce-` headers; a CloudEvent may have at most 64"),
         ("/hooks/wa/in", vec![JSON], &good, 401, "X-Hook-Token"),
         ("/hooks/wa/in", vec![JSON, ("authorization", "Bearer another-token-1234")], &good, 401, "X-Hook-Token"),
         ("/hooks/wa/in", vec![JSON, ("authorization", &bearer)], &good, 200, ""),

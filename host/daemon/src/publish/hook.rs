@@ -18,6 +18,8 @@ use super::incoming::IncomingEvent;
 const NO_SOURCE: &str = "/queue/";
 /// Largest length of an inserted value, in bytes. A type, a routing key and an id cannot be longer than this length.
 const VALUE_BYTES_MAX: usize = 255;
+/// Largest number of `ce-` headers of a CloudEvent.
+const CLOUDEVENT_HEADERS_MAX: usize = 64;
 const CLOUD_EVENT: &str = "application/cloudevents+json";
 /// A number of JSON that is not a 64-bit integer is exact below this value.
 const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
@@ -108,6 +110,12 @@ fn codec_of(hook: &Hook, content_type: Option<&str>) -> Codec {
 
 /// Decodes the request like a message of the codec. The type is empty when the request has none.
 fn decode(codec: Codec, request: HookRequest) -> Result<Event, Problem> {
+    let count = request.cloudevent.len();
+    if codec == Codec::Cloudevents && count > CLOUDEVENT_HEADERS_MAX {
+        return Err(Problem::unpublishable(format!(
+            "the request has {count} `ce-` headers; a CloudEvent may have at most {CLOUDEVENT_HEADERS_MAX} `ce-` headers"
+        )));
+    }
     let empty = RoutingKey::new("").map_err(|error| Problem::unpublishable(error.to_string()))?;
     let headers =
         request.cloudevent.into_iter().map(|(name, value)| (format!("cloudEvents:{name}"), HeaderValue::from(value)));

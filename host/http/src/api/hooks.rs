@@ -22,9 +22,6 @@ use crate::sender::{form, handshake, proof};
 use crate::view::event::Accepted;
 use crate::view::hook::HookRequest;
 
-/// Largest number of `ce-*` headers of a request. The daemon ignores further `ce-*` headers.
-const CLOUDEVENT_HEADERS_MAX: usize = 32;
-
 /// The result of a request that the hook does not refuse.
 enum HookReply {
     /// The events are confirmed.
@@ -107,10 +104,10 @@ async fn accept(
         return Ok(HookReply::Handshake(response));
     }
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let cloudevent = headers
+    let cloudevent: Vec<_> = headers
         .iter()
-        .filter_map(|(name, value)| Some((name.as_str().strip_prefix("ce-")?.to_owned(), attribute(value)?)));
-    let cloudevent: Vec<_> = cloudevent.take(CLOUDEVENT_HEADERS_MAX).collect();
+        .filter_map(|(name, value)| Some((name.as_str().strip_prefix("ce-")?.to_owned(), attribute(value)?)))
+        .collect();
     let named: Vec<_> = hook.headers().filter_map(|name| Some((name.to_owned(), text(name)?))).collect();
     let events = form::events(hook, headers, body)?;
     // The id of the request cannot be the id of several events.

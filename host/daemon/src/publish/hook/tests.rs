@@ -168,3 +168,22 @@ fn event_grid_may_send_cloudevents() {
         assert_eq!((event.kind.as_str(), event.id.as_deref(), event.source.as_str()), ("sky.blue", Some(id), "/s"));
     }
 }
+
+/// No `ce-` header is lost: the daemon reads all headers, or refuses the request.
+#[test]
+fn a_cloudevent_may_have_a_bounded_number_of_headers() {
+    let with_headers = |count: usize| {
+        let required = [("specversion", "1.0"), ("id", "c-1"), ("source", "/s"), ("type", "sky.blue")];
+        let required = required.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let extensions = (required.len()..count).map(|number| (format!("x{number}"), number.to_string()));
+        HookRequest { cloudevent: required.into_iter().chain(extensions).collect(), ..request(&[], "{}") }
+    };
+    let clouds = hook("codec = \"cloudevents\"");
+    let event = incoming(&clouds, with_headers(CLOUDEVENT_HEADERS_MAX)).expect("an event");
+    assert_eq!(event.attributes.len(), CLOUDEVENT_HEADERS_MAX - 4);
+    let problem = incoming(&clouds, with_headers(CLOUDEVENT_HEADERS_MAX + 1)).expect_err("too many headers");
+    assert_eq!(problem.status(), 422);
+    assert!(problem.detail().contains("65 `ce-` headers"), "{}", problem.detail());
+    let plain = incoming(&hook(""), with_headers(CLOUDEVENT_HEADERS_MAX + 1)).expect("an event");
+    assert!(plain.attributes.is_empty(), "the headers have no meaning with another codec");
+}
