@@ -223,7 +223,7 @@ typedef struct trunkline_plugin_types_event_t {
   plugin_option_string_t   user;
   // The number of the attempt: 1 for the first attempt, and one more for each retry. Redeliveries do not count.
   uint32_t   attempt;
-  // Further attributes: CloudEvents extensions or the metadata of an envelope. Names are unique.
+  // Further attributes: extensions of a CloudEvent, metadata of an envelope, headers of the message. Names are unique.
   plugin_list_tuple2_string_string_t   attributes;
   // The queue to which the sender wants the reply, as the AMQP property `reply-to` names it; at most 255 bytes. A
   // route with `emit = { reply = true }` sends an emission without a routing key to this queue.
