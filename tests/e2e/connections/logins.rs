@@ -51,15 +51,26 @@ async fn a_password_that_changes_meanwhile_costs_few_logins_and_no_restart() {
     let bench = Bench::on(relay.url("worker:old", "%2f"));
     let daemon = bench.start(ECHO).await;
     becomes_ready(&daemon, true).await;
-    assert_eq!(relay.accepted().len(), 2, "a connection to consume and one to publish");
+    relays(&node).await;
+    assert_eq!(relay.accepted().len(), 3, "to consume, to publish, and for a moment to make the delay queues");
     node.ctl(&["change_password", "worker", "new"]).expect("changed");
     node.ctl(&["close_all_connections", "test"]).expect("closed");
     told(&daemon, "the user `worker` on the virtual host `/`: ACCESS_REFUSED").await;
     node.ctl(&["change_password", "worker", "old"]).expect("changed");
     becomes_ready(&daemon, true).await;
-    let logins: Vec<_> = relay.accepted()[2..].to_vec();
+    let logins: Vec<_> = relay.accepted()[3..].to_vec();
     assert_eq!(logins.len(), 3, "one that is refused, and two of a session");
     assert!(logins[1] - logins[0] >= APART, "two logins within {:?}", logins[1] - logins[0]);
     assert_eq!(condition(&daemon, "broker-away"), None);
     assert!(daemon.terminate().await.success());
+}
+
+/// Waits until a daemon consumes the delayed messages that are due. All delay queues then exist.
+async fn relays(node: &RabbitmqNode) {
+    eventually("the relay", || {
+        let queues = node.ctl(&["list_queues", "name", "consumers"]).expect("a list");
+        let is_there = queues.lines().any(|line| line.split_whitespace().eq(["trunkline.delay.due", "1"]));
+        async move { is_there.then_some(()) }
+    })
+    .await;
 }

@@ -1,9 +1,12 @@
-//! A relay in front of a broker that counts connections and closes them on command.
+//! A relay in front of a broker that counts connections and closes them: all on command, and each that sends a chosen text.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -13,7 +16,24 @@ pub struct Relay {
     address: SocketAddr,
     accepted: Arc<Mutex<Vec<Instant>>>,
     cuts: watch::Sender<u64>,
+    refusal: Arc<Refusal>,
     _task: JoinSet<()>,
+}
+
+/// The text that ends the connection of a client that sends it.
+#[derive(Default)]
+struct Refusal {
+    text: Mutex<Option<&'static str>>,
+    /// The connections that the text has ended.
+    count: AtomicUsize,
+}
+
+impl Refusal {
+    /// Whether a part of a client's bytes contains the text.
+    fn concerns(&self, part: &[u8]) -> bool {
+        let text = self.text.lock().expect("no panic").unwrap_or_default().as_bytes();
+        !text.is_empty() && part.windows(text.len()).any(|window| window == text)
+    }
 }
 
 impl Relay {
@@ -23,18 +43,19 @@ impl Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (accepted, cuts) = (Arc::<Mutex<Vec<Instant>>>::default(), watch::Sender::new(0));
-        let (counted, ends) = (accepted.clone(), cuts.subscribe());
+        let refusal = Arc::<Refusal>::default();
+        let (counted, ends, refuses) = (accepted.clone(), cuts.subscribe(), refusal.clone());
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.expect("a client");
                 counted.lock().expect("no panic").push(Instant::now());
-                connections.spawn(serve(client, upstream.clone(), ends.clone()));
+                connections.spawn(serve(client, upstream.clone(), ends.clone(), refuses.clone()));
                 while connections.try_join_next().is_some() {}
             }
         });
-        Self { address, accepted, cuts, _task: task }
+        Self { address, accepted, cuts, refusal, _task: task }
     }
 
     /// The URL through the relay, for a user on a virtual host.
@@ -51,13 +72,42 @@ impl Relay {
     pub fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
+
+    /// Ends each connection that sends a text from now on, or none.
+    pub fn refuse(&self, text: Option<&'static str>) {
+        *self.refusal.text.lock().expect("no panic") = text;
+    }
+
+    /// The number of connections that a text has ended.
+    pub fn refused(&self) -> usize {
+        self.refusal.count.load(Ordering::Relaxed)
+    }
 }
 
-async fn serve(mut client: TcpStream, upstream: String, mut cuts: watch::Receiver<u64>) {
+async fn serve(mut client: TcpStream, upstream: String, mut cuts: watch::Receiver<u64>, refusal: Arc<Refusal>) {
     cuts.mark_unchanged();
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
     tokio::select! {
-        _ended = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+        _ended = pass_on(&mut from_client, &mut to_server, &refusal) => {}
+        _ended = tokio::io::copy(&mut from_server, &mut to_client) => {}
         _cut = cuts.changed() => {}
+    }
+}
+
+/// Passes on the bytes of a client until its connection ends, or until the relay refuses a part.
+async fn pass_on(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, refusal: &Refusal) -> std::io::Result<()> {
+    let mut part = vec![0; 64 << 10];
+    loop {
+        let length = from.read(&mut part).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        if refusal.concerns(&part[..length]) {
+            refusal.count.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        to.write_all(&part[..length]).await?;
     }
 }

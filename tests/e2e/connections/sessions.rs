@@ -1,4 +1,5 @@
-//! Sessions that end too often are reported, although each one is healthy. One refused message ends no session.
+//! Sessions that end too often are reported, although each one is healthy. One refused message ends no session, and neither
+//! do delay queues that cannot be made.
 
 use serde_json::{Value, json};
 use trunkline_support::eventually;
@@ -9,6 +10,7 @@ use super::relay::Relay;
 use crate::bench::{Bench, ECHO, becomes_ready, metric};
 
 const FLAPS: &str = "trunkline_condition{condition=\"session-flapping\",subject=\"\"}";
+const JAMMED: &str = "trunkline_condition{condition=\"delay-relay-jammed\",subject=\"\"}";
 
 fn session(daemon: &trunkline_support::Daemon) -> u64 {
     let health: Value = serde_json::from_str(&daemon.get("/health/rabbitmq").1).expect("JSON");
@@ -65,6 +67,35 @@ async fn a_refused_message_among_many_ends_no_session() {
             assert_eq!(result["status"], if n == 50 { 403 } else { 202 }, "{round}-{n}: {result}");
         }
     }
+    assert_eq!((session(&daemon), daemon.metric("trunkline_broker_reconnects_total")), (1, 0.0));
+    assert!(daemon.terminate().await.success());
+}
+
+/// F12: while most nodes of a cluster are down, RabbitMQ ends the connection that declares a new quorum queue, such as a delay
+/// queue. The relay ends the connection here. Routes go on, and the daemon makes the delay queues as soon as it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn delay_queues_that_cannot_be_made_end_no_session() {
+    const TRIES: usize = 3;
+    let host = trunkline_support::rabbitmq::virtual_host();
+    let (_, vhost) = host.rsplit_once('/').expect("a virtual host");
+    let relay = Relay::start(&host).await;
+    // A daemon takes this lock before it makes a delay queue.
+    relay.refuse(Some("trunkline.delay.lock"));
+    let bench = Bench::on(relay.url("guest:guest", vhost));
+    let daemon = bench.start(ECHO).await;
+    becomes_ready(&daemon, true).await;
+    eventually("some tries", || {
+        let has_tried = relay.refused() >= TRIES;
+        async move { has_tried.then_some(()) }
+    })
+    .await;
+    let (status, accepted) = daemon.post("/api/v1/events", r#"{"type":"in","id":"beside","data":1}"#);
+    assert_eq!(status, 202, "{accepted}");
+    assert_eq!(daemon.settled("beside").await["outcome"], "ack");
+    daemon.logged("the daemon cannot consume delayed messages that are due").await;
+    metric(&daemon, JAMMED, |raised| raised == 1.0).await;
+    relay.refuse(None);
+    metric(&daemon, JAMMED, |raised| raised == 0.0).await;
     assert_eq!((session(&daemon), daemon.metric("trunkline_broker_reconnects_total")), (1, 0.0));
     assert!(daemon.terminate().await.success());
 }

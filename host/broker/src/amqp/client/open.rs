@@ -41,7 +41,7 @@ impl AmqpClient {
             stop: CancellationToken::new(),
             supervisor: Mutex::default(),
         });
-        let work = supervise(Arc::downgrade(&amqp), endpoint, amqp.stop.clone());
+        let work = supervise(Arc::downgrade(&amqp), Arc::new(endpoint), amqp.stop.clone());
         amqp.supervisor.lock().spawn(work);
         amqp
     }

@@ -32,7 +32,7 @@ struct LineLimits {
 }
 
 /// Makes sessions until the client stops or is dropped.
-pub(crate) async fn supervise(amqp: Weak<AmqpClient>, endpoint: Endpoint, stop: CancellationToken) {
+pub(crate) async fn supervise(amqp: Weak<AmqpClient>, endpoint: Arc<Endpoint>, stop: CancellationToken) {
     let mut retry = RetryLoop::new(Loop::BrokerSession, "");
     let mut lines = LineLimits::default();
     let mut flapping = FlappingDetector::new("sessions with the broker");

@@ -23,6 +23,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Both connections, and everything that ends with them.
 pub(crate) struct Session {
+    endpoint: Arc<Endpoint>,
     /// Counts sessions from 1.
     pub(crate) number: u64,
     pub(crate) consume: AmqpConnection,
@@ -54,7 +55,11 @@ impl Session {
     ///
     /// # Errors
     /// Why a connection cannot be opened.
-    pub(crate) async fn connect(to: &Endpoint, number: u64, context: SessionContext) -> Result<Self, ConnectError> {
+    pub(crate) async fn connect(
+        to: &Arc<Endpoint>,
+        number: u64,
+        context: SessionContext,
+    ) -> Result<Self, ConnectError> {
         let tls = to.connector().await.map_err(ConnectError::Failed)?;
         let consume = to.connect(tls.clone(), "trunkline consume").await?;
         let publish = match to.connect(tls, "trunkline publish").await {
@@ -67,6 +72,7 @@ impl Session {
         limits::agreed_frame_max(publish.configuration().frame_max());
         let SessionContext { status, key, tolerated } = context;
         Ok(Self {
+            endpoint: to.clone(),
             number,
             consume,
             publish,
@@ -78,6 +84,18 @@ impl Session {
             vhost: to.vhost().to_owned(),
             unblocked: Mutex::default(),
             tasks: Mutex::default(),
+        })
+    }
+
+    /// Opens one more connection, for a request whose failure may end its connection. The session goes on then. The caller
+    /// closes the connection.
+    ///
+    /// # Errors
+    /// Why the connection cannot be opened.
+    pub(crate) async fn connect_apart(&self, name: &str) -> Result<AmqpConnection, String> {
+        let tls = self.endpoint.connector().await?;
+        self.endpoint.connect(tls, name).await.map_err(|error| match error {
+            ConnectError::LoginRefused(why) | ConnectError::Failed(why) => why,
         })
     }
 

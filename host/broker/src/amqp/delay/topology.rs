@@ -9,7 +9,7 @@ use lapin::types::FieldTable;
 
 use super::levels::{DUE, LEVELS, level_name, own_due, queue};
 use super::parts::{DelayPart, due_binding, end_parts, level_parts, needed_parts};
-use crate::amqp::channel::{close, is_refusal, refusal_text, release, short_string};
+use crate::amqp::channel::{close, closes_only_its_channel, is_refusal, refusal_text, release, short_string};
 use crate::amqp::connection::Session;
 use crate::amqp::queue::WantedArguments;
 use crate::amqp::topology::{Declarer, to_wire_kind};
@@ -81,21 +81,18 @@ fn passive() -> QueueDeclareOptions {
     QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() }
 }
 
-/// Declares the delay queues if one of them is missing. If all of them exist, the queues after the last level are declared
-/// again, so that the daemon reports other arguments. The exchanges and bindings are declared again too, because RabbitMQ does
-/// not tell whether a binding exists.
+/// Looks for the delay queues. Returns whether all of them exist. If so, the queues after the last level are declared again, so
+/// that the daemon reports other arguments. The exchanges and bindings are declared again too, because RabbitMQ does not tell
+/// whether a binding exists. No queue is made.
 ///
 /// # Errors
 /// The refusal, or the loss of the connection.
-pub(crate) async fn declare_missing(declarer: &mut Declarer<'_>, session: &Session) -> Result<(), lapin::Error> {
+pub(crate) async fn declare_if_complete(declarer: &mut Declarer<'_>, session: &Session) -> Result<bool, lapin::Error> {
     let ends = [queue(DUE), delayed_dead_letter_queue(), own_due(session.key.id())];
     for name in (0..LEVELS).map(|level| queue(&level_name(level))).chain(ends) {
         match declarer.exists(&name).await {
             Ok(()) => {}
-            Err(error) if is_refusal(&error) => {
-                declarer.renew().await?;
-                return declare_all(declarer, session).await;
-            }
+            Err(error) if is_refusal(&error) => return Ok(false),
             Err(error) => return Err(error),
         }
     }
@@ -104,11 +101,12 @@ pub(crate) async fn declare_missing(declarer: &mut Declarer<'_>, session: &Sessi
     for part in others.filter(|part| !matches!(part, DelayPart::Queue { .. })) {
         declare(declarer, &part).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Declares every exchange and queue, each after the one that it points to. The queue of messages that are due comes last, as
-/// the sign that all others exist.
+/// the sign that all others exist. If most nodes of a cluster are down, RabbitMQ ends the connection that declares a new quorum
+/// queue (541).
 ///
 /// # Errors
 /// The refusal, or the loss of the connection.
@@ -142,7 +140,11 @@ async fn lock(declarer: &mut Declarer<'_>) -> Result<(), lapin::Error> {
 
 /// Lets other connections declare, and gives the result of the declaration.
 async fn unlock(declarer: &mut Declarer<'_>, declared: Result<(), lapin::Error>) -> Result<(), lapin::Error> {
-    if declared.as_ref().is_err_and(is_refusal) {
+    if declared.as_ref().is_err_and(|error| !closes_only_its_channel(error)) {
+        // The lock ended with the connection.
+        return declared;
+    }
+    if declared.is_err() {
         declarer.renew().await?;
     }
     // The queue may be another connection's, and ends with this connection in any case.

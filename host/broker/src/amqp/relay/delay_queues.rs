@@ -3,13 +3,18 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use lapin::Connection;
 
-use crate::amqp::channel::{is_refusal, with_remedy};
+use crate::amqp::channel::{closes_only_its_channel, with_remedy};
 use crate::amqp::connection::Session;
-use crate::amqp::delay::{DUE, declare_all, declare_missing, exists, is_level, queue};
+use crate::amqp::delay::{DUE, declare_all, declare_if_complete, exists, is_level, queue};
 use crate::amqp::topology::Declarer;
 use crate::{Error, Passing, Refusal, Unpublished};
 use trunkline_config::{Topology, TopologyMode};
+
+/// The name of the connection on which the delay queues are made.
+const CONNECTION: &str = "trunkline declare";
+const UNDECLARED: &str = "the delay queues cannot be declared";
 
 /// The delay queues of the virtual host, for one session.
 pub(crate) struct DelayQueues {
@@ -67,26 +72,25 @@ impl DelayQueues {
     }
 
     async fn declare(&self, known: Knowledge) -> Result<(), Error> {
-        let session = &self.session;
-        let declared = match Declarer::new(session, &session.consume).await {
-            Ok(mut declarer) => {
-                let declared = match known {
-                    Knowledge::Unknown => declare_missing(&mut declarer, session).await,
-                    Knowledge::Doubted | Knowledge::Ready => declare_all(&mut declarer, session).await,
-                };
-                declarer.close().await;
-                declared
-            }
-            Err(error) => Err(error),
+        let (session, failed) = (&self.session, |why: String| Error::Lost(format!("{UNDECLARED}: {why}")));
+        let mut declared = match known {
+            Knowledge::Unknown => declare_on(session, &session.consume, DelayDeclaration::IfComplete).await,
+            Knowledge::Doubted | Knowledge::Ready => Ok(false),
         };
+        if matches!(declared, Ok(false)) {
+            // A new quorum queue without a majority ends its connection, and the session has to go on.
+            let connection = session.connect_apart(CONNECTION).await.map_err(failed)?;
+            declared = declare_on(session, &connection, DelayDeclaration::All).await;
+            connection.close().await;
+        }
         let Err(error) = declared else { return Ok(()) };
         // A user without the permission to configure the queues may be allowed to use them.
-        if is_refusal(&error) && exists(session, &queue(DUE)).await {
+        if closes_only_its_channel(&error) && exists(session, &queue(DUE)).await {
             let error = with_remedy(&error);
             tracing::warn!(error, "the delay queues cannot be declared; the daemon uses the delay queues that exist");
             return Ok(());
         }
-        Err(Error::Lost(format!("the delay queues cannot be declared: {}", with_remedy(&error))))
+        Err(failed(with_remedy(&error)))
     }
 
     /// Makes the next [`DelayQueues::ensure`] declare the queues again.
@@ -106,4 +110,28 @@ impl DelayQueues {
             self.doubt().await;
         }
     }
+}
+
+/// Which delay queues are declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DelayDeclaration {
+    /// The queues that exist, unless one is missing.
+    IfComplete,
+    /// All queues, the missing ones too.
+    All,
+}
+
+/// Declares delay queues on a connection. Returns whether all of them exist.
+async fn declare_on(
+    session: &Session,
+    connection: &Connection,
+    declaration: DelayDeclaration,
+) -> Result<bool, lapin::Error> {
+    let mut declarer = Declarer::new(session, connection).await?;
+    let declared = match declaration {
+        DelayDeclaration::IfComplete => declare_if_complete(&mut declarer, session).await,
+        DelayDeclaration::All => declare_all(&mut declarer, session).await.map(|()| true),
+    };
+    declarer.close().await;
+    declared
 }
