@@ -1,16 +1,26 @@
-//! `examples/event-broker` with its own files and environment variables.
+//! `examples/event-broker` with its own files and environment variables, alone and beside a service that declares the queues
+//! first and takes the batches.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use trunkline_broker::Publication;
+use trunkline_broker::{Broker, Publication};
 use trunkline_config::{self as config, Sources};
 use trunkline_event::Message;
 use trunkline_support::Daemon;
-use trunkline_support::rabbitmq::RabbitmqNode;
 
+use super::applications::{Beside, EVENT_BROKER, nothing_differs};
+use super::clients::Library;
+use super::example::{On, stories, stories_beside};
 use crate::bench::{Bench, binary, drain, metric};
 use crate::http::sse::Client;
+
+const NAME: &str = "event-broker";
+/// The batches of the story.
+const BATCHES: usize = 7;
+
+stories!(its_story);
+stories_beside!(its_story);
 
 /// The variables of the example, with a pool of one, so that the order can be seen.
 const ENVIRONMENT: [(&str, &str); 6] = [
@@ -22,44 +32,85 @@ const ENVIRONMENT: [(&str, &str); 6] = [
     ("BATCH_SECONDS", "8"),
 ];
 
+/// The place of one story.
+struct Stage {
+    bench: Bench,
+    beside: Option<Beside>,
+}
+
+impl Stage {
+    async fn new(on: On) -> Self {
+        let bench = Bench::on(on.broker());
+        let beside = match on {
+            On::Beside => Some(Beside::start(NAME, EVENT_BROKER, Library::Amqplib, &bench.broker).await),
+            On::Embedded | On::RabbitMq => None,
+        };
+        Self { bench, beside }
+    }
+
+    fn routes(&self) -> PathBuf {
+        self.beside.as_ref().map_or_else(|| example().join("routes.toml"), |beside| beside.routes.file.clone())
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let archive = ("ARCHIVE_DIR", self.bench.path("archive").display().to_string());
+        let plugins = ("PLUGIN_DIR", trunkline_support::plugins().display().to_string());
+        ENVIRONMENT.iter().map(|(name, value)| (*name, (*value).to_owned())).chain([archive, plugins]).collect()
+    }
+
+    async fn start(&self) -> Daemon {
+        let environment = self.environment();
+        let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let (state, broker) = (self.bench.state(), &self.bench.broker);
+        let daemon = Daemon::start_with(binary(), &self.routes(), &state, broker, &environment).await;
+        let daemon = daemon.expect("it starts");
+        daemon.runs().await;
+        daemon
+    }
+
+    /// Opens the broker with the example's queues; the embedded one only while no daemon runs.
+    async fn open(&self) -> Broker {
+        let sources = Sources {
+            file: self.routes(),
+            environment: self.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            broker_url: Some(self.bench.broker.clone()),
+            listen: None,
+            state_dir: Some(self.bench.state()),
+            insecure: false,
+        };
+        let config = config::load(&sources).unwrap_or_else(|rejected| panic!("{}", rejected.render(false))).config;
+        let queue = &config.topology.queues[&self.bench.queue("events")];
+        assert_eq!((queue.ttl.map(|ttl| ttl.as_secs()), queue.max_length), (Some(86_400), Some(10_000)));
+        assert_eq!((queue.prefetch, queue.max_priority), (10, Some(10)));
+        let topology = std::sync::Arc::new(config.topology);
+        let broker = Broker::open(&config.broker, topology, &config.state_dir).await.expect("it opens");
+        crate::bench::connected(&broker).await;
+        broker
+    }
+
+    /// The batches with their tenants, in the order of their arrival. Beside the service, the service has taken the batches.
+    async fn batches(&self, broker: &Broker) -> Vec<(String, Value)> {
+        let tenant = |text: Option<&str>| text.expect("a tenant").to_owned();
+        match &self.beside {
+            Some(beside) => {
+                let lines = beside.application.has(BATCHES).await;
+                let batch = |line: &Value| (tenant(line["headers"]["trunkline-tenant"].as_str()), line["body"].clone());
+                lines.iter().map(batch).collect()
+            }
+            None => {
+                let messages = drain(broker, &self.bench.queue("batches"), BATCHES).await;
+                let batch = |message: &Message| {
+                    let body: Value = serde_json::from_slice(&message.body).expect("JSON");
+                    (tenant(message.properties.headers.text("trunkline-tenant")), body)
+                };
+                messages.iter().map(batch).collect()
+            }
+        }
+    }
+}
+
 fn example() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/event-broker")
-}
-
-fn environment(bench: &Bench) -> Vec<(&'static str, String)> {
-    let archive = ("ARCHIVE_DIR", bench.path("archive").display().to_string());
-    let plugins = ("PLUGIN_DIR", trunkline_support::plugins().display().to_string());
-    ENVIRONMENT.iter().map(|(name, value)| (*name, (*value).to_owned())).chain([archive, plugins]).collect()
-}
-
-async fn start(bench: &Bench) -> Daemon {
-    let environment = environment(bench);
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let file = example().join("routes.toml");
-    let daemon = Daemon::start_with(binary(), &file, &bench.state(), &bench.broker, &environment).await;
-    let daemon = daemon.expect("it starts");
-    daemon.runs().await;
-    daemon
-}
-
-/// Opens the broker with the example's queues; the embedded one only while no daemon runs.
-async fn open(bench: &Bench) -> trunkline_broker::Broker {
-    let sources = Sources {
-        file: example().join("routes.toml"),
-        environment: environment(bench).into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        broker_url: Some(bench.broker.clone()),
-        listen: None,
-        state_dir: Some(bench.state()),
-        insecure: false,
-    };
-    let config = config::load(&sources).unwrap_or_else(|rejected| panic!("{}", rejected.render(false))).config;
-    let queue = &config.topology.queues[&bench.queue("events")];
-    assert_eq!((queue.ttl.map(|ttl| ttl.as_secs()), queue.max_length), (Some(86_400), Some(10_000)));
-    assert_eq!((queue.prefetch, queue.max_priority), (10, Some(10)));
-    let topology = std::sync::Arc::new(config.topology);
-    let broker = trunkline_broker::Broker::open(&config.broker, topology, &config.state_dir).await.expect("it opens");
-    crate::bench::connected(&broker).await;
-    broker
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(NAME)
 }
 
 /// An event of the queue, in the form of the API.
@@ -71,10 +122,6 @@ fn waiting(kind: &str, id: &str, priority: u8) -> Publication {
     properties.priority = Some(priority);
     properties.headers.set("trunkline-tenant", "org-1");
     publication
-}
-
-fn batch(message: &Message) -> Value {
-    serde_json::from_slice(&message.body).expect("JSON")
 }
 
 fn ids(batch: &Value) -> Vec<&str> {
@@ -108,11 +155,11 @@ async fn service(daemon: &Daemon) {
 }
 
 /// All inputs and outputs are archived: ten inputs, and seven batches.
-async fn history(bench: &Bench, daemon: &Daemon) {
+async fn history(stage: &Stage, daemon: &Daemon) {
     metric(daemon, &acknowledged("archive"), |count| count >= 17.0).await;
     let mut replay = std::process::Command::new(binary());
-    replay.args(["replay", "archive", "--dry-run", "--format", "json", "--config"]).arg(example().join("routes.toml"));
-    replay.envs(environment(bench)).args(["--url", &daemon.url("")]);
+    replay.args(["replay", "archive", "--dry-run", "--format", "json", "--config"]).arg(stage.routes());
+    replay.envs(stage.environment()).args(["--url", &daemon.url("")]);
     let output = replay.output().expect("it runs");
     let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&told["published"], &told["refused"]), (&json!(17), &json!(0)), "{told}");
@@ -144,16 +191,17 @@ async fn posted(daemon: &Daemon) {
     assert_eq!((status, &answer["repeated"]), (202, &json!(true)), "{answer}");
 }
 
-async fn its_story(bench: Bench) {
+async fn its_story(on: On) {
+    let stage = Stage::new(on).await;
     // Waiting events are handled by priority, and collected in that order.
-    let broker = open(&bench).await;
+    let broker = stage.open().await;
     for (id, priority) in [("low", 1), ("middle", 5), ("high", 9), ("highest", 10)] {
         let _receipt = broker.publish(vec![waiting("voice", id, priority)]).await.expect("confirmed");
     }
     broker.close(std::time::Duration::from_secs(5)).await;
     drop(broker);
 
-    let daemon = start(&bench).await;
+    let daemon = stage.start().await;
     let client = Client::open(&daemon, "/api/v1/events/stream?pattern=batch,events.%23", None).becomes_ready().await;
     metric(&daemon, &acknowledged("consumer"), |count| count >= 4.0).await;
 
@@ -169,22 +217,21 @@ async fn its_story(bench: Bench) {
     .await;
     assert_eq!(client.events().iter().filter(|event| event.data["routing_key"] == "events.voice").count(), 2);
     metric(&daemon, &acknowledged("batch-timers"), |count| count >= 14.0).await;
-    history(&bench, &daemon).await;
+    history(&stage, &daemon).await;
+    nothing_differs(&daemon);
     assert!(daemon.terminate().await.success());
 
-    let broker = open(&bench).await;
-    let taken = drain(&broker, &bench.queue("batches"), 7).await;
-    assert_eq!(taken.len(), 7);
-    let tenant = |message: &Message| message.properties.headers.text("trunkline-tenant").map(str::to_owned);
-    let full = batch(&taken[0]);
-    assert_eq!((&full["reason"], ids(&full)), (&json!("size"), vec!["highest", "high", "middle", "low"]));
+    let broker = stage.open().await;
+    let taken = stage.batches(&broker).await;
+    assert_eq!(taken.len(), BATCHES);
+    let (_, full) = &taken[0];
+    assert_eq!((&full["reason"], ids(full)), (&json!("size"), vec!["highest", "high", "middle", "low"]));
     let mut rest: Vec<(String, String, Vec<String>)> = taken[1..]
         .iter()
-        .map(|message| {
-            let batch = batch(message);
+        .map(|(tenant, batch)| {
             assert_eq!(batch["reason"], "time");
-            let ids = ids(&batch).into_iter().map(str::to_owned).collect();
-            (tenant(message).expect("a tenant"), batch["type"].as_str().expect("a type").to_owned(), ids)
+            let ids = ids(batch).into_iter().map(str::to_owned).collect();
+            (tenant.clone(), batch["type"].as_str().expect("a type").to_owned(), ids)
         })
         .collect();
     rest.sort();
@@ -199,18 +246,6 @@ async fn its_story(bench: Bench) {
     let expected = expected.map(|(tenant, kind, id)| (tenant.to_owned(), kind.to_owned(), vec![id.to_owned()]));
     assert_eq!(rest, expected);
     for queue in ["events", "events.dlq", "batch-timers", "batch-timers.dlq"] {
-        assert_eq!(drain(&broker, &bench.queue(queue), 0).await.len(), 0, "{queue}");
+        assert_eq!(drain(&broker, &stage.bench.queue(queue), 0).await.len(), 0, "{queue}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn its_story_on_the_embedded_broker() {
-    its_story(Bench::embedded()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn its_story_on_rabbitmq() {
-    // The example has fixed names, so the test needs a private node.
-    let node = RabbitmqNode::start().expect("a private node");
-    its_story(Bench::on(node.url())).await;
 }

@@ -20,14 +20,29 @@ pub enum On {
     Beside,
 }
 
+impl On {
+    /// A new broker.
+    pub fn broker(self) -> String {
+        match self {
+            Self::Embedded => "embedded".to_owned(),
+            Self::RabbitMq | Self::Beside => rabbitmq::virtual_host(),
+        }
+    }
+}
+
 /// An example, a broker, and the environment of the daemon.
 pub struct Example {
     pub broker: String,
     routes: PathBuf,
     state: tempfile::TempDir,
     environment: Vec<(String, String)>,
-    /// The folder of changed routes.
-    _changed: Option<tempfile::TempDir>,
+    _beside: Option<RoutesBeside>,
+}
+
+/// A copy of an example whose routes have the tables of the README's section about queues that applications declare too.
+pub struct RoutesBeside {
+    pub file: PathBuf,
+    _folder: tempfile::TempDir,
 }
 
 /// The heading of the README's section about queues that applications declare too.
@@ -35,39 +50,16 @@ const BESIDE: &str = "## Beside the applications";
 
 impl Example {
     pub fn open(name: &str, on: On, environment: &[(&str, &str)]) -> Self {
-        let broker = match on {
-            On::Embedded => "embedded".to_owned(),
-            On::RabbitMq | On::Beside => rabbitmq::virtual_host(),
-        };
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let example = Self {
-            broker,
-            routes: xtask::root().join("examples").join(name).join("routes.toml"),
+        let beside = (on == On::Beside).then(|| RoutesBeside::of(name));
+        let unchanged = || xtask::root().join("examples").join(name).join("routes.toml");
+        Self {
+            broker: on.broker(),
+            routes: beside.as_ref().map_or_else(unchanged, |beside| beside.file.clone()),
             state: tempfile::tempdir().expect("a directory"),
             environment: environment.iter().map(own).collect(),
-            _changed: None,
-        };
-        match on {
-            On::Embedded | On::RabbitMq => example,
-            On::Beside => example.with_tables_of_the_readme(name),
+            _beside: beside,
         }
-    }
-
-    fn with_tables_of_the_readme(self, name: &str) -> Self {
-        let folder = xtask::root().join("examples").join(name);
-        let readme = std::fs::read_to_string(folder.join("README.md")).expect("a README");
-        let (_, section) = readme.split_once(BESIDE).expect("the section");
-        let (_, block) = section.split_once("```toml\n").expect("the tables");
-        let (tables, _) = block.split_once("```").expect("the end of the tables");
-        let routes = std::fs::read_to_string(&self.routes).expect("routes");
-        // The routes name files beside them, and plugins in `target` of the workspace.
-        let changed = tempfile::tempdir().expect("a directory");
-        let place = changed.path().join("examples").join(name);
-        copy(&folder, &place);
-        symlink(xtask::root().join("target"), changed.path().join("target")).expect("a link");
-        let file = place.join("routes.toml");
-        std::fs::write(&file, replace_tables(&routes, tables)).expect("a file");
-        Self { routes: file, _changed: Some(changed), ..self }
     }
 
     /// Runs the commands of policies that `trunkline check` prints.
@@ -123,6 +115,25 @@ impl Example {
             insecure: false,
         };
         config::load(&sources).unwrap_or_else(|rejected| panic!("{}", rejected.render(false))).config
+    }
+}
+
+impl RoutesBeside {
+    pub fn of(name: &str) -> Self {
+        let folder = xtask::root().join("examples").join(name);
+        let readme = std::fs::read_to_string(folder.join("README.md")).expect("a README");
+        let (_, section) = readme.split_once(BESIDE).expect("the section");
+        let (_, block) = section.split_once("```toml\n").expect("the tables");
+        let (tables, _) = block.split_once("```").expect("the end of the tables");
+        let routes = std::fs::read_to_string(folder.join("routes.toml")).expect("routes");
+        // The routes name files beside them, and plugins in `target` of the workspace.
+        let changed = tempfile::tempdir().expect("a directory");
+        let place = changed.path().join("examples").join(name);
+        copy(&folder, &place);
+        symlink(xtask::root().join("target"), changed.path().join("target")).expect("a link");
+        let file = place.join("routes.toml");
+        std::fs::write(&file, replace_tables(&routes, tables)).expect("a file");
+        Self { file, _folder: changed }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use trunkline_support::Daemon;
 
-use super::beside::GRADING;
+use super::applications::GRADING;
 use super::clients::{Client, Library};
 use super::example::{Example, On, stories, stories_beside};
 use super::schemas::{fits, sample, schema};
@@ -97,7 +97,7 @@ async fn every_job_is_answered_and_every_callback_tried(on: On) {
     let environment = [("GRADER_ORIGIN", &*graders), ("CALLBACK_ORIGIN", &callbacks), ("GRADING_RETRY", "100ms")];
     let example = Example::open(NAME, on, &environment);
     let service = match on {
-        On::Beside => Some(Client::start(Library::AioPika, GRADING, &[&example.broker]).await),
+        On::Beside => Some(GRADING.start(Library::AioPika, &example.broker).await),
         On::Embedded | On::RabbitMq => None,
     };
     let daemon = example.start().await;

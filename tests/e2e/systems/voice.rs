@@ -1,14 +1,14 @@
 //! voice-by-kraliki: two organisations with the same calls, numbers and campaigns play the story of
 //! `examples/voice-by-kraliki/story`. Then all events are repeated after a restart. On RabbitMQ producer and consumer
-//! are foreign clients.
+//! are foreign clients. The story is also played beside an application that declares its queue first.
 
 mod claims;
 mod stage;
 
 use serde_json::{Value, json};
-use trunkline_support::rabbitmq::RabbitmqNode;
 
 use super::clients::Library;
+use super::example::On;
 use crate::bench::Bench;
 use claims::Claims;
 use stage::{Stage, story};
@@ -227,20 +227,24 @@ async fn the_story_without_dedupe_embedded() {
     the_whole_story(Stage::embedded(Bench::embedded(), false).await).await;
 }
 
-// The names in routes.toml are fixed, so each test has a private RabbitMQ.
+// The names in routes.toml are fixed, so each test has a broker of its own.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_story_amqp() {
-    let node = RabbitmqNode::start().expect("a RabbitMQ");
     let clients = (Library::Amqplib, Library::AioPika);
-    the_whole_story(Stage::amqp(Bench::on(node.url()), true, clients).await).await;
+    the_whole_story(Stage::amqp(Bench::on(On::RabbitMq.broker()), true, clients).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_story_without_dedupe_amqp() {
-    let node = RabbitmqNode::start().expect("a RabbitMQ");
     let clients = (Library::AioPika, Library::Amqplib);
-    the_whole_story(Stage::amqp(Bench::on(node.url()), false, clients).await).await;
+    the_whole_story(Stage::amqp(Bench::on(On::RabbitMq.broker()), false, clients).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_story_beside_the_application() {
+    let clients = (Library::Amqplib, Library::AioPika);
+    the_whole_story(Stage::beside(Bench::on(On::Beside.broker()), clients).await).await;
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use trunkline_support::{Daemon, eventually};
 
-use super::beside::WHATSAPP;
+use super::applications::WHATSAPP;
 use super::clients::{Client, Library};
 use super::example::{Example, On, stories, stories_beside};
 use super::schemas::{fits, sample, schema};
@@ -60,7 +60,7 @@ impl World {
         environment.extend(further);
         let example = Example::open(NAME, on, &environment);
         let services = match on {
-            On::Beside => Some(Client::start(Library::Amqplib, WHATSAPP, &[&example.broker]).await),
+            On::Beside => Some(WHATSAPP.start(Library::Amqplib, &example.broker).await),
             On::Embedded | On::RabbitMq => None,
         };
         let daemon = example.start().await;

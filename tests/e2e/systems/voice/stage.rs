@@ -9,9 +9,13 @@ use trunkline_support::{Daemon, eventually};
 
 use super::{FIRST, SECOND};
 use crate::bench::{Bench, binary, message};
+use crate::systems::applications::{Beside, VOICE, nothing_differs};
 use crate::systems::clients::{Client, Library};
 
+const NAME: &str = "voice-by-kraliki";
 const EXCHANGE: &str = "ocelot.events";
+/// The key of the events that the application consumes.
+const ENDED: &str = "comms.call.ended";
 const MARK: &str = "mark";
 const DEDUPE: &str = "dedupe = \"24h\"\n";
 /// The time from the task to the call back, which is rounded up to the second.
@@ -38,13 +42,14 @@ pub struct Stage {
     bench: Bench,
     daemon: Option<Daemon>,
     witness: Witness,
+    beside: Option<Beside>,
     drops_repetitions: bool,
     /// The expected number of settled events of each route since the daemon's start.
     expected: BTreeMap<&'static str, u64>,
 }
 
 pub fn folder() -> PathBuf {
-    xtask::root().join("examples/voice-by-kraliki")
+    xtask::root().join("examples").join(NAME)
 }
 
 /// The envelopes of `story`, in order.
@@ -75,28 +80,41 @@ fn key(event: &Value) -> String {
 impl Stage {
     /// With `dedupe` the file is used unchanged, else without that line.
     pub async fn embedded(bench: Bench, dedupe: bool) -> Self {
-        Self::new(bench, dedupe, Witness::Logs(Vec::new())).await
+        Self::new(bench, dedupe, None).await
     }
 
     /// With the libraries of the producer and the consumer.
-    pub async fn amqp(bench: Bench, dedupe: bool, (producer, consumer): (Library, Library)) -> Self {
-        let broker = bench.broker.clone();
-        let mut stage = Self::new(bench, dedupe, Witness::Logs(Vec::new())).await;
-        let producer = Client::producer(producer, &broker, [EXCHANGE, "topic"]).await;
-        let consumer = Client::consumer(consumer, &broker, [EXCHANGE, "topic", "#"]).await;
-        stage.witness = Witness::Clients { producer, consumer };
-        stage
+    pub async fn amqp(bench: Bench, dedupe: bool, clients: (Library, Library)) -> Self {
+        Self::new(bench, dedupe, None).await.with_clients(clients).await
     }
 
-    async fn new(bench: Bench, drops_repetitions: bool, witness: Witness) -> Self {
-        let mut stage = Self { bench, daemon: None, witness, drops_repetitions, expected: BTreeMap::new() };
+    /// The same, beside an application that has declared its queue.
+    pub async fn beside(bench: Bench, clients: (Library, Library)) -> Self {
+        let beside = Beside::start(NAME, VOICE, Library::AioPika, &bench.broker).await;
+        Self::new(bench, true, Some(beside)).await.with_clients(clients).await
+    }
+
+    async fn new(bench: Bench, drops_repetitions: bool, beside: Option<Beside>) -> Self {
+        let (witness, expected) = (Witness::Logs(Vec::new()), BTreeMap::new());
+        let mut stage = Self { bench, daemon: None, witness, beside, drops_repetitions, expected };
         stage.start().await;
         stage
     }
 
+    async fn with_clients(mut self, (producer, consumer): (Library, Library)) -> Self {
+        let broker = &self.bench.broker;
+        let producer = Client::producer(producer, broker, [EXCHANGE, "topic"]).await;
+        let consumer = Client::consumer(consumer, broker, [EXCHANGE, "topic", "#"]).await;
+        self.witness = Witness::Clients { producer, consumer };
+        self
+    }
+
     async fn start(&mut self) {
-        let example = folder().join("routes.toml");
-        let file = if self.drops_repetitions { example } else { self.bench.write_routes(&self.text()) };
+        let file = match &self.beside {
+            Some(beside) => beside.routes.file.clone(),
+            None if self.drops_repetitions => folder().join("routes.toml"),
+            None => self.bench.write_routes(&self.text()),
+        };
         let environment = [
             ("VOICE_CALLBACK_AFTER", "3s"),
             ("VOICE_CALLBACK_ROUND", "1s"),
@@ -221,29 +239,44 @@ impl Stage {
     }
 
     pub async fn end(mut self) {
+        if self.beside.is_some() {
+            self.the_application_has_its_calls().await;
+        }
         self.stop().await;
+    }
+
+    /// The queue of the application got every event with its key, in order, beside the queues of the daemon.
+    async fn the_application_has_its_calls(&mut self) {
+        let all = self.on_the_wire().await;
+        let Some(beside) = &self.beside else { return };
+        let calls: Vec<&Value> = all.iter().filter(|line| line["key"] == ENDED).map(|line| &line["body"]).collect();
+        assert!(calls.len() >= 12, "three calls of two organisations, published twice: {calls:?}");
+        let received = beside.application.has(calls.len()).await;
+        assert_eq!(received.iter().map(|line| &line["body"]).collect::<Vec<_>>(), calls);
+        nothing_differs(self.daemon());
     }
 
     /// All emitted envelopes so far, including repeats.
     pub async fn seen(&mut self) -> Vec<Value> {
-        match &mut self.witness {
-            Witness::Logs(lines) => {
-                let running = self.daemon.as_ref().expect("it runs").log();
-                [lines.clone(), emitted(&running)].concat()
-            }
-            Witness::Clients { producer, consumer } => {
-                // Messages that were confirmed earlier are earlier in the consumer's queue. No route takes the marker.
-                let mark = json!({ "source": MARK, "id": consumer.received().len() });
-                producer.publish(MARK, &mark).await;
-                eventually("the consumer has come as far as the mark", || {
-                    let came = consumer.received().iter().any(|line| line["body"] == mark);
-                    async move { came.then_some(()) }
-                })
-                .await;
-                let received = consumer.received().into_iter().map(|line| line["body"].clone());
-                received.filter(|body| body["source"] != "communications" && body["source"] != MARK).collect()
-            }
+        if let Witness::Logs(lines) = &self.witness {
+            return [lines.clone(), emitted(&self.daemon().log())].concat();
         }
+        let bodies = self.on_the_wire().await.into_iter().map(|line| line["body"].clone());
+        bodies.filter(|body| body["source"] != "communications" && body["source"] != MARK).collect()
+    }
+
+    /// The messages of the exchange so far, as lines of the consumer.
+    async fn on_the_wire(&mut self) -> Vec<Value> {
+        let Witness::Clients { producer, consumer } = &mut self.witness else { return Vec::new() };
+        // Messages that were confirmed earlier are earlier in the consumer's queue. No route takes the marker.
+        let mark = json!({ "source": MARK, "id": consumer.received().len() });
+        producer.publish(MARK, &mark).await;
+        eventually("the consumer has come as far as the mark", || {
+            let came = consumer.received().iter().any(|line| line["body"] == mark);
+            async move { came.then_some(()) }
+        })
+        .await;
+        consumer.received()
     }
 
     /// The outcome of an event on a route.
