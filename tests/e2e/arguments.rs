@@ -71,7 +71,7 @@ async fn queues_with_other_arguments_are_used_and_reported_once() {
     declare(&bench, "$P-in", &[&dead_letters_of(&bench, "in")[..], &theirs].concat()).await;
     declare(&bench, "$P-in.dlq", &[("x-max-length", AMQPValue::LongLongInt(100_000))]).await;
     let ttl = ("x-message-ttl", AMQPValue::LongLongInt(3_600_000));
-    declare(&bench, "$P-out", &[&dead_letters_of(&bench, "out")[..], &[quorum.clone(), ttl]].concat()).await;
+    declare(&bench, "$P-out", &[&dead_letters_of(&bench, "out")[..], &[quorum, ttl]].concat()).await;
     let daemon = bench.start(ROUTES).await;
     let (status, answer) = daemon.post("/api/v1/events", &json!({ "type": "in", "data": 1 }).to_string());
     assert_eq!(status, 202, "{answer}");
@@ -96,7 +96,10 @@ async fn queues_with_other_arguments_are_used_and_reported_once() {
     assert_eq!(deleted.expect("deleted"), 0, "nothing was in it");
     assert!(daemon.terminate().await.success());
     let daemon = bench.start(ROUTES).await;
-    declare(&bench, "$P-in.dlq", &[quorum]).await;
+    daemon.runs().await;
+    assert_eq!(ready(&bench, "$P-in.dlq").await, 0);
+    let differs = |line: &str| line.contains(AS_IT_IS) && line.contains(&format!("\"{dead_letters}\""));
+    assert!(!daemon.log().lines().any(differs), "{}", daemon.log());
     assert!(daemon.terminate().await.success());
 }
 

@@ -203,7 +203,7 @@ pub enum Passing {
 pub struct Unpublished {
     /// The same messages. Another publish sends only those without a confirm.
     pub batch: Batch,
-    /// Messages that the broker certainly refused, by their index.
+    /// Messages that the broker certainly refused, with their index in the batch, in the order of the batch.
     pub refused: Vec<(usize, Refusal)>,
     /// Why the outcome of the other open messages is unknown, if there are any.
     pub lost: Option<String>,

@@ -89,8 +89,9 @@ impl Stage {
     }
 
     /// The batches with their tenants, in the order of their arrival. Beside the service, the service has taken the batches.
-    async fn batches(&self, broker: &Broker) -> Vec<(String, Value)> {
-        let tenant = |text: Option<&str>| text.expect("a tenant").to_owned();
+    /// On RabbitMQ, the events that waited before the daemon started have no tenant, because no daemon signed them.
+    async fn batches(&self, broker: &Broker) -> Vec<(Option<String>, Value)> {
+        let tenant = |text: Option<&str>| text.map(str::to_owned);
         match &self.beside {
             Some(beside) => {
                 let lines = beside.application.has(BATCHES).await;
@@ -231,7 +232,7 @@ async fn its_story(on: On) {
         .map(|(tenant, batch)| {
             assert_eq!(batch["reason"], "time");
             let ids = ids(batch).into_iter().map(str::to_owned).collect();
-            (tenant.clone(), batch["type"].as_str().expect("a type").to_owned(), ids)
+            (tenant.clone().expect("a tenant"), batch["type"].as_str().expect("a type").to_owned(), ids)
         })
         .collect();
     rest.sort();

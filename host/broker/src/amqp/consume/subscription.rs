@@ -26,6 +26,9 @@ use trunkline_telemetry::wait;
 
 /// The longest wait for the broker's answer to a cancel or a close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// The pauses before the questions whether a queue exists whose consumer was cancelled.
+const GONE_WITHIN: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(250), Duration::from_millis(1_000)];
 /// The shortest time between two warnings about headers without a valid signature.
 const DISTRUST_NOTICE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -95,13 +98,17 @@ impl SubscriptionOptions<'_> {
 
 /// Why a broker cancelled a consumer, where a consumer timeout is such a reason. A queue that exists took its deliveries back,
 /// so the channel is closed, and all of its deliveries come back together. A queue that was deleted has nothing to take back.
+/// RabbitMQ 4.3 cancels the consumers of a deleted queue some milliseconds before the queue is gone.
 async fn why_cancelled(session: &Session, queue: &QueueName, channel: Channel) -> ConsumerEnd {
     let Ok(declarer) = Declarer::new(session, &session.consume).await else { return ConsumerEnd::Cancelled };
-    let exists = declarer.exists(queue).await.is_ok();
-    declarer.close().await;
-    if !exists {
-        return ConsumerEnd::Cancelled;
+    for pause in GONE_WITHIN {
+        wait::after(pause).await;
+        if declarer.exists(queue).await.is_err() {
+            declarer.close().await;
+            return ConsumerEnd::Cancelled;
+        }
     }
+    declarer.close().await;
     close(channel).await;
     ConsumerEnd::TakenBack
 }

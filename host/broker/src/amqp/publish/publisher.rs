@@ -157,6 +157,8 @@ impl AmqpPublisher {
         if lost.is_none() && refused.is_empty() {
             return batch.receipt().map_err(|batch| Unpublished::lost(batch, "a message of the batch has no outcome"));
         }
+        // A message that was published again has its outcome after the others.
+        refused.sort_by_key(|(index, _)| *index);
         Err(Unpublished { batch, refused, lost })
     }
 
