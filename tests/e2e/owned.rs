@@ -262,6 +262,24 @@ async fn the_route_of_another_programs_queue_waits_for_the_queue() {
     broker.close(trunkline_support::patience()).await;
 }
 
+/// The daemon is the only consumer of the queue. The broker would remove the queue, and the waiting messages with it, in a
+/// moment without a consumer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auto_delete_queue_of_another_program_stays_while_its_route_runs() {
+    let bench = Bench::amqp();
+    let program = Program::on(&bench).await;
+    let auto_delete = QueueDeclareOptions { auto_delete: true, ..durable() };
+    program.declare(&bench, "$P-theirs", auto_delete, &[]).await.expect("declared");
+    for number in 0..20 {
+        program.send(&bench, "$P-theirs", &number.to_string()).await;
+    }
+    let daemon = bench.start(OTHERS).await;
+    metric(&daemon, &settled(&bench, "theirs", "dead_letter"), |count| count >= 20.0).await;
+    let looked_for = QueueDeclareOptions { passive: true, ..durable() };
+    program.declare(&bench, "$P-theirs", looked_for, &[]).await.expect("the queue exists");
+    assert!(daemon.terminate().await.success());
+}
+
 /// Other programs cannot reach the embedded broker, so the daemon makes the queue.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_broker_makes_the_queue_of_another_program() {

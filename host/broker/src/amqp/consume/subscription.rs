@@ -60,6 +60,8 @@ pub struct AmqpSubscription {
     is_cancelled: bool,
     /// Whether messages that go back to the queue have to keep their order.
     is_ordered: bool,
+    /// Whether the broker allows no second consumer.
+    is_exclusive: bool,
 }
 
 /// Why a consumer gets no more deliveries.
@@ -156,6 +158,7 @@ impl AmqpSubscription {
             looking: JoinSet::new(),
             is_cancelled: false,
             is_ordered: topology.queues.get(queue).is_some_and(|queue| queue.single_consumer),
+            is_exclusive: exclusive,
         })
     }
 
@@ -295,17 +298,31 @@ impl AmqpSubscription {
     /// Consumes with another prefetch from now on, on the same channel. A quorum queue counts every message that comes back
     /// from a closed channel as delivered once more, so a new channel would raise the delivery counts.
     ///
+    /// The new consumer begins before the earlier one ends. The broker would otherwise remove an auto-delete queue of another
+    /// program together with its messages. An ordered queue and an exclusive consumer allow no second consumer.
+    ///
     /// # Errors
     /// [`Error::Lost`] when the channel is gone.
     pub async fn resize(&mut self, prefetch: u16) -> Result<(), Error> {
         let lost = |error: lapin::Error| Error::Lost(error.to_string());
-        self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default()).await.map_err(lost)?;
-        while let Some(delivery) = self.consumer.next().await {
-            self.buffered.push_back(delivery.map_err(lost)?);
+        let cancels_first = self.is_ordered || self.is_exclusive;
+        if cancels_first {
+            self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default()).await.map_err(lost)?;
+            while let Some(delivery) = self.consumer.next().await {
+                self.buffered.push_back(delivery.map_err(lost)?);
+            }
         }
         // The prefetch counts for consumers that begin after it on the channel.
         self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(lost)?;
-        self.consume_again().await.map_err(lost)
+        let (mut earlier, earlier_tag) = (self.consumer.clone(), self.tag.clone());
+        self.consume_again().await.map_err(lost)?;
+        if !cancels_first {
+            self.channel.basic_cancel(earlier_tag, BasicCancelOptions::default()).await.map_err(lost)?;
+            while let Some(delivery) = earlier.next().await {
+                self.buffered.push_back(delivery.map_err(lost)?);
+            }
+        }
+        Ok(())
     }
 
     /// Stops new deliveries. Buffered deliveries go back to the queue when the channel closes. On a queue that keeps its order
