@@ -18,6 +18,10 @@ const CODINGS_MAX: usize = 4;
 const NAME_SHOWN_MAX: usize = 40;
 /// Smallest space for the next part of a decoded body.
 const PART_BYTES: usize = 8 << 10;
+/// The name that kombu gives to zlib and gzip.
+const KOMBU_GZIP: &str = "application/x-gzip";
+/// The first bytes of a member of gzip (RFC 1952).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Names that are not a coding. Some AMQP clients write the transfer encoding of a mail into `content-encoding`. Celery writes
 /// `binary`. Some HTTP clients write `none`.
 const NO_CODINGS: [&str; 5] = ["identity", "binary", "8bit", "7bit", "none"];
@@ -94,10 +98,30 @@ pub fn decode_content(encoding: &str, body: &[u8], max_bytes: usize) -> Result<O
     Ok(decoded)
 }
 
-/// The codings of a list, in their order.
+/// Decodes a body by the value of the header `compression`, which kombu writes. kombu is the AMQP library of Celery. kombu calls zlib
+/// `application/x-gzip`. The result is `None` for any other value, and for a body that begins neither as zlib nor as gzip: the
+/// header then has another meaning.
+///
+/// # Errors
+/// The body is broken, or the decoded body has more than `max_bytes` bytes.
+pub fn decode_compression(
+    compression: &str,
+    body: &[u8],
+    max_bytes: usize,
+) -> Result<Option<Vec<u8>>, ContentCodingError> {
+    if !compression.eq_ignore_ascii_case(KOMBU_GZIP) {
+        return Ok(None);
+    }
+    if body.starts_with(&GZIP_MAGIC) {
+        return gunzip(body, max_bytes).map(Some);
+    }
+    if begins_as_zlib(body) { inflate(body, max_bytes).map(Some) } else { Ok(None) }
+}
+
+/// The codings of a list, in their order. Spring AMQP before version 2.2.12 separates the codings with a colon: `gzip:UTF-8`.
 fn codings(encoding: &str) -> Result<Vec<ContentCoding>, ContentCodingError> {
     let mut codings = Vec::new();
-    for name in encoding.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+    for name in encoding.split([',', ':']).map(str::trim).filter(|name| !name.is_empty()) {
         let name = name.to_ascii_lowercase();
         match name.as_str() {
             "gzip" | "x-gzip" => codings.push(ContentCoding::Gzip),
@@ -166,7 +190,7 @@ mod tests {
     #[test]
     fn each_coding_is_undone_in_the_reverse_order() {
         let data = br#"{"order": 7}"#.repeat(1000);
-        let table: [(&str, Vec<u8>); 10] = [
+        let table: [(&str, Vec<u8>); 11] = [
             ("gzip", gzip(&data)),
             (" GZIP ", gzip(&data)),
             ("x-gzip", gzip(&data)),
@@ -177,12 +201,29 @@ mod tests {
             ("deflate,gzip", gzip(&bare_deflate(&data))),
             ("identity, gzip", gzip(&data)),
             ("gzip, utf-8", gzip(&data)),
+            ("gzip:UTF-8", gzip(&data)),
         ];
         for (encoding, body) in table {
             assert_eq!(decode_content(encoding, &body, MAX), Ok(Some(data.clone())), "{encoding}");
         }
         assert_eq!(decode_content("gzip", &gzip(b""), MAX), Ok(Some(Vec::new())));
         assert_eq!(decode_content("deflate", &zlib(b""), MAX), Ok(Some(Vec::new())));
+    }
+
+    #[test]
+    fn the_compression_of_kombu_is_undone() {
+        let data = b"[[1, 2], {}, {}]".repeat(20);
+        for body in [zlib(&data), gzip(&data)] {
+            assert_eq!(decode_compression(KOMBU_GZIP, &body, MAX), Ok(Some(data.clone())));
+            let beyond = Err(ContentCodingError::TooLarge(data.len() - 1));
+            assert_eq!(decode_compression(KOMBU_GZIP, &body, data.len() - 1), beyond);
+            let cut = decode_compression(KOMBU_GZIP, &body[..body.len() - 5], MAX);
+            assert!(matches!(cut, Err(ContentCodingError::Broken { .. })), "{cut:?}");
+            assert_eq!(decode_compression("gzip", &body, MAX), Ok(None), "another value has another meaning");
+        }
+        for body in [&data[..], b"", b"x"] {
+            assert_eq!(decode_compression(KOMBU_GZIP, body, MAX), Ok(None), "the body is not compressed");
+        }
     }
 
     #[test]

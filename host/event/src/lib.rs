@@ -22,7 +22,7 @@ mod reason;
 
 pub use byte_order_mark::without_byte_order_mark;
 pub use clock::{millis, now_ms, timestamp_since_epoch};
-pub use content_coding::{CONTENT_CODINGS, ContentCodingError, decode_content};
+pub use content_coding::{CONTENT_CODINGS, ContentCodingError, decode_compression, decode_content};
 pub use emission_id::emission_id;
 pub use event::{Emission, Event};
 pub use header_key::{HeaderKey, KEY_MIN_BYTES, OWN_PREFIX, Trust};

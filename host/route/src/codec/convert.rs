@@ -3,7 +3,7 @@
 use super::envelope::{CodecError, Encoded, Outgoing};
 use super::{cloudevents, header, ocelot, raw};
 use trunkline_config::Codec;
-use trunkline_event::{Event, Message, decode_content, limits};
+use trunkline_event::{Event, Message, decode_compression, decode_content, limits};
 
 /// Longest id, tenant and user: AMQP 0-9-1 `shortstr`. Tenants also are parts of keys in the state.
 const SHORT_MAX_BYTES: usize = limits::SHORT_STRING_MAX_BYTES;
@@ -49,17 +49,33 @@ pub fn check_context(codec: Codec, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The message with the decoded body. The result is `None` if the body of the message has no content coding.
+/// The header with which kombu, the AMQP library of Celery, names the compression of a body.
+const COMPRESSION: &str = "compression";
+
+/// The message with the decoded body. The result is `None` if the body of the message has no content coding, and no compression of
+/// kombu.
 ///
 /// # Errors
 /// The coding is not supported, the body is not in the named coding, or the decoded body has more than `max_bytes` bytes.
 pub fn without_coding(message: &Message, max_bytes: usize) -> Result<Option<Message>, CodecError> {
-    let Some(encoding) = &message.properties.content_encoding else { return Ok(None) };
-    let Some(body) = decode_content(encoding, &message.body, max_bytes)? else { return Ok(None) };
+    let properties = &message.properties;
+    let encoding = properties.content_encoding.as_deref().unwrap_or_default();
+    if let Some(body) = decode_content(encoding, &message.body, max_bytes)? {
+        return Ok(Some(with_body(message, body)));
+    }
+    let Some(compression) = properties.headers.text(COMPRESSION) else { return Ok(None) };
+    let Some(body) = decode_compression(compression, &message.body, max_bytes)? else { return Ok(None) };
+    let mut decoded = with_body(message, body);
+    decoded.properties.headers.remove(COMPRESSION);
+    Ok(Some(decoded))
+}
+
+/// A message with another body and without `content-encoding`.
+fn with_body(message: &Message, body: Vec<u8>) -> Message {
     let mut decoded = message.copy();
     decoded.properties.content_encoding = None;
     decoded.body = body.into();
-    Ok(Some(decoded))
+    decoded
 }
 
 /// Decodes a message. The body may have at most `max_bytes` bytes after the `content-encoding` is decoded.

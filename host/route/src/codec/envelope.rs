@@ -176,10 +176,12 @@ pub(super) fn read_json(event: &mut Event) -> Result<(), CodecError> {
     }
 }
 
-/// Checks that the bytes are one JSON value.
+/// Checks that the bytes are one JSON value in UTF-8. RFC 8259 requires UTF-8. The parser alone would accept other bytes in a
+/// string that it ignores.
 ///
 /// # Errors
 /// The place where the bytes stop being JSON.
 pub(super) fn check_json(bytes: &[u8]) -> Result<(), String> {
-    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map(drop).map_err(|error| error.to_string())
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("JSON must be UTF-8: {error}"))?;
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(|error| error.to_string())
 }

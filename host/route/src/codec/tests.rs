@@ -75,7 +75,7 @@ fn headers_are_attributes_beside_an_envelope() {
 
 #[test]
 fn broken_bodies_give_the_rule_and_the_place() {
-    let cases: [(Codec, Option<&str>, &[u8], &str); 12] = [
+    let cases: [(Codec, Option<&str>, &[u8], &str); 13] = [
         (Codec::Ocelot, None, b"", "EOF"),
         (Codec::Ocelot, None, b"{\"id\":", "column 6"),
         (Codec::Ocelot, None, b"[]", "envelope"),
@@ -86,6 +86,7 @@ fn broken_bodies_give_the_rule_and_the_place() {
         (Codec::Ocelot, None, b"\xff\xfe{\0", "column 1"),
         (Codec::Raw, Some("application/json"), b"{\"a\":}", "column 6"),
         (Codec::Raw, Some("application/vnd.acme+json; charset=utf-8"), b"nope", "column"),
+        (Codec::Raw, Some("application/json; charset=iso-8859-1"), b"{\"name\":\"Ren\xe9\"}", "UTF-8"),
         (
             Codec::Cloudevents,
             Some("application/cloudevents+json"),
@@ -320,6 +321,13 @@ fn gzip(data: &[u8]) -> Vec<u8> {
     encoder.finish().expect("finished")
 }
 
+fn zlib(data: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(data).expect("written");
+    encoder.finish().expect("finished")
+}
+
 #[test]
 fn each_codec_reads_a_body_with_a_content_coding() {
     let cloud = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"call_id":"c-1"}}"#;
@@ -333,7 +341,16 @@ fn each_codec_reads_a_body_with_a_content_coding() {
         assert_eq!(&decode(codec, &coded).expect("valid").data[..], data.as_bytes(), "{codec:?}");
         let mut celery = message(Some(content_type), body.to_owned());
         celery.properties.content_encoding = Some("utf-8".to_owned());
-        assert_eq!(&decode(codec, &celery).expect("valid").data[..], data.as_bytes(), "{codec:?}");
+        celery.properties.headers.set("compression", "application/x-gzip");
+        let uncompressed = decode(codec, &celery).expect("valid");
+        assert_eq!(&uncompressed.data[..], data.as_bytes(), "{codec:?}");
+        assert!(uncompressed.attributes.iter().any(|(name, _)| name == "compression"), "{codec:?}: an attribute");
+        for compressed in [zlib(body.as_bytes()), gzip(body.as_bytes())] {
+            celery.body = compressed.into();
+            let event = decode(codec, &celery).expect("valid");
+            assert_eq!(&event.data[..], data.as_bytes(), "{codec:?}: the option compression of Celery");
+            assert!(!event.attributes.iter().any(|(name, _)| name == "compression"), "{codec:?}: {event:?}");
+        }
     }
 }
 
