@@ -1,11 +1,12 @@
 //! `cloudevents`: CloudEvents 1.0, binary and structured in, binary out.
 //!
 //! The specification binds AMQP 1.0. On AMQP 0-9-1 an attribute is a header `cloudEvents_<name>`, and `datacontenttype` is the
-//! content type. The codec also reads `cloudEvents:<name>`, which is the only name in 1.0.2, and `ce-<name>`. A message is
+//! content type. The codec also reads `cloudEvents:<name>`, which is the only name in 1.0.2, `ce-<name>` and `ce_<name>`. A message is
 //! structured if the content type of the message is a CloudEvent. Dapr publishes its envelope as `text/plain`. A JSON object with a
 //! string `specversion` is therefore structured too, unless headers contain attributes. The codec reads any other message like the
 //! codec `raw`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -18,10 +19,10 @@ use trunkline_event::{Event, HeaderValue, Headers, Message, without_byte_order_m
 
 const NAME: &str = "CloudEvents";
 const PREFIXES: [&str; 2] = ["cloudEvents_", "cloudEvents:"];
-/// The prefix of Knative's binding for RabbitMQ. The CloudEvents SDK for Python also writes this prefix. The prefix counts only in
-/// a message with `ce-specversion`, because names of other headers may also begin with `ce-`.
-const SHORT_PREFIX: &str = "ce-";
-const SHORT_MARK: &str = "ce-specversion";
+/// The prefix of HTTP, of Knative's binding for RabbitMQ, and of the CloudEvents SDK for Python; and the prefix of Kafka. A bridge
+/// copies these headers. The prefixes count only in a message with `ce-specversion` or `ce_specversion`, because names of other
+/// headers may also begin with `ce-`.
+const SHORT_PREFIXES: [&str; 2] = ["ce-", "ce_"];
 const STRUCTURED: &str = "application/cloudevents";
 const JSON: &str = "application/json";
 const VERSION: &str = "specversion";
@@ -96,15 +97,27 @@ fn set_attributes(
     Ok(())
 }
 
-/// The name of the attribute in a header.
-fn attribute_name(header: &str, has_short: bool) -> Option<&str> {
-    let long = PREFIXES.iter().find_map(|prefix| header.strip_prefix(prefix));
-    long.or_else(|| header.strip_prefix(SHORT_PREFIX).filter(|_| has_short))
+/// The name of the attribute in a header. A bridge from HTTP may write prefix and name in other letters, such as `Ce-Id`. The names
+/// of CloudEvents are lower-case.
+fn attribute_name(header: &str, has_short: bool) -> Option<Cow<'_, str>> {
+    let short: &[&str] = if has_short { &SHORT_PREFIXES } else { &[] };
+    PREFIXES.iter().chain(short).find_map(|prefix| {
+        let (start, name) = header.split_at_checked(prefix.len())?;
+        if start == *prefix {
+            return Some(Cow::Borrowed(name));
+        }
+        start.eq_ignore_ascii_case(prefix).then(|| Cow::Owned(name.to_ascii_lowercase()))
+    })
 }
 
-/// Whether the headers have the prefix of Knative's binding.
+/// Whether the headers have the version of a CloudEvent with a short prefix.
 fn has_short(headers: &Headers) -> bool {
-    headers.get(SHORT_MARK).is_some()
+    headers.iter().any(|(header, _)| {
+        SHORT_PREFIXES.iter().any(|prefix| {
+            let parts = header.split_at_checked(prefix.len());
+            parts.is_some_and(|(start, name)| start.eq_ignore_ascii_case(prefix) && name.eq_ignore_ascii_case(VERSION))
+        })
+    })
 }
 
 /// The attributes among the headers. A header without a value means that the attribute is not set.
@@ -117,7 +130,7 @@ fn binary_attributes(headers: &Headers) -> Result<BTreeMap<String, String>, Code
         let Some(text) = text else {
             return Err(problem(format!("the attribute `{name}` is a list or a table, but must be a single value")));
         };
-        let before = attributes.insert(name.to_owned(), text.clone());
+        let before = attributes.insert(name.clone().into_owned(), text.clone());
         if before.is_some_and(|before| before != text) {
             return Err(problem(format!(
                 "the attribute `{name}` has different values in two headers with different prefixes"

@@ -157,7 +157,7 @@ fn extensions_of_every_json_type_are_texts() {
 
 #[test]
 fn typed_attributes_are_read_with_either_prefix() {
-    for prefix in [PREFIXES[0], PREFIXES[1], SHORT_PREFIX] {
+    for prefix in PREFIXES.into_iter().chain(SHORT_PREFIXES) {
         let name = |name: &str| format!("{prefix}{name}");
         let binary = binary_with(
             prefix,
@@ -192,6 +192,31 @@ fn a_binary_event_may_have_no_data() {
     let mut broken = binary_with("ce-", &[]);
     broken.body = Bytes::from_static(b" ");
     assert!(decode(&broken).is_err(), "white space is not JSON");
+}
+
+/// Go writes `Ce-Id` for the header `ce-id` of an HTTP request.
+#[test]
+fn a_bridge_from_http_may_change_the_letters() {
+    for names in [
+        ["Ce-Specversion", "Ce-Id", "Ce-Source", "Ce-Type", "Ce-Partitionkey"],
+        ["CE_SPECVERSION", "CE_ID", "CE_SOURCE", "CE_TYPE", "CE_PARTITIONKEY"],
+        [
+            "cloudevents_specversion",
+            "cloudevents_id",
+            "cloudevents_source",
+            "cloudevents_type",
+            "Cloudevents_Partitionkey",
+        ],
+    ] {
+        let mut bridged = message(Some("application/json"), "{}");
+        for (name, value) in names.into_iter().zip(["1.0", "e-1", "/shop", "order.placed", "k"]) {
+            bridged.properties.headers.set(name, value);
+        }
+        let event = decode(&bridged).expect("valid");
+        let fields = (event.id.as_str(), event.source.as_str(), event.kind.as_str(), event.own_id);
+        assert_eq!(fields, ("e-1", "/shop", "order.placed", true), "{names:?}");
+        assert_eq!(event.attributes, [("partitionkey".to_owned(), "k".to_owned())], "{names:?}");
+    }
 }
 
 #[test]
