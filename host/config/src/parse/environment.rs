@@ -178,7 +178,15 @@ fn broker(cx: &mut ReadContext<'_>) -> (Option<Text>, Vec<&'static str>) {
         let parts = ["RABBITMQ_PORT", "RABBITMQ_USER", "RABBITMQ_VHOST"];
         return (None, parts.into_iter().filter(|name| variable(cx, name).is_some()).collect());
     };
-    let (name, port) = service(&host.value).unwrap_or((&host.value, AMQP_PORT));
+    let service = service(&host.value);
+    if service.is_none() && !is_host(&host.value) {
+        // The value may be a URL with a password.
+        let message = "the value is not the name or the IP address of one host";
+        cx.error(Code::BadVariable, &host.place, message)
+            .help("set RABBITMQ_HOST to the host alone, and RABBITMQ_PORT to the port; or set RABBITMQ_URL to a URL");
+        return (None, Vec::new());
+    }
+    let (name, port) = service.unwrap_or((&host.value, AMQP_PORT));
     let Some(port) = broker_port(cx, port) else { return (None, Vec::new()) };
     let part = |name, default: &str| variable(cx, name).map_or_else(|| default.to_owned(), |text| text.value);
     let (user, password) = (part("RABBITMQ_USER", "guest"), part("RABBITMQ_PASSWORD", "guest"));
@@ -193,6 +201,12 @@ fn broker(cx: &mut ReadContext<'_>) -> (Option<Text>, Vec<&'static str>) {
     let [user, password, vhost] = [user, password, vhost].map(|part| utf8_percent_encode(&part, RESERVED).to_string());
     let url = format!("amqp://{user}:{password}@{host_part}:{port}/{vhost}");
     (Some(Text { value: url, place: host.place, literal: false }), Vec::new())
+}
+
+/// Whether a text may be a host without a scheme, a port and a path.
+fn is_host(text: &str) -> bool {
+    let address = text.trim_start_matches('[').trim_end_matches(']');
+    address.parse::<std::net::Ipv6Addr>().is_ok() || !text.contains(['/', ':', '@', ',', '?', '#'])
 }
 
 /// The port in `RABBITMQ_PORT`, which is a number or the value of a Kubernetes service named `rabbitmq`. The result is `None` after

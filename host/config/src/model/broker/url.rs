@@ -196,6 +196,13 @@ fn check(url: &str) -> Result<(), String> {
         return Err("has more than one @; write an @ in the user or the password as %40".to_owned());
     }
     let path = before_query.split_once('/').map_or("", |(_, path)| path);
+    // Spring and other clients accept a list of hosts. A parser takes the list for the name of one host.
+    let may_be_password = userinfo.is_empty() && (path.contains('@') || query.contains('@'));
+    if host.contains(',') && !may_be_password {
+        return Err(
+            "names more than one host; write the URL of one host, such as the name of a load balancer".to_owned()
+        );
+    }
     // A ? in the user or the password begins the query, and the @ before the host is then in the query.
     if path.contains('@') || userinfo.is_empty() && query.contains('@') {
         return Err(
@@ -240,6 +247,7 @@ mod tests {
             ("amqps://[fd00::1]", "fd00::1", 5671, "/", "guest", "guest"),
             ("amqp://127.0.0.1/", "127.0.0.1", 5672, "/", "guest", "guest"),
             ("amqp://u:p%23%3F@h/%23v?name=a@b", "h", 5672, "#v", "u", "p#?"),
+            ("amqp://u:p,q@h/a,b", "h", 5672, "a,b", "u", "p,q"),
         ] {
             let url = BrokerUrl::parse(text).expect(text);
             assert_eq!((url.host.as_str(), url.port, url.vhost.as_str()), (host, port, vhost), "{text}");
@@ -283,12 +291,17 @@ mod tests {
             ("amqp://host:0", "port that is not a number"),
             ("amqp://u:p@ss@host", "more than one @"),
             ("amqp://u:p/ss@host", "@ after the host"),
+            ("amqp://u:p,s/s@host", "@ after the host"),
+            ("amqp://u:p,s?s@host", "@ after the host"),
             ("amqp://u:123/x@host/", "@ after the host"),
             ("amqp://u:p?ss@host", "@ after the host"),
             ("amqp://u:123?x@host/", "@ after the host"),
             ("amqp://u:123#x@host/", "write a # in the user"),
             ("amqp://u#x@host", "as %23"),
             ("amqp://host/my#vhost", "as %23"),
+            ("amqp://h1,h2/", "more than one host"),
+            ("amqp://u:p@h1:5672,h2:5672", "more than one host"),
+            ("amqp://u:p@h1:5672,amqp://u:p@h2:5672", "more than one host"),
             ("amqp://host/a/b", "virtual host"),
             ("amqp://host//prod", "virtual host"),
             ("amqp://host///", "virtual host"),
