@@ -64,10 +64,14 @@ pub(super) fn data_bytes(event: &StreamEvent) -> usize {
     json + event.data_base64.as_ref().map_or(0, String::len)
 }
 
-/// JSON without line breaks. Outside of strings a line break is white space, and a string cannot hold one.
+/// JSON without line breaks. Outside of strings a line break is white space, and a string cannot hold one. A text with a line
+/// break between quotes is therefore not JSON.
 fn one_line(data: &[u8]) -> Option<Box<RawValue>> {
-    let text = std::str::from_utf8(data).ok()?.replace(['\n', '\r'], " ");
-    RawValue::from_string(text).ok()
+    let json: &RawValue = serde_json::from_str(std::str::from_utf8(data).ok()?).ok()?;
+    if !json.get().contains(['\n', '\r']) {
+        return Some(json.to_owned());
+    }
+    RawValue::from_string(json.get().replace(['\n', '\r'], " ")).ok()
 }
 
 #[cfg(test)]
@@ -99,6 +103,7 @@ mod tests {
     fn json_is_one_line_and_other_data_is_base64() {
         assert_eq!(data("application/json", "{\n\"a\":1}"), (Some("{ \"a\":1}".to_owned()), None));
         assert_eq!(data("text/plain", "hi"), (None, Some("aGk=".to_owned())));
+        assert_eq!(data("text/plain", "\"a\nb\""), (None, Some("ImEKYiI=".to_owned())), "a line break in a string");
         assert_eq!(data("application/json", "no"), (None, Some("bm8=".to_owned())));
         let broken = event(Codec::Ocelot, &message("application/json", "[1]")).expect("as it is");
         assert_eq!(broken.data.expect("JSON").get(), "[1]");
