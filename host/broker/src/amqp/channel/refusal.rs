@@ -50,9 +50,9 @@ fn remedy(error: &lapin::Error) -> Option<&'static str> {
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
             Some("grant the permission to the user of the broker URL with `rabbitmqctl set_permissions`")
         }
-        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
-            Some("create the missing queue or exchange, or write `topology = \"declare\"` in [broker]")
-        }
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => Some(
+            "create the missing queue or exchange; the daemon declares a queue or an exchange only without `owned = false` and with `topology = \"declare\"` in [broker]",
+        ),
         AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED) => {
             Some("close the connection of the other program that uses the queue exclusively, or name another queue")
         }
@@ -80,7 +80,7 @@ mod tests {
         for (soft, words, instruction) in [
             (AMQPSoftError::PRECONDITIONFAILED, "PRECONDITION_FAILED - inequivalent arg", "into routes.toml"),
             (AMQPSoftError::ACCESSREFUSED, "ACCESS_REFUSED - access to queue", "set_permissions"),
-            (AMQPSoftError::NOTFOUND, "NOT_FOUND - no queue", "topology = \"declare\""),
+            (AMQPSoftError::NOTFOUND, "NOT_FOUND - no exchange", "without `owned = false`"),
             (AMQPSoftError::RESOURCELOCKED, "RESOURCE_LOCKED - cannot obtain exclusive access", "exclusively"),
         ] {
             let kind = ErrorKind::ProtocolError(AMQPError::new(AMQPErrorKind::Soft(soft), words.into()));

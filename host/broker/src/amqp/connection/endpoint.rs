@@ -161,7 +161,7 @@ impl Endpoint {
         }
         let text = error.to_string();
         ConnectError::Failed(match self.uri.scheme {
-            AMQPScheme::AMQP => text,
+            AMQPScheme::AMQP => advise(&text),
             AMQPScheme::AMQPS => explain(&text),
         })
     }
@@ -175,6 +175,18 @@ fn login_refused(error: &lapin::Error) -> Option<String> {
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)
     );
     is_refused.then(|| refusal.get_message().as_str().to_owned())
+}
+
+/// Adds an instruction to an error of a connection without TLS.
+fn advise(error: &str) -> String {
+    let advice = if error.contains("Connection refused") {
+        "; start the broker, or correct the host and the port in the broker's URL"
+    } else if error.contains("connection aborted") {
+        "; the peer may not speak AMQP without TLS: check the port of the broker's URL, which is usually 5672"
+    } else {
+        ""
+    };
+    format!("{error}{advice}")
 }
 
 fn silence(waited: Duration) -> io::Error {
@@ -205,6 +217,18 @@ mod tests {
             let query = uri(&format!("amqp://localhost/%2f?frame_max={given}")).query;
             assert_eq!(query.frame_max, Some(used), "{given}");
         }
+    }
+
+    #[test]
+    fn an_error_without_tls_has_an_instruction() {
+        for (error, instruction) in [
+            ("IO error: 127.0.0.1:1: Connection refused (os error 111)", "; start the broker, or correct the host"),
+            ("IO error: connection aborted", "usually 5672"),
+        ] {
+            let advised = advise(error);
+            assert!(advised.starts_with(error) && advised.contains(instruction), "{advised}");
+        }
+        assert_eq!(advise("IO error: other"), "IO error: other");
     }
 
     #[test]

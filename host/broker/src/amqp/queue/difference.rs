@@ -63,23 +63,31 @@ impl Difference {
         }
     }
 
-    /// The line of `[queues.NAME]` that gives the queue the existing argument; none for an argument without a key.
+    /// The key of `[queues.NAME]` that sets the argument. An argument without a separate key is a key of `arguments`.
+    pub(crate) fn key(&self) -> String {
+        match separate_key(&self.argument) {
+            Some((key, ..)) => key.to_owned(),
+            None => format!("arguments.{}", self.argument),
+        }
+    }
+
+    /// The line of `[queues.NAME]` that gives the queue the existing argument; none for an argument without a separate key.
     pub(crate) fn line(&self) -> Option<String> {
-        let (key, is_quoted, unit) = match self.argument.as_str() {
-            TYPE => ("type", true, ""),
-            TTL => ("ttl", true, "ms"),
-            MAX_LENGTH => ("max-length", false, ""),
-            MAX_PRIORITY => ("max-priority", false, ""),
-            DELIVERY_LIMIT => ("delivery-limit", false, ""),
-            OVERFLOW => ("overflow", true, ""),
-            _other => return None,
-        };
+        let (key, is_quoted, unit) = separate_key(&self.argument)?;
         match &self.existing {
             ExistingValue::Value(value) => {
                 let value = value.as_int().map(|number| number.to_string()).or(value.as_str().map(str::to_owned))?;
                 let quote = if is_quoted { "\"" } else { "" };
                 Some(format!("{key} = {quote}{value}{unit}{quote}"))
             }
+            ExistingValue::Unset | ExistingValue::Unknown => None,
+        }
+    }
+
+    /// The line for a key of `arguments` in `[queues.NAME]` that gives the queue the existing argument.
+    pub(crate) fn argument_line(&self) -> Option<String> {
+        match &self.existing {
+            ExistingValue::Value(value) => Some(format!("{} = {}", self.key(), ShownArgument(value))),
             ExistingValue::Unset | ExistingValue::Unknown => None,
         }
     }
@@ -115,6 +123,19 @@ impl Difference {
             _other => return None,
         })
     }
+}
+
+/// The key of `[queues.NAME]` for an argument, whether the value is in quotes, and the unit of the value.
+fn separate_key(argument: &str) -> Option<(&'static str, bool, &'static str)> {
+    Some(match argument {
+        TYPE => ("type", true, ""),
+        TTL => ("ttl", true, "ms"),
+        MAX_LENGTH => ("max-length", false, ""),
+        MAX_PRIORITY => ("max-priority", false, ""),
+        DELIVERY_LIMIT => ("delivery-limit", false, ""),
+        OVERFLOW => ("overflow", true, ""),
+        _other => return None,
+    })
 }
 
 impl fmt::Display for Difference {

@@ -25,7 +25,7 @@ impl ToleratedQueues {
     }
 
     /// Adds a queue, and logs its differences unless the same queue was added before. The log line contains the lines to write
-    /// into routes.toml, and the policy that replaces missing dead-letter arguments.
+    /// into routes.toml, the keys to remove, and the policy that replaces missing dead-letter arguments.
     pub(crate) fn add(&self, queue: &QueueName, wanted: &WantedArguments, differences: &[Difference], vhost: &str) {
         let known = self.0.lock().insert(queue.clone(), wanted.arguments.clone());
         if known.as_ref() == Some(&wanted.arguments) {
@@ -35,12 +35,15 @@ impl ToleratedQueues {
         if reported.is_empty() {
             return;
         }
-        let write = lines(wanted.ownership, &reported);
+        let some = |text: String| (!text.is_empty()).then_some(text);
+        let write = some(lines(wanted.ownership, &reported));
+        let remove = some(removed(wanted.ownership, &reported));
         let policy = wanted.policy.as_ref().filter(|_| lacks_dead_letters(&reported));
         let policy = policy.map(|policy| policy.command(queue, vhost));
         let differences = reported.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        tracing::warn!(%queue, differences, write, policy, "a queue exists with other arguments, and the daemon uses the queue \
-            unchanged; write the lines of `write` into the queue's table of routes.toml, or empty and delete the queue");
+        tracing::warn!(%queue, differences, write, remove, policy, "a queue exists with other arguments, and the daemon uses the \
+            queue unchanged; write the lines of `write` into the queue's table of routes.toml and remove the keys of `remove`, \
+            or empty and delete the queue");
     }
 
     /// Removes a queue that no longer exists.
@@ -66,13 +69,30 @@ fn lacks_dead_letters(differences: &[&Difference]) -> bool {
 /// The lines for the table of a queue. With the line [`SHARED`] the daemon wants only the arguments that the file names, so the
 /// lines of the daemon's own arguments are not needed beside it.
 fn lines(ownership: QueueOwnership, differences: &[&Difference]) -> String {
-    let is_bound = |difference: &&&Difference| [TTL, MAX_LENGTH, MAX_PRIORITY].contains(&difference.argument.as_str());
     let is_shared = ownership == QueueOwnership::Shared;
     let needs_shared = !is_shared && differences.iter().any(|difference| difference.line().is_none());
     let named =
         differences.iter().filter(|difference| !needs_shared || is_bound(difference) && difference.wanted.is_some());
-    let own = named.filter_map(|difference| difference.line());
+    let own = named.filter_map(|difference| {
+        let argument = if is_shared { difference.argument_line() } else { None };
+        difference.line().or(argument)
+    });
     needs_shared.then(|| SHARED.to_owned()).into_iter().chain(own).collect::<Vec<_>>().join("; ")
+}
+
+/// The keys to remove from the table of a queue, because the existing queue does not have these arguments. Beside the line
+/// [`SHARED`], the daemon wants only the arguments that the file names.
+fn removed(ownership: QueueOwnership, differences: &[&Difference]) -> String {
+    let is_shared = ownership == QueueOwnership::Shared;
+    let wanted = differences.iter().filter(|difference| difference.wanted.is_some());
+    let missing = wanted.filter(|difference| !matches!(difference.existing, ExistingValue::Value(_)));
+    let named = missing.filter(|difference| is_shared || is_bound(difference));
+    named.map(|difference| difference.key()).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether only the file sets the argument. The daemon has no such argument of its own.
+fn is_bound(difference: &Difference) -> bool {
+    [TTL, MAX_LENGTH, MAX_PRIORITY].contains(&difference.argument.as_str())
 }
 
 #[cfg(test)]
@@ -103,6 +123,21 @@ mod tests {
         let bytes = difference("x-max-length-bytes", None, value(9));
         assert_eq!(reported(QueueOwnership::Shared, &[ttl.clone(), bytes.clone()]), [&ttl]);
         assert_eq!(reported(QueueOwnership::Plain, std::slice::from_ref(&bytes)), [&bytes]);
+    }
+
+    /// A key that the existing queue does not have would cause the same warning again beside [`SHARED`].
+    #[test]
+    fn keys_that_the_queue_lacks_are_removed() {
+        let none = || ExistingValue::Unset;
+        let ttl = difference(TTL, Some(HeaderValue::Int(1)), none());
+        let mode = difference("x-queue-mode", Some("lazy".into()), none());
+        let target = difference(DEAD_LETTER_EXCHANGE, Some("dlx".into()), ExistingValue::Value("other".into()));
+        let kind = difference("x-queue-type", Some("quorum".into()), none());
+        let shared = [&ttl, &mode, &target];
+        assert_eq!(removed(QueueOwnership::Shared, &shared), "ttl, arguments.x-queue-mode");
+        assert_eq!(lines(QueueOwnership::Shared, &shared), "arguments.x-dead-letter-exchange = \"other\"");
+        assert_eq!(removed(QueueOwnership::Daemon, &[&ttl, &kind]), "ttl", "the daemon chose the type");
+        assert_eq!(lines(QueueOwnership::Daemon, &[&ttl, &kind]), SHARED);
     }
 
     #[test]
