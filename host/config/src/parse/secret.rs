@@ -108,7 +108,7 @@ impl RawSecret {
         if text.literal {
             cx.findings
                 .warning(Code::LiteralSecret, &place, format!("`{key}` contains a secret in clear text"))
-                .help("write { env = \"TRUNKLINE_TOKEN\" } instead of the secret, and set TRUNKLINE_TOKEN");
+                .help("write { env = \"NAME\" } instead of the secret, and set NAME in the environment of the daemon");
         }
         Some(Self { source: SecretSource::Text(text), place })
     }

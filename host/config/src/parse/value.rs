@@ -179,7 +179,12 @@ pub(crate) fn word<T: Copy>(cx: &mut ReadContext<'_>, subject: &str, text: &Text
     let found = words.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
     if found.is_none() {
         let known = words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
-        let shown = known.iter().map(|word| quoted(word)).collect::<Vec<_>>();
+        // A boolean is also a word when a variable of the environment stands for it.
+        let shown = known.iter().map(|word| match *word {
+            "true" | "false" => (*word).to_owned(),
+            word => quoted(word),
+        });
+        let shown = shown.collect::<Vec<_>>();
         let message = format!("{subject} is {}, but must be one of {}", text.shown(), shown.join(", "));
         let finding = cx.error(code_at(&text.place, Code::UnknownWord), &text.place, message);
         if !finding.nearest(&text.value, known).has_near() {

@@ -83,6 +83,25 @@ fn a_known_sender_decides_about_other_keys() {
     }
 }
 
+/// The remedies of a hook of a known sender never name `token`, which such a hook cannot have.
+#[test]
+fn the_secret_of_a_known_sender_belongs_to_its_signature() {
+    for (keys, wanted) in [
+        ("provider = \"github\"", "h] has no `signature`, so"),
+        ("provider = \"gitlab\"\ntoken = { env = \"OLD\" }", "cannot have `token`"),
+    ] {
+        let mut sources = sources("routes.toml");
+        sources.environment.extend(VARIABLES.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let open = "[http]\nlisten = \"0.0.0.0:80\"\ntokens = [{ env = \"OLD\" }]";
+        let source = format!("{open}\n[hooks.h]\n{keys}\n");
+        let rejected = check(&source, &sources).err().unwrap_or_else(|| panic!("{keys} is good"));
+        let [found] = &rejected.diagnostics[..] else { panic!("{keys}: {:?}", rejected.diagnostics) };
+        assert!(found.message.contains(wanted), "{keys}: {}", found.message);
+        let help = found.help.as_deref().unwrap_or_default();
+        assert!(help.contains("`signature = { secret = { env = "), "{keys}: {help}");
+    }
+}
+
 #[test]
 fn placeholders_belong_to_their_keys() {
     for good in [

@@ -42,12 +42,13 @@ pub(crate) fn check(
         let is_guarded = has_secret || !hook.tokens.is_empty() || !hook.signatures.is_empty();
         // A guard that cannot be used was reported already.
         if !http.is_local() && !is_guarded && !raw.has_guard && !sources.insecure {
-            let message = format!(
-                "{} has no `token` and no `signature`, so every client that can reach {} could publish",
-                raw.title, http.listen
-            );
-            cx.error(Code::OpenListener, &raw.place, message)
-                .help("write `token = { env = \"HOOK_TOKEN\" }` or `signature`, or pass --insecure");
+            let (missing, guard) = match raw.provider {
+                Some(_) => ("no `signature`", "`signature = { secret = { env = \"HOOK_SECRET\" } }`"),
+                None => ("no `token` and no `signature`", "`token = { env = \"HOOK_TOKEN\" }` or `signature`"),
+            };
+            let message =
+                format!("{} has {missing}, so every client that can reach {} could publish", raw.title, http.listen);
+            cx.error(Code::OpenListener, &raw.place, message).help(format!("write {guard}, or pass --insecure"));
         }
         if let Some((other, _)) = hooks.iter().find(|(_, other)| other.path == hook.path) {
             let message = format!("{} has the `path` {}, which the hook \"{other}\" has too", raw.title, hook.path);

@@ -297,9 +297,10 @@ impl Derived {
             let message = format!(
                 "`order-by` needs a queue with a single active consumer, but other programs declare the queue \"{name}\""
             );
+            let owned = if queue.ownership == QueueOwnership::Shared { "" } else { "`owned = \"shared\"` and " };
             cx.error(Code::QueueOwner, place, message).help(format!(
-                "write `owned = \"shared\"` and `arguments = {{ {SINGLE_CONSUMER} = true }}` in [queues.\"{name}\"], and declare \
-                 the same argument in the other programs"
+                "write {owned}`arguments = {{ {SINGLE_CONSUMER} = true }}` in [queues.\"{name}\"], and declare the same argument \
+                 in the other programs"
             ));
         }
     }

@@ -95,7 +95,12 @@ fn refuse_beside(cx: &mut ReadContext<'_>, table: &Table<'_>, key: &dyn Listed, 
             "{} cannot have `{key_name}`, because `provider = \"{sender}\"` determines `{key_name}`",
             table.title
         );
-        cx.error(Code::BadHook, &table.key_place(key), message).help(format!("remove `{key_name}`"));
+        let secret = if key_name == TOKEN.name {
+            ", and write the secret of the sender as `signature = { secret = { env = \"NAME\" } }`"
+        } else {
+            ""
+        };
+        cx.error(Code::BadHook, &table.key_place(key), message).help(format!("remove `{key_name}`{secret}"));
     }
 }
 

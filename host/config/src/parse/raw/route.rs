@@ -16,7 +16,7 @@ use crate::keys::top::ROUTES;
 use crate::model::routes::route::Unroutable;
 use crate::parse::context::{At, ReadContext, Text};
 use crate::parse::table::Table;
-use crate::parse::value::text;
+use crate::parse::value::{text, wrong};
 use trunkline_event::{PluginName, RoutingKey};
 
 /// The keys of a route in one table; every key may be absent.
@@ -196,7 +196,7 @@ impl RawHandler {
 
 impl RouteInput {
     fn read(cx: &mut ReadContext<'_>, table: &Table<'_>) -> Option<Self> {
-        let (keys, queue) = (table.texts(cx, &FROM), table.text(cx, &QUEUE));
+        let (keys, queue) = (from(cx, table), table.text(cx, &QUEUE));
         match (table.has(&FROM), table.has(&QUEUE)) {
             (true, true) => {
                 let message = format!("{} has both `from` and `queue`", table.title);
@@ -214,6 +214,17 @@ impl RouteInput {
             (false, true) => queue.map(Self::Queue),
         }
     }
+}
+
+/// The keys of `from`. A table with an exchange is a binding, which belongs to `[queues.NAME]`.
+fn from(cx: &mut ReadContext<'_>, table: &Table<'_>) -> Option<Vec<Text>> {
+    let value = table.value(&FROM)?;
+    if value.get_ref().is_table() {
+        wrong(cx, FROM.name, value, "a string or a list of strings")
+            .help("write `queue = \"NAME\"` instead of `from`, and write the exchange and the keys as `bind` in [queues.NAME]");
+        return None;
+    }
+    table.texts(cx, &FROM)
 }
 
 impl RawSchemaRule {
