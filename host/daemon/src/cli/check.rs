@@ -49,13 +49,19 @@ pub(super) fn run(arguments: &Check) -> u8 {
         return exit::FAILED;
     }
     let (routes, plugins) = (loaded.config.routes.len(), loaded.config.plugins.len());
-    println!("{}: the configuration is valid; {routes} routes, {plugins} plugins", loaded.config.file.display());
+    let (routes, plugins) = (counted(routes, "route"), counted(plugins, "plugin"));
+    println!("{}: the configuration is valid; {routes}, {plugins}", loaded.config.file.display());
     if let config::BrokerChoice::Amqp(amqp) = &loaded.config.broker {
         let commands = OperatorCommands::new(&loaded.config.topology, &amqp.url.vhost);
         print_commands(POLICIES, &commands.policies);
         print_commands(PARTS, &commands.parts);
     }
     exit::OK
+}
+
+/// A number with its noun, such as `1 route` or `2 routes`.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Prints commands below a comment, so that the text is a script of a shell.

@@ -148,7 +148,9 @@ impl Simulation {
         for (why, event) in journal.order_lost.take() {
             // An event without an id of its own leaves an entry under its old id when the event is delivered again.
             if why != OrderLost::Missing || self.broker.has(&event) {
-                self.violations.push(format!("{event} is given up ({why:?}), and was not lost"));
+                self.violations.push(format!(
+                    "the executor reports the loss of {event} ({why:?}), but the broker still has the event"
+                ));
             }
         }
         for ticket in journal.unproven.take() {
