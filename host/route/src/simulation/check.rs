@@ -147,7 +147,10 @@ fn in_order(simulation: &Simulation) -> Option<String> {
         if let Some((before, other)) = last.insert(&event.key, (place, number))
             && before > place
         {
-            return Some(format!("{number} came before {other} in {} and after it out of it", event.key));
+            return Some(format!(
+                "the emissions of {number} and {other} (key {}) left in another order than the events arrived",
+                event.key
+            ));
         }
     }
     None

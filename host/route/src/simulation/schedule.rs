@@ -147,7 +147,9 @@ impl Simulation {
         while let Some(((now, _), due)) = simulation.due.pop_first() {
             happened += 1;
             if happened > EVENTS_MAX {
-                simulation.violations.push(format!("it goes round without end: {due:?} at {now:?}"));
+                simulation
+                    .violations
+                    .push(format!("the simulation has more than {EVENTS_MAX} steps: {due:?} at {now:?}"));
             }
             if now > END || !simulation.violations.is_empty() {
                 break;

@@ -35,8 +35,8 @@ pub(crate) fn wrap(publication: &Publication, delay: Duration, signed_by: &Heade
     }
     let precision = if publication.is_retry { DelayPrecision::Retry } else { DelayPrecision::Emission };
     let (exchange, key) = way(delay, precision);
-    message.exchange = ExchangeName::new(exchange).expect("a level is a name");
-    message.routing_key = RoutingKey::new(key).expect("bits are a key");
+    message.exchange = ExchangeName::new(exchange).expect("the name of a delay exchange is valid");
+    message.routing_key = RoutingKey::new(key).expect("a key of bits is valid");
     // A program that could write these headers could publish any message to any exchange.
     signed_by.sign(&mut message);
     Ok(message)

@@ -12,7 +12,7 @@ pub(crate) static OWNED: Key<Forms> = Key::forms(
     "owned",
     "`true`, `\"shared\"` or `false`",
     None,
-    "The programs that declare the queue. With `true`, only the daemon declares the queue. With `\"shared\"`, other programs declare the queue too. The daemon declares a missing shared queue with no argument that `[queues.NAME]` does not name. The keys of `[defaults]` do not apply to the arguments of a shared queue. The daemon uses an existing shared queue unchanged. With `false`, only other programs declare and bind the queue. The route is down until the queue exists. The daemon declares the dead-letter queue in every case.",
+    "The programs that declare the queue. With `true`, only the daemon declares the queue. With `\"shared\"`, other programs declare the queue too. The daemon declares a missing shared queue with exactly the arguments that `[queues.NAME]` names. The keys of `[defaults]` do not apply to the arguments of a shared queue. The daemon uses an existing shared queue unchanged. With `false`, only other programs declare and bind the queue. The route is down until the queue exists. The daemon declares the dead-letter queue in every case.",
 )
 .note("`true` for a queue that a route consumes and for a dead-letter queue; any other queue has the arguments that its table and `[defaults]` name");
 
