@@ -14,7 +14,7 @@ use super::broker::AmqpClient;
 use super::topology::report_policy;
 use crate::BrokerStatus;
 use crate::amqp::connection::{ConnectError, Endpoint, Session, SessionContext};
-use crate::amqp::topology;
+use crate::amqp::topology::{self, DeclarationPlace};
 use crate::flapping::FlappingDetector;
 use trunkline_telemetry::wait::{self, Loop, RetryLoop};
 use trunkline_telemetry::{self as telemetry, BrokerConnectionState, Condition, RepeatLimit};
@@ -37,6 +37,7 @@ pub(crate) async fn supervise(amqp: Weak<AmqpClient>, endpoint: Arc<Endpoint>, s
     let mut lines = LineLimits::default();
     let mut flapping = FlappingDetector::new("sessions with the broker");
     let mut number = 0;
+    let mut place = DeclarationPlace::Session;
     loop {
         let Some(strong) = amqp.upgrade() else {
             return;
@@ -51,13 +52,24 @@ pub(crate) async fn supervise(amqp: Weak<AmqpClient>, endpoint: Arc<Endpoint>, s
         let lost = match connected {
             Ok(session) => {
                 number += 1;
-                retry.succeeded();
                 retry.turn_to(Loop::BrokerSession);
-                let lost = serve(&strong, Arc::new(session), &stop, &mut lines).await;
-                if !stop.is_cancelled() {
-                    flapping.ended(&lost);
+                let session = Arc::new(session);
+                match topology::declare(&session, &strong.topology.load_full(), place).await {
+                    Ok(refused) => {
+                        retry.succeeded();
+                        place = DeclarationPlace::Session;
+                        let lost = serve(&strong, session, refused, &stop, &mut lines).await;
+                        if !stop.is_cancelled() {
+                            flapping.ended(&lost);
+                        }
+                        lost
+                    }
+                    Err(error) => {
+                        place = DeclarationPlace::Separate;
+                        session.close().await;
+                        format!("the topology cannot be declared: {error}")
+                    }
                 }
-                lost
             }
             Err(ConnectError::LoginRefused(error)) => {
                 retry.turn_to(Loop::BrokerLogin);
@@ -95,15 +107,14 @@ pub(crate) async fn supervise(amqp: Weak<AmqpClient>, endpoint: Arc<Endpoint>, s
     }
 }
 
-/// Declares the topology, publishes the session to the client, and waits for the end of the session. Returns the reason.
-async fn serve(amqp: &AmqpClient, session: Arc<Session>, stop: &CancellationToken, lines: &mut LineLimits) -> String {
-    let refused = match topology::declare(&session, &amqp.topology.load_full()).await {
-        Ok(refused) => refused,
-        Err(error) => {
-            session.close().await;
-            return format!("the topology cannot be declared: {error}");
-        }
-    };
+/// Publishes a session with a declared topology to the client, and waits for the end of the session. Returns the reason.
+async fn serve(
+    amqp: &AmqpClient,
+    session: Arc<Session>,
+    refused: Vec<String>,
+    stop: &CancellationToken,
+    lines: &mut LineLimits,
+) -> String {
     lines.losses.clear();
     for (refusal, left_out) in refused.iter().filter_map(|refusal| Some((refusal, lines.refusals.allows(refusal)?))) {
         tracing::error!(

@@ -8,7 +8,7 @@ use super::broker::AmqpClient;
 use crate::Error;
 use crate::amqp::channel::{close, is_refusal};
 use crate::amqp::connection::Session;
-use crate::amqp::topology;
+use crate::amqp::topology::{self, DeclarationPlace};
 use trunkline_config::{Topology, TopologyMode};
 use trunkline_event::QueueName;
 
@@ -29,7 +29,7 @@ impl AmqpClient {
         let Some(active) = session.filter(|_| **self.topology.load() != **topology) else {
             return Ok(Vec::new());
         };
-        let declared = topology::declare(&active.session, topology).await;
+        let declared = topology::declare(&active.session, topology, DeclarationPlace::Separate).await;
         let refused = declared.map_err(|error| Error::Lost(format!("the topology cannot be declared: {error}")))?;
         let known = self.status.borrow().refused.clone();
         let fresh = refused.iter().filter(|refusal| !known.contains(refusal)).cloned().collect::<Vec<_>>();

@@ -8,6 +8,7 @@ mod resolver;
 mod session;
 mod tls;
 
+pub(crate) use amqp_connection::AmqpConnection;
 pub(crate) use endpoint::{ConnectError, Endpoint};
 pub use logs::{CLIENT_LOG_DIRECTIVES, is_fit_to_log};
 pub(crate) use session::{Session, SessionContext};

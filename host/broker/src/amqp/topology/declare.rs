@@ -19,13 +19,31 @@ use crate::amqp::queue::{EXPIRES, WantedArguments, milliseconds};
 use trunkline_config::{Binding, Exchange, Match, Queue, QueueOwnership, Topology, TopologyMode};
 use trunkline_event::{ExchangeName, Headers, QueueName};
 
+/// The connection that declares the topology.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeclarationPlace {
+    /// The session's own connection.
+    Session,
+    /// A separate connection, because the broker ended an earlier session during the declaration. A part after which the broker
+    /// ends this connection counts as refused. RabbitMQ ends a connection for a new quorum queue while most nodes are down.
+    /// RabbitMQ 4.3 also ends a connection when it cannot encode the text of a refusal.
+    Separate,
+}
+
 /// Declares or checks every exchange, queue and binding. Returns each refusal as a sentence. A queue that only other programs
 /// declare is left to the subscription of its route, which waits for the queue.
 ///
 /// # Errors
 /// When the connection is lost.
-pub(crate) async fn declare(session: &Session, topology: &Topology) -> Result<Vec<String>, lapin::Error> {
-    let mut declarer = Declarer::new(session, &session.consume).await?;
+pub(crate) async fn declare(
+    session: &Session,
+    topology: &Topology,
+    place: DeclarationPlace,
+) -> Result<Vec<String>, lapin::Error> {
+    let mut declarer = match place {
+        DeclarationPlace::Session => Declarer::new(session, &session.consume).await?,
+        DeclarationPlace::Separate => Declarer::separate(session).await?,
+    };
     let mut refused = Vec::new();
     for (exchange, settings) in &topology.exchanges {
         let done = declare_exchange(&declarer.channel, topology.mode, exchange, settings).await;
@@ -95,13 +113,24 @@ pub(crate) fn is_about_queue(refusal: &str, queue: &QueueName) -> bool {
     rest.is_some_and(|rest| rest.starts_with([':', ',']))
 }
 
-/// Declares one queue and its bindings again, because the queue may have been deleted since.
+/// Declares one queue and its bindings again, because the queue may have been deleted since. A queue that does not exist is made
+/// on a separate connection, because RabbitMQ ends the connection for a new quorum queue while most nodes are down.
 ///
 /// # Errors
 /// [`Error::Queue`] with the refusal and the remedy, or [`Error::Lost`].
 pub(crate) async fn declare_queue(session: &Session, topology: &Topology, queue: &QueueName) -> Result<(), Error> {
-    let opened = Declarer::new(session, &session.consume).await;
-    let mut declarer = opened.map_err(|error| queue_error(queue, &error))?;
+    let failed = |error: lapin::Error| queue_error(queue, &error);
+    let mut declarer = Declarer::new(session, &session.consume).await.map_err(failed)?;
+    if topology.mode == TopologyMode::Declare
+        && let Err(error) = declarer.exists(queue).await
+    {
+        if says_missing(&error) {
+            declarer.close().await;
+            declarer = Declarer::separate(session).await.map_err(failed)?;
+        } else {
+            declarer.renew().await.map_err(failed)?;
+        }
+    }
     let declared = declare_with_bindings(&mut declarer, topology, queue).await;
     let declared = declared.map_err(|error| queue_refusal(&declarer, topology, queue, &error));
     declarer.close().await;
@@ -165,6 +194,10 @@ async fn note(
     match done {
         Err(error) if is_refusal(&error) => {
             refused.push(format!("{what}: {}", explained(&error, made_by)));
+            declarer.renew().await
+        }
+        Err(error) if declarer.is_separate() => {
+            refused.push(format!("{what}: the broker ended the connection: {error}"));
             declarer.renew().await
         }
         done => done,

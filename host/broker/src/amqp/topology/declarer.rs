@@ -1,24 +1,38 @@
 //! A channel on which queues are declared, or checked and used as they are.
 
+use std::sync::Arc;
+
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection};
+use lapin::{Channel, Connection, ErrorKind};
 
 use crate::BrokerServer;
 use crate::amqp::channel::{close, is_refusal, refusal_text, release, short_string, to_field_value};
-use crate::amqp::connection::Session;
+use crate::amqp::connection::{AmqpConnection, Session};
 use crate::amqp::queue::{Arguments, Difference, ExistingValue, ToleratedQueues, WantedArguments};
 use trunkline_config::ExchangeKind;
 use trunkline_event::QueueName;
 
+/// The name of a connection that only declares.
+const CONNECTION: &str = "trunkline declare";
+
 /// A channel for declarations. A refusal closes the channel, so each refusal costs one.
 pub(crate) struct Declarer<'a> {
-    connection: &'a Connection,
+    session: &'a Session,
+    connection: DeclaringConnection<'a>,
     tolerated: &'a ToleratedQueues,
     /// The name of the virtual host.
     pub(crate) vhost: &'a str,
     pub(crate) server: Option<&'a BrokerServer>,
     pub(crate) channel: Channel,
+}
+
+/// The connection of a channel for declarations.
+enum DeclaringConnection<'a> {
+    /// A connection that is used for other purposes too.
+    Shared(&'a Connection),
+    /// A separate connection. When it ends, it is opened again, and the session goes on.
+    Separate(AmqpConnection),
 }
 
 impl<'a> Declarer<'a> {
@@ -28,23 +42,54 @@ impl<'a> Declarer<'a> {
     /// When the connection is lost.
     pub(crate) async fn new(session: &'a Session, connection: &'a Connection) -> Result<Self, lapin::Error> {
         let channel = connection.create_channel().await?;
-        let (tolerated, vhost, server) = (&*session.tolerated, session.vhost.as_str(), session.server());
-        Ok(Self { connection, tolerated, vhost, server, channel })
+        Ok(Self::with(session, DeclaringConnection::Shared(connection), channel))
     }
 
-    /// Takes another channel after a refusal.
+    /// On a separate connection, for declarations after which the broker may end the connection.
+    ///
+    /// # Errors
+    /// When no connection can be opened.
+    pub(crate) async fn separate(session: &'a Session) -> Result<Self, lapin::Error> {
+        let (connection, channel) = connect(session).await?;
+        Ok(Self::with(session, DeclaringConnection::Separate(connection), channel))
+    }
+
+    fn with(session: &'a Session, connection: DeclaringConnection<'a>, channel: Channel) -> Self {
+        let (tolerated, vhost, server) = (&*session.tolerated, session.vhost.as_str(), session.server());
+        Self { session, connection, tolerated, vhost, server, channel }
+    }
+
+    /// Whether the end of the connection ends nothing else.
+    pub(crate) const fn is_separate(&self) -> bool {
+        matches!(self.connection, DeclaringConnection::Separate(_))
+    }
+
+    /// Takes another channel after a refusal, or another separate connection when the broker has ended it.
     ///
     /// # Errors
     /// When the connection is lost.
     pub(crate) async fn renew(&mut self) -> Result<(), lapin::Error> {
-        let refused = std::mem::replace(&mut self.channel, self.connection.create_channel().await?);
-        release(refused).await;
+        let channel = match &mut self.connection {
+            DeclaringConnection::Shared(connection) => connection.create_channel().await?,
+            DeclaringConnection::Separate(connection) => match connection.create_channel().await {
+                Ok(channel) => channel,
+                Err(_ended) => {
+                    let (opened, channel) = connect(self.session).await?;
+                    *connection = opened;
+                    channel
+                }
+            },
+        };
+        release(std::mem::replace(&mut self.channel, channel)).await;
         Ok(())
     }
 
-    /// Closes the channel.
+    /// Closes the channel, and the connection if it is a separate one.
     pub(crate) async fn close(self) {
         close(self.channel).await;
+        if let DeclaringConnection::Separate(connection) = self.connection {
+            connection.close().await;
+        }
     }
 
     /// Declares a queue. A queue that exists with other arguments is used as it is, if the wanted arguments tolerate each
@@ -101,6 +146,13 @@ impl<'a> Declarer<'a> {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         self.channel.queue_declare(short_string(queue.as_str()), options, to_table(arguments)).await.map(drop)
     }
+}
+
+async fn connect(session: &Session) -> Result<(AmqpConnection, Channel), lapin::Error> {
+    let failed = |why: String| lapin::Error::from(ErrorKind::IOError(Arc::new(std::io::Error::other(why))));
+    let connection = session.connect_apart(CONNECTION).await.map_err(failed)?;
+    let channel = connection.create_channel().await?;
+    Ok((connection, channel))
 }
 
 /// The type of an exchange in lapin's words.
