@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use crate::backend::ApiState;
 use crate::openapi::problem_response::ProblemResponse;
 use crate::problem::Problem;
-use crate::request::last_event::{LAST_EVENT_ID, LAST_EVENT_ID_PARAMETER};
+use crate::request::last_event::{LAST_EVENT_ID, LAST_EVENT_ID_PARAMETER, last_event_id};
 use crate::request::query;
 use crate::request::ticket::{TICKET, TicketLease};
 use crate::view::stream::{StreamItem, StreamRequest};
@@ -101,16 +101,16 @@ fn request(query: Option<&str>, headers: &HeaderMap) -> Result<StreamRequest, Pr
         match name.as_str() {
             "pattern" => request.patterns.extend(value.split(',').map(|pattern| pattern.trim().to_owned())),
             "exchange" => request.exchange = Some(value),
-            TICKET => {}
-            _ => request.last_event_id = Some(value),
+            // `last_event_id` reads the id.
+            _ => {}
         }
     }
     // The header of a browser is newer than the id in the URL, because the page set the URL at the beginning.
     if let Some(given) = headers.get(LAST_EVENT_ID) {
-        let text = given.to_str().map_err(|_| Problem::bad_request("Last-Event-ID must be ASCII text"))?;
-        request.last_event_id = Some(text.to_owned());
+        given.to_str().map_err(|_| Problem::bad_request("Last-Event-ID must be ASCII text"))?;
     }
-    request.last_event_id = request.last_event_id.filter(|id| !id.is_empty());
+    // The check of the stream ticket reads the same id, also if the query has several ids.
+    request.last_event_id = last_event_id(query, headers).filter(|id| !id.is_empty());
     Ok(request)
 }
 
@@ -144,6 +144,19 @@ mod tests {
         headers.insert(LAST_EVENT_ID, "t.2".parse().expect("a value"));
         assert_eq!(request(None, &headers).expect("good").last_event_id.as_deref(), Some("t.2"));
         assert!(request(Some("patern=a"), &headers).is_err());
+    }
+
+    /// A stream ticket that only resumes its own stream must not open another stream with a second id.
+    #[test]
+    fn the_ticket_and_the_stream_have_the_same_last_event_id() {
+        let none = HeaderMap::new();
+        for query in
+            ["last-event-id=t.1&last-event-id=", "last-event-id=t.1&pattern=a&last-event-id=u.2", "last-event-id=t.1"]
+        {
+            assert_eq!(request(Some(query), &none).expect("good").last_event_id.as_deref(), Some("t.1"), "{query}");
+            assert_eq!(last_event_id(Some(query), &none).as_deref(), Some("t.1"), "{query}");
+        }
+        assert_eq!(request(Some("last-event-id=&last-event-id=t.1"), &none).expect("good").last_event_id, None);
     }
 
     #[test]
