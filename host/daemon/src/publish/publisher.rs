@@ -1,6 +1,9 @@
 //! Publishing one event, once for its id.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 
 use trunkline_broker::{
     Broker, Confirmed, DedupeLookup, DedupeRecord, Passing, Permanent, Publication, Refusal, SettledAs, Unpublished,
@@ -15,6 +18,8 @@ use super::hook;
 use super::id_locks::IdLocks;
 use super::incoming::IncomingEvent;
 
+/// Longest source that a dedupe record contains, in bytes. The record contains the hash of a longer source.
+const SOURCE_BYTES_MAX: usize = 255;
 /// Time for the broker to confirm an event. A broker that blocks publishers silently would keep the client waiting.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 
@@ -102,9 +107,14 @@ impl RepeatRule {
         match self {
             Self::SameContent(content) => (RouteName::of_api(), id.to_owned(), *content),
             // The length separates the source from the id.
-            Self::SameId { hook, source } => (hook.clone(), format!("{} {source} {id}", source.len()), 0),
+            Self::SameId { hook, source } => (hook.clone(), format!("{} {} {id}", source.len(), short(source)), 0),
         }
     }
+}
+
+/// A source in a record. A sender may choose a source as long as the body, and the records of a day would fill the disk.
+fn short(source: &str) -> Cow<'_, str> {
+    if source.len() <= SOURCE_BYTES_MAX { source.into() } else { hex::encode(Sha256::digest(source)).into() }
 }
 
 /// The context of an event whose sender chose the id.
@@ -223,5 +233,21 @@ mod tests {
             assert_ne!(one, other);
         }
         assert_ne!(hook("/hooks/a", "a b", "c"), hook("/hooks/a", "a", "b c"));
+    }
+
+    #[test]
+    fn a_long_source_makes_no_long_record() {
+        let id = |source: &str| {
+            RepeatRule::SameId { hook: RouteName::of_hook("/hooks/a"), source: source.to_owned() }.record("e-1").1
+        };
+        let [longest, longer] = [SOURCE_BYTES_MAX, SOURCE_BYTES_MAX + 1].map(|bytes| "s".repeat(bytes));
+        assert_eq!(id(&longest), format!("255 {longest} e-1"));
+        let hashed = id(&longer);
+        assert!(hashed.starts_with("256 ") && hashed.len() < 80, "{hashed}");
+        assert_eq!(id(&longer), hashed);
+        // A source that is the hash of another source has another length.
+        for other in [format!("t{longest}"), hex::encode(Sha256::digest(&longer)), "s".repeat(1 << 20)] {
+            assert_ne!(id(&other), hashed);
+        }
     }
 }
