@@ -65,6 +65,34 @@ async fn a_password_that_changes_meanwhile_costs_few_logins_and_no_restart() {
     assert!(daemon.terminate().await.success());
 }
 
+/// The broker keeps the connections of a user whose password has changed. A further connection of the session is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_password_has_changed_is_kept_and_logs_in_seldom() {
+    let node = RabbitmqNode::start().expect("a private node");
+    node.ctl(&["add_user", "worker", "old"]).expect("a user");
+    node.ctl(&["set_permissions", "worker", ".*", ".*", ".*"]).expect("permissions");
+    let relay = Relay::start(&node.url()).await;
+    let bench = Bench::on(relay.url("worker:old", "%2f"));
+    let daemon = bench.start(ECHO).await;
+    becomes_ready(&daemon, true).await;
+    relays(&node).await;
+    let before = relay.accepted().len();
+    node.ctl(&["change_password", "worker", "new"]).expect("changed");
+    // The daemon makes the queue again on a separate connection.
+    node.ctl(&["delete_queue", "trunkline.delay.due"]).expect("deleted");
+    let logins = eventually("a second login", || {
+        let logins = relay.accepted()[before..].to_vec();
+        async move { (logins.len() >= 2).then_some(logins) }
+    })
+    .await;
+    let apart = logins[1] - logins[0];
+    assert!(apart >= APART, "two logins within {apart:?}");
+    node.ctl(&["change_password", "worker", "old"]).expect("changed");
+    relays(&node).await;
+    assert_eq!(daemon.metric("trunkline_broker_reconnects_total"), 0.0, "the session goes on");
+    assert!(daemon.terminate().await.success());
+}
+
 /// Waits until a daemon consumes the delayed messages that are due. All delay queues then exist.
 async fn relays(node: &RabbitmqNode) {
     eventually("the relay", || {

@@ -1,4 +1,4 @@
-//! A relay in front of a broker that counts connections and closes them: all on command, and each that sends a chosen text.
+//! A relay in front of a broker that counts connections and closes them: all on command, and each that sends one of some texts.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,19 +20,19 @@ pub struct Relay {
     _task: JoinSet<()>,
 }
 
-/// The text that ends the connection of a client that sends it.
+/// The texts that end the connection of a client that sends one of them.
 #[derive(Default)]
 struct Refusal {
-    text: Mutex<Option<&'static str>>,
-    /// The connections that the text has ended.
+    texts: Mutex<Vec<String>>,
+    /// The connections that the texts have ended.
     count: AtomicUsize,
 }
 
 impl Refusal {
-    /// Whether a part of a client's bytes contains the text.
+    /// Whether a part of a client's bytes contains one of the texts.
     fn concerns(&self, part: &[u8]) -> bool {
-        let text = self.text.lock().expect("no panic").unwrap_or_default().as_bytes();
-        !text.is_empty() && part.windows(text.len()).any(|window| window == text)
+        let texts = self.texts.lock().expect("no panic");
+        texts.iter().any(|text| part.windows(text.len()).any(|window| window == text.as_bytes()))
     }
 }
 
@@ -73,12 +73,12 @@ impl Relay {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Ends each connection that sends a text from now on, or none.
-    pub fn refuse(&self, text: Option<&'static str>) {
-        *self.refusal.text.lock().expect("no panic") = text;
+    /// Ends each connection that sends one of these texts from now on. No text is empty.
+    pub fn refuse(&self, texts: &[&str]) {
+        *self.refusal.texts.lock().expect("no panic") = texts.iter().map(|text| (*text).to_owned()).collect();
     }
 
-    /// The number of connections that a text has ended.
+    /// The number of connections that the texts have ended.
     pub fn refused(&self) -> usize {
         self.refusal.count.load(Ordering::Relaxed)
     }

@@ -1,5 +1,5 @@
 //! Sessions that end too often are reported, although each one is healthy. One refused message ends no session, and neither
-//! do delay queues that cannot be made.
+//! do delay queues that cannot be made. A queue that does not answer ends one session only.
 
 use serde_json::{Value, json};
 use trunkline_support::eventually;
@@ -80,7 +80,7 @@ async fn delay_queues_that_cannot_be_made_end_no_session() {
     let (_, vhost) = host.rsplit_once('/').expect("a virtual host");
     let relay = Relay::start(&host).await;
     // A daemon takes this lock before it makes a delay queue.
-    relay.refuse(Some("trunkline.delay.lock"));
+    relay.refuse(&["trunkline.delay.lock"]);
     let bench = Bench::on(relay.url("guest:guest", vhost));
     let daemon = bench.start(ECHO).await;
     becomes_ready(&daemon, true).await;
@@ -94,8 +94,40 @@ async fn delay_queues_that_cannot_be_made_end_no_session() {
     assert_eq!(daemon.settled("beside").await["outcome"], "ack");
     daemon.logged("the daemon cannot consume delayed messages that are due").await;
     metric(&daemon, JAMMED, |raised| raised == 1.0).await;
-    relay.refuse(None);
+    relay.refuse(&[]);
     metric(&daemon, JAMMED, |raised| raised == 0.0).await;
     assert_eq!((session(&daemon), daemon.metric("trunkline_broker_reconnects_total")), (1, 0.0));
+    assert!(daemon.terminate().await.success());
+}
+
+/// While most nodes of a cluster are down, RabbitMQ 3.10 ends each connection that begins to consume a quorum queue or gets a
+/// message of it. The relay ends the connections here. One session ends, because the daemon cannot know the state of the queue.
+/// The next session goes on, and the daemon asks the queue on separate connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn due_messages_that_cannot_be_consumed_end_one_session() {
+    const TRIES: usize = 4;
+    // The methods `basic.consume` and `basic.get` with the queue of due messages.
+    const CONSUME: &str = "\0<\0\x14\0\0\x13trunkline.delay.due";
+    const GET: &str = "\0<\0F\0\0\x13trunkline.delay.due";
+    let host = trunkline_support::rabbitmq::virtual_host();
+    let (_, vhost) = host.rsplit_once('/').expect("a virtual host");
+    let relay = Relay::start(&host).await;
+    relay.refuse(&[CONSUME, GET]);
+    let bench = Bench::on(relay.url("guest:guest", vhost));
+    let daemon = bench.start(ECHO).await;
+    eventually("some tries", || {
+        let has_tried = relay.refused() >= TRIES;
+        async move { has_tried.then_some(()) }
+    })
+    .await;
+    becomes_ready(&daemon, true).await;
+    let (status, accepted) = daemon.post("/api/v1/events", r#"{"type":"in","id":"beside","data":1}"#);
+    assert_eq!(status, 202, "{accepted}");
+    assert_eq!(daemon.settled("beside").await["outcome"], "ack");
+    daemon.logged("queue trunkline.delay.due: the queue does not answer").await;
+    metric(&daemon, JAMMED, |raised| raised == 1.0).await;
+    relay.refuse(&[]);
+    metric(&daemon, JAMMED, |raised| raised == 0.0).await;
+    assert_eq!((session(&daemon), daemon.metric("trunkline_broker_reconnects_total")), (2, 1.0));
     assert!(daemon.terminate().await.success());
 }

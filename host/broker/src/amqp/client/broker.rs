@@ -14,7 +14,7 @@ use super::active_session::ActiveSession;
 use super::dedupe_store::DedupeStore;
 use super::management::ManagementApi;
 use crate::amqp::consume::{AmqpSubscription, SubscriptionOptions};
-use crate::amqp::queue::ToleratedQueues;
+use crate::amqp::queue::{ToleratedQueues, UnansweredQueues};
 use crate::amqp::topology::is_about_queue;
 use crate::{Batch, BrokerStatus, DedupeLookup, DedupeRecord, Error, Receipt, Unpublished};
 use trunkline_config::{Binding, Topology};
@@ -33,6 +33,7 @@ pub struct AmqpClient {
     /// Bindings of earlier topologies that are still to be removed.
     pub(super) unbinds: Mutex<Vec<Binding>>,
     pub(super) tolerated: Arc<ToleratedQueues>,
+    pub(super) unanswered: Arc<UnansweredQueues>,
     pub(super) status: watch::Sender<BrokerStatus>,
     pub(super) session: watch::Sender<Option<Arc<ActiveSession>>>,
     /// Whether every session publishes delayed messages that are due.

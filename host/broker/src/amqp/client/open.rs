@@ -32,6 +32,7 @@ impl AmqpClient {
             topology: Arc::new(ArcSwap::new(topology)),
             unbinds: Mutex::default(),
             tolerated: Arc::default(),
+            unanswered: Arc::default(),
             status: watch::Sender::new(BrokerStatus::default()),
             session: watch::Sender::new(None),
             relays: AtomicBool::new(false),

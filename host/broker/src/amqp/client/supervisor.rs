@@ -42,8 +42,12 @@ pub(crate) async fn supervise(amqp: Weak<AmqpClient>, endpoint: Arc<Endpoint>, s
         let Some(strong) = amqp.upgrade() else {
             return;
         };
-        let context =
-            SessionContext { status: strong.status(), key: strong.header_key(), tolerated: strong.tolerated.clone() };
+        let context = SessionContext {
+            status: strong.status(),
+            key: strong.header_key(),
+            tolerated: strong.tolerated.clone(),
+            unanswered: strong.unanswered.clone(),
+        };
         let connecting = Session::connect(&endpoint, number + 1, context);
         let connected = tokio::select! {
             connected = connecting => connected,

@@ -14,9 +14,10 @@ use super::amqp_connection::AmqpConnection;
 use super::endpoint::{ConnectError, Endpoint};
 use crate::amqp::features::BrokerFeatures;
 use crate::amqp::gate::LossHeader;
-use crate::amqp::queue::ToleratedQueues;
+use crate::amqp::queue::{ToleratedQueues, UnansweredQueues};
 use crate::{BrokerServer, BrokerStatus};
 use trunkline_event::{HeaderKey, limits};
+use trunkline_telemetry::wait::Loop;
 
 /// The longest wait for the tasks of a session that ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -36,11 +37,20 @@ pub(crate) struct Session {
     /// Says what is missing from messages that the gate rewrote.
     pub(crate) loss_header: LossHeader,
     pub(crate) tolerated: Arc<ToleratedQueues>,
+    pub(crate) unanswered: Arc<UnansweredQueues>,
     /// The name of the virtual host.
     pub(crate) vhost: String,
     /// The end of the last alarm. Nothing could be confirmed before it.
     pub(crate) unblocked: Mutex<Option<Instant>>,
+    /// The last refused login of a further connection. The lock is held during each attempt.
+    refused_login: tokio::sync::Mutex<Option<RefusedLogin>>,
     tasks: Mutex<JoinSet<()>>,
+}
+
+/// A login that the broker refused during a session, for example because the password has changed.
+struct RefusedLogin {
+    at: Instant,
+    why: String,
 }
 
 /// Facts that outlive a session and that every session gets.
@@ -48,6 +58,7 @@ pub(crate) struct SessionContext {
     pub(crate) status: watch::Receiver<BrokerStatus>,
     pub(crate) key: HeaderKey,
     pub(crate) tolerated: Arc<ToleratedQueues>,
+    pub(crate) unanswered: Arc<UnansweredQueues>,
 }
 
 impl Session {
@@ -70,7 +81,7 @@ impl Session {
             }
         };
         limits::agreed_frame_max(publish.configuration().frame_max());
-        let SessionContext { status, key, tolerated } = context;
+        let SessionContext { status, key, tolerated, unanswered } = context;
         Ok(Self {
             endpoint: to.clone(),
             number,
@@ -81,21 +92,34 @@ impl Session {
             key,
             loss_header: to.loss_header(),
             tolerated,
+            unanswered,
             vhost: to.vhost().to_owned(),
             unblocked: Mutex::default(),
+            refused_login: tokio::sync::Mutex::default(),
             tasks: Mutex::default(),
         })
     }
 
     /// Opens one more connection, for a request whose failure may end its connection. The session goes on then. The caller
-    /// closes the connection.
+    /// closes the connection. The daemon does not log in again for some seconds after a refused login, because a broker may lock
+    /// the account.
     ///
     /// # Errors
     /// Why the connection cannot be opened.
     pub(crate) async fn connect_apart(&self, name: &str) -> Result<AmqpConnection, String> {
+        let mut refused_login = self.refused_login.lock().await;
+        if let Some(refused) = refused_login.as_ref()
+            && refused.at.elapsed() < Loop::BrokerLogin.rules().first
+        {
+            return Err(refused.why.clone());
+        }
         let tls = self.endpoint.connector().await?;
         self.endpoint.connect(tls, name).await.map_err(|error| match error {
-            ConnectError::LoginRefused(why) | ConnectError::Failed(why) => why,
+            ConnectError::LoginRefused(why) => {
+                *refused_login = Some(RefusedLogin { at: Instant::now(), why: why.clone() });
+                why
+            }
+            ConnectError::Failed(why) => why,
         })
     }
 

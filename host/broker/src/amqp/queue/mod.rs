@@ -5,6 +5,7 @@ mod difference;
 mod policy;
 mod shell;
 mod tolerated;
+mod unanswered;
 mod wanted;
 
 pub(crate) use arguments::{
@@ -15,4 +16,5 @@ pub(crate) use difference::{Difference, ExistingValue};
 pub(crate) use policy::DeadLetterPolicy;
 pub(crate) use shell::shell_word;
 pub(crate) use tolerated::ToleratedQueues;
+pub(crate) use unanswered::UnansweredQueues;
 pub(crate) use wanted::WantedArguments;

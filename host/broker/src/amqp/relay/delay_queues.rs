@@ -54,8 +54,8 @@ impl DelayQueues {
     /// Declares the delay queues unless the session knows that they exist.
     ///
     /// # Errors
-    /// [`Error::Queue`] when they do not exist and the daemon may not declare anything, [`Error::Lost`] when the broker refused
-    /// them or the connection was lost.
+    /// [`Error::Queue`] when they do not exist and the daemon may not declare anything, when the broker refused them, or when the
+    /// connection was lost.
     pub(crate) async fn ensure(&self) -> Result<(), Error> {
         let mut knowledge = self.knowledge.lock().await;
         if *knowledge == Knowledge::Ready {
@@ -72,7 +72,8 @@ impl DelayQueues {
     }
 
     async fn declare(&self, known: Knowledge) -> Result<(), Error> {
-        let (session, failed) = (&self.session, |why: String| Error::Lost(format!("{UNDECLARED}: {why}")));
+        let session = &self.session;
+        let failed = |why: String| Error::Queue { queue: queue(DUE), reason: format!("{UNDECLARED}: {why}") };
         let mut declared = match known {
             Knowledge::Unknown => declare_on(session, &session.consume, DelayDeclaration::IfComplete).await,
             Knowledge::Doubted | Knowledge::Ready => Ok(false),

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::delay_queues::DelayQueues;
 use super::due_message::{self, AfterRefusal, DueOrigin, FirstFailure};
+use super::queue_answer::await_answer;
 use super::silent_targets::SilentTargets;
 use super::width::RelayWidth;
 use crate::amqp::connection::Session;
@@ -96,13 +97,23 @@ impl DueRelay {
         if is_optional && !exists(&self.session, &self.due).await {
             return Ok(None);
         }
+        // The last session may have ended because the queue did not answer.
+        let unanswered = &self.session.unanswered;
+        if unanswered.contains(&self.due) {
+            await_answer(&self.session, &self.due).await?;
+        }
         // The relay judges the signature itself.
         let options = SubscriptionOptions {
             tag: self.due.as_str(),
             keeps_signatures: true,
             ..SubscriptionOptions::new(width.prefetch())
         };
-        AmqpSubscription::new(&self.session, &self.queues.topology(), &self.due, options).await.map(Some)
+        unanswered.add(&self.due);
+        let subscribed = AmqpSubscription::new(&self.session, &self.queues.topology(), &self.due, options).await;
+        if subscribed.is_ok() || self.session.is_connected() {
+            unanswered.remove(&self.due);
+        }
+        subscribed.map(Some)
     }
 
     /// Relays messages until the consumer is lost or the relay has to end. Returns the reason. At an orderly end, messages that

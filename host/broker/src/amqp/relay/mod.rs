@@ -4,6 +4,7 @@ mod delay_queues;
 mod delayed_publishing;
 mod due_message;
 mod due_relay;
+mod queue_answer;
 mod silent_targets;
 mod width;
 
