@@ -131,3 +131,44 @@ async fn due_messages_that_cannot_be_consumed_end_one_session() {
     assert_eq!((session(&daemon), daemon.metric("trunkline_broker_reconnects_total")), (2, 1.0));
     assert!(daemon.terminate().await.success());
 }
+
+/// A session ends while the relay publishes a retry that is due. RabbitMQ delivers the retry to the next session, so the daemon
+/// neither postpones the retry nor reports it as refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ends_postpones_no_retry() {
+    const ROUTES: &str = r#"
+[defaults]
+exchange = { name = "$P-events", type = "topic" }
+[queues.$P-out]
+bind = "managed"
+[routes.$P-again]
+from = "again"
+plugin = "retrier"
+retry = { max = 4, delay = "100ms", jitter = false }
+"#;
+    const ENDS: usize = 3;
+    let host = trunkline_support::rabbitmq::virtual_host();
+    let (_, vhost) = host.rsplit_once('/').expect("a virtual host");
+    let relay = Relay::start(&host).await;
+    let bench = Bench::on(relay.url("guest:guest", vhost));
+    let queue = bench.queue("$P-again");
+    // The method `basic.publish` with the default exchange and the queue. Only the relay of the daemon publishes to the queue.
+    let length = char::from(u8::try_from(queue.as_str().len()).expect("a short name"));
+    let publish = format!("\0<\0(\0\0\0{length}{queue}");
+    let daemon = bench.start(ROUTES).await;
+    becomes_ready(&daemon, true).await;
+    relay.refuse(&[&publish]);
+    let (status, accepted) = daemon.post("/api/v1/events", r#"{"type":"again","id":"e-1","data":2}"#);
+    assert_eq!(status, 202, "{accepted}");
+    eventually("sessions that end", || {
+        let have_ended = relay.refused() >= ENDS;
+        async move { have_ended.then_some(()) }
+    })
+    .await;
+    relay.refuse(&[]);
+    assert_eq!(daemon.settled("e-1").await["outcome"], "ack");
+    let log = daemon.log();
+    assert!(!log.contains("the broker did not accept a delayed message that is due"), "{log}");
+    metric(&daemon, JAMMED, |raised| raised == 0.0).await;
+    assert!(daemon.terminate().await.success());
+}

@@ -25,18 +25,27 @@ pub(super) enum AfterRefusal {
 pub(super) struct FirstFailure {
     why: String,
     permanent: Option<Permanent>,
+    /// The message, if the broker did not answer and may have the message.
+    unknown: Option<Batch>,
 }
 
 impl FirstFailure {
     /// The target of the message did not answer in time.
     pub(super) fn silence() -> Self {
-        Self { why: "the queue of the message does not confirm messages".to_owned(), permanent: None }
+        Self { why: "the queue of the message does not confirm messages".to_owned(), permanent: None, unknown: None }
+    }
+
+    /// Whether the broker did not answer, so that the broker may have the message.
+    pub(super) const fn is_unknown(&self) -> bool {
+        self.unknown.is_some()
     }
 }
 
 impl From<Unpublished> for FirstFailure {
     fn from(unpublished: Unpublished) -> Self {
-        Self { why: unpublished.why(), permanent: unpublished.permanent().cloned() }
+        let (why, permanent) = (unpublished.why(), unpublished.permanent().cloned());
+        let unknown = unpublished.refused.is_empty().then_some(unpublished.batch);
+        Self { why, permanent, unknown }
     }
 }
 
@@ -100,10 +109,12 @@ pub(super) fn unreadable(due: &Message, why: &str) -> (Batch, AfterRefusal) {
 /// The second publish, after the first failed. A message is postponed for pauses that grow, and dead-lettered after the last
 /// one.
 pub(super) fn second(due: &Message, after: AfterRefusal, failure: FirstFailure, key: &HeaderKey) -> Batch {
-    let FirstFailure { why, permanent } = failure;
-    let (publication, tries) = match after {
-        AfterRefusal::Postpone(Delayed { publication, tries }) => (publication, tries.saturating_add(1)),
-        AfterRefusal::DeadLetter(why) => return dead_letter(due, Reason::Invalid, why),
+    let FirstFailure { why, permanent, unknown } = failure;
+    let (publication, tries) = match (after, unknown) {
+        (AfterRefusal::Postpone(Delayed { publication, tries }), _) => (publication, tries.saturating_add(1)),
+        // Only a refusal shows that the message has to be a dead letter.
+        (AfterRefusal::DeadLetter(_), Some(unanswered)) => return unanswered,
+        (AfterRefusal::DeadLetter(why), None) => return dead_letter(due, Reason::Invalid, why),
     };
     if let Some(permanent) = permanent {
         return given_up(due, permanent.reason(), &why, key);
@@ -269,6 +280,24 @@ mod tests {
         let next = second(&message, after, FirstFailure::silence(), &key());
         assert_eq!(only(&next).delay, Loop::DueForQueue.pause(1));
         assert_eq!(only(&next).message.routing_key.as_str(), "jobs");
+    }
+
+    /// The queue of the other key may be there, although it did not confirm the message in time.
+    #[test]
+    fn a_message_for_another_key_is_a_dead_letter_only_after_a_refusal() {
+        let theirs = HeaderKey::new(b"theirs");
+        let (message, queue) = (due("elsewhere", &theirs), own_due(theirs.id()));
+        let (batch, after) = handed_on(&message, &queue);
+        let unanswered = FirstFailure::from(Unpublished::lost(batch, "the broker did not confirm the message"));
+        assert!(unanswered.is_unknown());
+        let next = second(&message, after, unanswered, &key());
+        assert_eq!(only(&next).message.routing_key, queue.as_key(), "the same publish again");
+        let (batch, after) = handed_on(&message, &queue);
+        let missing = Passing::Unroutable { exchange: String::new(), key: queue.to_string() };
+        let missing = refused(batch, missing.into());
+        assert!(!missing.is_unknown());
+        let next = second(&message, after, missing, &key());
+        assert_eq!(only(&next).message.routing_key.as_str(), DELAYED_DEAD_LETTERS);
     }
 
     #[test]

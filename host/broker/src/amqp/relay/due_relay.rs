@@ -153,6 +153,8 @@ impl DueRelay {
         };
         let mut next = match self.publish_first(first, &after_refusal).await {
             Ok(receipt) => return delivery.settle(Settlement::Published(receipt)),
+            // The session is over. The broker delivers the message again.
+            Err(failure) if failure.is_unknown() && !self.session.is_connected() => return,
             Err(failure) => due_message::second(&delivery.message, after_refusal, failure, &self.session.key),
         };
         let mut retry = RetryLoop::new(Loop::DelayRelay, "");
