@@ -16,7 +16,8 @@ const USAGE: &str = "cargo xtask COMMAND
   test [ARGS]     Run every test, also against a real RabbitMQ. ARGS go to `cargo nextest run`.
   matrix [ARGS]   Run the end-to-end tests on the RabbitMQ of three Debian releases, and on a cluster of three nodes. --short
                   runs a part of the tests on the RabbitMQ versions that `test` does not run. --only WORD runs one release
-                  (bookworm, trixie, forky, or a version such as 4.3). --fresh makes the roots of the releases again.
+                  (bookworm, trixie, forky, or a version such as 4.3), --part NAME one part, such as faults. --fresh makes
+                  the roots of the releases again.
                   Needs root and Debian, except for the release of this machine.
   docs [WORDS]    Run the shell blocks of README, tutorial and how-to pages; with WORDS, only of pages whose path contains
                   one of the words.

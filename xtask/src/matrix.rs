@@ -61,6 +61,8 @@ struct MatrixOptions {
     is_fresh: bool,
     /// The release that runs alone.
     only: Option<DebianRelease>,
+    /// The names of the parts that run alone; all parts if the list is empty.
+    parts: Vec<&'static str>,
 }
 
 /// The tests of some parts on the nodes of one release.
@@ -84,6 +86,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     wasm::ensure_target()?;
     let path = tools::NEXTEST.path()?;
     let (begun, runs) = (Instant::now(), plan(&options));
+    if runs.is_empty() {
+        bail!("no run has these parts: the short matrix has fewer parts");
+    }
     let root_use = if options.is_fresh { RootUse::Fresh } else { RootUse::Kept };
     let servers = servers(&runs, root_use)?;
     let mut results = Vec::new();
@@ -113,7 +118,17 @@ fn options(arguments: &[&str]) -> Result<MatrixOptions> {
                 };
                 options.only = Some(*release);
             }
-            other => bail!("`{other}` is not an argument of `matrix`: use --short, --fresh, --only RELEASE"),
+            "--part" => {
+                let wanted = words.next().copied().unwrap_or_default();
+                let Some(part) = PARTS.iter().find(|part| part.name == wanted) else {
+                    let known = PARTS.iter().map(|part| part.name).collect::<Vec<_>>().join(", ");
+                    bail!("`--part {wanted}` is not one of the parts: {known}");
+                };
+                options.parts.push(part.name);
+            }
+            other => {
+                bail!("`{other}` is not an argument of `matrix`: use --short, --fresh, --only RELEASE, --part NAME")
+            }
         }
     }
     Ok(options)
@@ -124,7 +139,10 @@ fn options(arguments: &[&str]) -> Result<MatrixOptions> {
 fn plan(options: &MatrixOptions) -> Vec<MatrixRun> {
     let oldest = RELEASES.first();
     let newest = RELEASES.last();
-    let parts = |scope: MatrixScope| PARTS.iter().filter(|part| part.scope <= scope).collect::<Vec<_>>();
+    let is_part_wanted = |part: &MatrixPart| options.parts.is_empty() || options.parts.contains(&part.name);
+    let parts = |scope: MatrixScope| {
+        PARTS.iter().filter(|part| part.scope <= scope && is_part_wanted(part)).collect::<Vec<_>>()
+    };
     let scope = if options.is_short { MatrixScope::Short } else { MatrixScope::Full };
     let mut runs = Vec::new();
     for release in &RELEASES {
@@ -140,6 +158,7 @@ fn plan(options: &MatrixOptions) -> Vec<MatrixRun> {
             }
         }
     }
+    runs.retain(|run| !run.parts.is_empty());
     runs
 }
 
@@ -223,6 +242,8 @@ mod tests {
         assert_eq!(planned(&["--short"]), [("trixie", 1, short), ("forky", 1, short)]);
         assert_eq!(planned(&["--only", "4.3"]), [("forky", 1, all), ("forky", 3, cluster)]);
         assert_eq!(planned(&["--short", "--only", "bookworm", "--fresh"]), [("bookworm", 1, short)]);
+        assert_eq!(planned(&["--only", "4.3", "--part", "faults", "--part", "http"]), [("forky", 1, 2)]);
+        assert_eq!(planned(&["--short", "--part", "faults"]), []);
     }
 
     #[test]
@@ -312,7 +333,8 @@ mod tests {
 
     #[test]
     fn unknown_words_are_refused() {
-        for arguments in [&["--longer"][..], &["--only"], &["--only", "sid"], &["4.3"]] {
+        for arguments in [&["--longer"][..], &["--only"], &["--only", "sid"], &["4.3"], &["--part"], &["--part", "all"]]
+        {
             assert!(options(arguments).is_err(), "{arguments:?}");
         }
     }

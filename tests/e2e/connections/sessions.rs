@@ -172,3 +172,44 @@ retry = { max = 4, delay = "100ms", jitter = false }
     metric(&daemon, JAMMED, |raised| raised == 0.0).await;
     assert!(daemon.terminate().await.success());
 }
+
+const WITH_FATAL: &str = r#"
+[queues.fatal]
+bind = "fatal-key"
+"#;
+
+fn refused(daemon: &trunkline_support::Daemon) -> Vec<String> {
+    let health: Value = serde_json::from_str(&daemon.get("/health/rabbitmq").1).expect("JSON");
+    let refused = health["refused"].as_array().expect("a list").iter();
+    refused.map(|text| text.as_str().expect("a text").to_owned()).collect()
+}
+
+/// A broker may end the connection of a declaration instead of refusing it. One session ends for it. The next session counts the
+/// part as refused, and the routes run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binding_whose_declaration_ends_the_connection_ends_one_session() {
+    let host = trunkline_support::rabbitmq::virtual_host();
+    let (_, vhost) = host.rsplit_once('/').expect("a virtual host");
+    let relay = Relay::start(&host).await;
+    relay.refuse(&["fatal-key"]);
+    let bench = Bench::on(relay.url("guest:guest", vhost));
+    let daemon = bench.start(&format!("{ECHO}{WITH_FATAL}")).await;
+    becomes_ready(&daemon, true).await;
+    let told = refused(&daemon);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("queue fatal, binding") && told[0].contains("ended the connection"), "{told:?}");
+    assert_eq!((session(&daemon), relay.refused()), (2, 2));
+    let (status, accepted) = daemon.post("/api/v1/events", r#"{"type":"in","id":"beside","data":1}"#);
+    assert_eq!(status, 202, "{accepted}");
+    assert_eq!(daemon.settled("beside").await["outcome"], "ack");
+
+    // The next session makes the binding.
+    relay.refuse(&[]);
+    relay.cut();
+    eventually("the binding", || {
+        let is_made = session(&daemon) == 3 && refused(&daemon).is_empty();
+        async move { is_made.then_some(()) }
+    })
+    .await;
+    assert!(daemon.terminate().await.success());
+}

@@ -162,7 +162,8 @@ async fn a_marker_that_somebody_else_wrote_is_a_header_like_any_other() {
     }
 }
 
-/// RabbitMQ cuts its texts after 252 bytes, possibly within a character. That ended every session before.
+/// RabbitMQ cuts its texts after 252 bytes, possibly within a character. That ended every session before. RabbitMQ 4.3 cuts after
+/// as many characters, cannot send the text then, and ends the connection instead.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_whose_text_is_cut_within_a_character() {
     let bench = Bench::amqp();
@@ -175,8 +176,10 @@ async fn a_refusal_whose_text_is_cut_within_a_character() {
         async move { is_told.then_some(health) }
     })
     .await;
-    assert!(health["refused"][0].as_str().is_some_and(|text| text.contains("NOT_FOUND")), "{health}");
+    let text = health["refused"][0].as_str().unwrap_or_default();
+    assert!(text.contains("NOT_FOUND") || text.contains("the broker ended the connection"), "{health}");
+    let expected = if text.contains("NOT_FOUND") { 1 } else { 2 };
     let mut producer = FrameProducer::connect(&bench.broker).await.expect("the broker answers");
     good(&bench, &daemon, &mut producer, "good", "good").await;
-    assert_eq!(sessions(&daemon), 1);
+    assert_eq!(sessions(&daemon), expected);
 }

@@ -87,21 +87,7 @@ pub(crate) async fn supervise(amqp: Weak<AmqpClient>, endpoint: Arc<Endpoint>, s
         if stop.is_cancelled() {
             return;
         }
-        if let Some(left_out) = lines.losses.allows(&lost) {
-            tracing::warn!(
-                code = Condition::BrokerAway.as_str(),
-                error = lost,
-                left_out,
-                "the daemon has no session with the broker, so no route consumes events; the daemon connects again"
-            );
-        } else {
-            tracing::debug!(error = lost, "the daemon still has no session with the broker");
-        }
-        set(&strong, |status| {
-            status.connected = false;
-            status.blocked = false;
-            status.error = Some(lost.clone());
-        });
+        note_loss(&strong, &lost, &mut lines);
         drop(strong);
         tokio::select! {
             // The loop has no bound.
@@ -109,6 +95,25 @@ pub(crate) async fn supervise(amqp: Weak<AmqpClient>, endpoint: Arc<Endpoint>, s
             () = stop.cancelled() => return,
         }
     }
+}
+
+/// Notes in the log and in the status that there is no session.
+fn note_loss(amqp: &AmqpClient, lost: &str, lines: &mut LineLimits) {
+    if let Some(left_out) = lines.losses.allows(lost) {
+        tracing::warn!(
+            code = Condition::BrokerAway.as_str(),
+            error = lost,
+            left_out,
+            "the daemon has no session with the broker, so no route consumes events; the daemon connects again"
+        );
+    } else {
+        tracing::debug!(error = lost, "the daemon still has no session with the broker");
+    }
+    set(amqp, |status| {
+        status.connected = false;
+        status.blocked = false;
+        status.error = Some(lost.to_owned());
+    });
 }
 
 /// Publishes a session with a declared topology to the client, and waits for the end of the session. Returns the reason.

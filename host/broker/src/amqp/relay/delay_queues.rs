@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use lapin::Connection;
 
 use crate::amqp::channel::{closes_only_its_channel, with_remedy};
 use crate::amqp::connection::Session;
@@ -12,8 +11,6 @@ use crate::amqp::topology::Declarer;
 use crate::{Error, Passing, Refusal, Unpublished};
 use trunkline_config::{Topology, TopologyMode};
 
-/// The name of the connection on which the delay queues are made.
-const CONNECTION: &str = "trunkline declare";
 const UNDECLARED: &str = "the delay queues cannot be declared";
 
 /// The delay queues of the virtual host, for one session.
@@ -74,16 +71,7 @@ impl DelayQueues {
     async fn declare(&self, known: Knowledge) -> Result<(), Error> {
         let session = &self.session;
         let failed = |why: String| Error::Queue { queue: queue(DUE), reason: format!("{UNDECLARED}: {why}") };
-        let mut declared = match known {
-            Knowledge::Unknown => declare_on(session, &session.consume, DelayDeclaration::IfComplete).await,
-            Knowledge::Doubted | Knowledge::Ready => Ok(false),
-        };
-        if matches!(declared, Ok(false)) {
-            // A new quorum queue without a majority ends its connection, and the session has to go on.
-            let connection = session.connect_apart(CONNECTION).await.map_err(failed)?;
-            declared = declare_on(session, &connection, DelayDeclaration::All).await;
-            connection.close().await;
-        }
+        let declared = declare(session, known).await;
         let Err(error) = declared else { return Ok(()) };
         // A user without the permission to configure the queues may be allowed to use them.
         if closes_only_its_channel(&error) && exists(session, &queue(DUE)).await {
@@ -113,26 +101,22 @@ impl DelayQueues {
     }
 }
 
-/// Which delay queues are declared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DelayDeclaration {
-    /// The queues that exist, unless one is missing.
-    IfComplete,
-    /// All queues, the missing ones too.
-    All,
-}
-
-/// Declares delay queues on a connection. Returns whether all of them exist.
-async fn declare_on(
-    session: &Session,
-    connection: &Connection,
-    declaration: DelayDeclaration,
-) -> Result<bool, lapin::Error> {
-    let mut declarer = Declarer::new(session, connection).await?;
-    let declared = match declaration {
-        DelayDeclaration::IfComplete => declare_if_complete(&mut declarer, session).await,
-        DelayDeclaration::All => declare_all(&mut declarer, session).await.map(|()| true),
-    };
+/// Declares the delay queues. Missing ones are made on a separate connection, because a new quorum queue without a majority ends
+/// its connection, and the session has to go on.
+///
+/// # Errors
+/// The refusal, or the loss of a connection.
+async fn declare(session: &Session, known: Knowledge) -> Result<(), lapin::Error> {
+    if known == Knowledge::Unknown {
+        let mut declarer = Declarer::new(session, &session.consume).await?;
+        let is_complete = declare_if_complete(&mut declarer, session).await;
+        declarer.close().await;
+        if is_complete? {
+            return Ok(());
+        }
+    }
+    let mut declarer = Declarer::separate(session).await?;
+    let declared = declare_all(&mut declarer, session).await;
     declarer.close().await;
     declared
 }

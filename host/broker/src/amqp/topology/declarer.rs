@@ -32,7 +32,7 @@ enum DeclaringConnection<'a> {
     /// A connection that is used for other purposes too.
     Shared(&'a Connection),
     /// A separate connection. When it ends, it is opened again, and the session goes on.
-    Separate(AmqpConnection),
+    Separate(Box<AmqpConnection>),
 }
 
 impl<'a> Declarer<'a> {
@@ -51,7 +51,7 @@ impl<'a> Declarer<'a> {
     /// When no connection can be opened.
     pub(crate) async fn separate(session: &'a Session) -> Result<Self, lapin::Error> {
         let (connection, channel) = connect(session).await?;
-        Ok(Self::with(session, DeclaringConnection::Separate(connection), channel))
+        Ok(Self::with(session, DeclaringConnection::Separate(Box::new(connection)), channel))
     }
 
     fn with(session: &'a Session, connection: DeclaringConnection<'a>, channel: Channel) -> Self {
@@ -75,7 +75,7 @@ impl<'a> Declarer<'a> {
                 Ok(channel) => channel,
                 Err(_ended) => {
                     let (opened, channel) = connect(self.session).await?;
-                    *connection = opened;
+                    **connection = opened;
                     channel
                 }
             },
