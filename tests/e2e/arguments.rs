@@ -1,8 +1,8 @@
 //! F14 and F16: the arguments of declared queues, and existing queues with other arguments.
 
-use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::json;
 use trunkline_support::eventually;
 use xtask::rabbitmq::RabbitmqNode;
@@ -146,5 +146,41 @@ async fn expired_messages_wait_for_their_dead_letter_queue() {
     let daemon = bench.start(&routes).await;
     crate::bench::becomes_ready(&daemon, true).await;
     eventually("all letters", || async { (ready(&bench, "$P-short.dlq").await == COUNT).then_some(()) }).await;
+    assert!(daemon.terminate().await.success());
+}
+
+/// The daemon cannot compare the properties of a queue that it does not declare. The first message shows that the queue is a
+/// stream. On another queue, the same header is a copied one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_another_program_is_refused_at_its_first_message() {
+    let bench = Bench::amqp();
+    let routes = format!(
+        "{ROUTES}[queues.$P-theirs]\nowned = false\n[routes.$P-theirs]\nqueue = \"$P-theirs\"\nplugin = \"echo\"\n"
+    );
+    declare(&bench, "$P-theirs", &[("x-queue-type", text("stream")), ("x-max-age", text("1h"))]).await;
+    let daemon = bench.start(&routes).await;
+    daemon.runs().await;
+    let (_connection, channel) = channel(&bench).await;
+    let queue = bench.queue("$P-theirs");
+    let send = async || {
+        let mut headers = FieldTable::default();
+        headers.insert("x-stream-offset".into(), AMQPValue::LongLongInt(7));
+        let properties = BasicProperties::default().with_headers(headers);
+        let options = BasicPublishOptions::default();
+        let sending = channel.basic_publish("".into(), queue.as_str().into(), options, b"1", properties);
+        let _ack = sending.await.expect("sent").await.expect("confirmed");
+    };
+    send().await;
+    eventually("the reason in /health", || {
+        let (status, health) = daemon.get("/health");
+        async move { (status == 503 && health.contains("is a stream")).then_some(()) }
+    })
+    .await;
+
+    channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted");
+    declare(&bench, "$P-theirs", &[]).await;
+    daemon.runs().await;
+    send().await;
+    metric(&daemon, &settled(&bench, "theirs", "ack"), |count| count >= 1.0).await;
     assert!(daemon.terminate().await.success());
 }

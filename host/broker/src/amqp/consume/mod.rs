@@ -2,6 +2,7 @@
 
 mod ack_batch;
 mod acknowledgements;
+mod stream_check;
 mod subscription;
 
 pub use ack_batch::{AckBatch, AckFrame};

@@ -13,13 +13,15 @@ use tokio::task::JoinSet;
 use tokio::time::Interval;
 
 use super::acknowledgements::{ACK_COMMANDS_MAX, AckCommand, AmqpAckHandle, send_acknowledgements};
+use super::stream_check::{has_stream_offset, is_stream, refuse_known_stream};
 use crate::amqp::channel::{close, from_wire, queue_error, short_string};
 use crate::amqp::connection::Session;
 use crate::amqp::gate::LossHeader;
+use crate::amqp::queue::IS_STREAM;
 use crate::amqp::topology::{self, Declarer};
 use crate::delivery::{AckHandle, END_CHECK_INTERVAL};
 use crate::{Delivery, Error, Next};
-use trunkline_config::Topology;
+use trunkline_config::{QueueOwnership, Topology, TopologyMode};
 use trunkline_event::{HeaderKey, Message, QueueName, Trust};
 use trunkline_telemetry as telemetry;
 use trunkline_telemetry::wait;
@@ -62,6 +64,10 @@ pub struct AmqpSubscription {
     is_ordered: bool,
     /// Whether the broker allows no second consumer.
     is_exclusive: bool,
+    /// Whether the queue may be a stream, because its properties were not compared.
+    may_be_stream: bool,
+    /// The comparison that tells whether the queue is a stream.
+    comparing: JoinSet<bool>,
 }
 
 /// Why a consumer gets no more deliveries.
@@ -129,6 +135,9 @@ impl AmqpSubscription {
         let SubscriptionOptions { prefetch, tag, exclusive, keeps_signatures } = options;
         let failed = |error: lapin::Error| queue_error(queue, &error);
         topology::declare_queue(session, topology, queue).await?;
+        refuse_known_stream(session, queue).await?;
+        let settings = topology.queues.get(queue);
+        let is_of_others = settings.is_some_and(|settings| settings.ownership == QueueOwnership::Others);
         let channel = session.consume.create_channel().await.map_err(failed)?;
         channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed)?;
         let tag = short_string(tag);
@@ -157,8 +166,10 @@ impl AmqpSubscription {
             session: session.clone(),
             looking: JoinSet::new(),
             is_cancelled: false,
-            is_ordered: topology.queues.get(queue).is_some_and(|queue| queue.single_consumer),
+            is_ordered: settings.is_some_and(|settings| settings.single_consumer),
             is_exclusive: exclusive,
+            may_be_stream: topology.mode == TopologyMode::Check || is_of_others,
+            comparing: JoinSet::new(),
         })
     }
 
@@ -172,13 +183,15 @@ impl AmqpSubscription {
             if !self.channel.status().connected() || matches!(self.end, Some(ConsumerEnd::TakenBack)) {
                 return self.why_ended().await;
             }
-            if let Some(delivery) = self.buffered.pop_front() {
+            if self.may_be_stream && self.buffered.front().is_some_and(has_stream_offset) {
+                self.compare().await;
+            } else if let Some(delivery) = self.buffered.pop_front() {
                 break delivery;
-            }
-            if self.end.is_some() {
+            } else if self.end.is_some() {
                 return self.why_ended().await;
+            } else {
+                self.fetch().await;
             }
-            self.fetch().await;
         };
         let (exchange, key) = (delivery.exchange.as_str(), delivery.routing_key.as_str());
         let mut message = from_wire(exchange, key, &delivery.properties, delivery.data);
@@ -195,6 +208,21 @@ impl AmqpSubscription {
             unreadable,
             ack_handle: AckHandle::Amqp(AmqpAckHandle { tag: delivery.delivery_tag, commands: self.commands.clone() }),
         })
+    }
+
+    /// Finds out whether the queue is a stream, and ends the consumer of a stream. The future may be dropped.
+    async fn compare(&mut self) {
+        if self.comparing.is_empty() {
+            let (session, queue) = (self.session.clone(), self.queue.clone());
+            self.comparing.spawn(async move { is_stream(&session, &queue).await });
+        }
+        let Some(compared) = self.comparing.join_next().await else { return };
+        self.may_be_stream = false;
+        if compared.unwrap_or_default() {
+            self.session.tolerated.note_stream(&self.queue, true);
+            self.buffered.clear();
+            self.end = Some(ConsumerEnd::Failed(IS_STREAM.to_owned()));
+        }
     }
 
     /// Removes the daemon's own headers unless a daemon with this key wrote them.

@@ -7,6 +7,9 @@ use super::arguments::{
 };
 use trunkline_event::HeaderValue;
 
+/// Why a stream is refused, with the instruction for the operator.
+pub(crate) const IS_STREAM: &str = "the existing queue is a stream, from which the daemon cannot consume; name a classic queue or a quorum queue in routes.toml";
+
 /// The value of an argument of an existing queue.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ExistingValue {
@@ -53,6 +56,11 @@ impl Difference {
             }
         };
         Some(Self { argument: argument.to_owned(), wanted, existing })
+    }
+
+    /// Whether the existing queue is a stream.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.argument == TYPE && self.existing == ExistingValue::Value("stream".into())
     }
 
     /// Applies the existing queue's value to arguments. An unknown value is mostly an unset one.
@@ -117,9 +125,7 @@ impl Difference {
             OVERFLOW => {
                 "the existing queue drops messages when the queue is full; remove `overflow = \"reject-publish\"`, or let the other program declare x-overflow"
             }
-            TYPE => {
-                "the existing queue is a stream, from which the daemon cannot consume; name a classic queue or a quorum queue in routes.toml"
-            }
+            TYPE => IS_STREAM,
             _other => return None,
         })
     }

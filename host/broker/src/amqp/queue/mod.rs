@@ -12,7 +12,7 @@ pub(crate) use arguments::{
     AT_LEAST_ONCE, Arguments, DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY, EXPIRES, OVERFLOW, QUORUM, REJECT, STRATEGY, TTL,
     TYPE, milliseconds,
 };
-pub(crate) use difference::{Difference, ExistingValue};
+pub(crate) use difference::{Difference, ExistingValue, IS_STREAM};
 pub(crate) use policy::DeadLetterPolicy;
 pub(crate) use shell::shell_word;
 pub(crate) use tolerated::ToleratedQueues;

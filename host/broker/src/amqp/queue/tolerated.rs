@@ -1,6 +1,6 @@
 //! Queues that exist with other arguments than the wanted ones and are used as they are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use parking_lot::Mutex;
 
@@ -13,21 +13,25 @@ use trunkline_event::QueueName;
 /// The line that stops the daemon from wanting its own arguments.
 const SHARED: &str = "owned = \"shared\"";
 
-/// Queues with other arguments than the wanted ones, each with the wanted arguments. The list outlives sessions, so that
-/// each queue is logged once.
+/// What the broker told about existing queues. The lists outlive sessions, so that each queue is logged once.
 #[derive(Debug, Default)]
-pub(crate) struct ToleratedQueues(Mutex<HashMap<QueueName, Arguments>>);
+pub(crate) struct ToleratedQueues {
+    /// Queues with other arguments than the wanted ones, each with the wanted arguments.
+    differing: Mutex<HashMap<QueueName, Arguments>>,
+    /// Queues of other programs that were streams when a route consumed them. A stream cannot be tolerated.
+    streams: Mutex<HashSet<QueueName>>,
+}
 
 impl ToleratedQueues {
     /// Whether a queue is tolerated in place of one with the wanted arguments.
     pub(crate) fn contains(&self, queue: &QueueName, wanted: &Arguments) -> bool {
-        self.0.lock().get(queue) == Some(wanted)
+        self.differing.lock().get(queue) == Some(wanted)
     }
 
     /// Adds a queue, and logs its differences unless the same queue was added before. The log line contains the lines to write
     /// into routes.toml, the keys to remove, and the policy that replaces missing dead-letter arguments.
     pub(crate) fn add(&self, queue: &QueueName, wanted: &WantedArguments, differences: &[Difference], vhost: &str) {
-        let known = self.0.lock().insert(queue.clone(), wanted.arguments.clone());
+        let known = self.differing.lock().insert(queue.clone(), wanted.arguments.clone());
         if known.as_ref() == Some(&wanted.arguments) {
             return;
         }
@@ -46,9 +50,20 @@ impl ToleratedQueues {
             or empty and delete the queue");
     }
 
+    /// Whether a queue was a stream.
+    pub(crate) fn was_stream(&self, queue: &QueueName) -> bool {
+        self.streams.lock().contains(queue)
+    }
+
+    /// Notes whether a queue is a stream.
+    pub(crate) fn note_stream(&self, queue: &QueueName, is_stream: bool) {
+        let mut streams = self.streams.lock();
+        let _changed = if is_stream { streams.insert(queue.clone()) } else { streams.remove(queue) };
+    }
+
     /// Removes a queue that no longer exists.
     pub(crate) fn remove(&self, queue: &QueueName) {
-        self.0.lock().remove(queue);
+        self.differing.lock().remove(queue);
     }
 }
 

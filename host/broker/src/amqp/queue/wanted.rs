@@ -71,7 +71,7 @@ impl WantedArguments {
                     OVERFLOW => !self.refuses_when_full,
                     SINGLE_CONSUMER => self.purpose == QueuePurpose::Kept || says_no_twice(difference),
                     EXPIRES => !depends,
-                    TYPE => !depends || difference.existing != ExistingValue::Value("stream".into()),
+                    TYPE => !depends || !difference.is_stream(),
                     // The other names are `durable`, `auto_delete` and `exclusive`.
                     other => other.starts_with("x-"),
                 }

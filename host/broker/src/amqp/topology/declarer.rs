@@ -15,6 +15,8 @@ use trunkline_event::QueueName;
 
 /// The name of a connection that only declares.
 const CONNECTION: &str = "trunkline declare";
+/// Most arguments of an existing stream that are read one after another.
+const STREAM_ARGUMENTS_MAX: usize = 16;
 
 /// A channel for declarations. A refusal closes the channel, so each refusal costs one.
 pub(crate) struct Declarer<'a> {
@@ -140,6 +142,28 @@ impl<'a> Declarer<'a> {
     pub(crate) async fn exists(&self, queue: &QueueName) -> Result<(), lapin::Error> {
         let options = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
         self.channel.queue_declare(short_string(queue.as_str()), options, FieldTable::default()).await.map(drop)
+    }
+
+    /// Whether a queue that another program declared, and that a route consumes, is a stream. The daemon declares the queue
+    /// without arguments, and the broker refuses the declaration with the type of the queue. Without the permission to configure
+    /// the queue, the result is `false`.
+    pub(crate) async fn is_stream(&mut self, queue: &QueueName) -> bool {
+        let mut arguments = Arguments::new();
+        for _argument in 0..STREAM_ARGUMENTS_MAX {
+            let Err(error) = self.declare(queue, &arguments).await else { return false };
+            let read = refusal_text(&error).and_then(|text| Difference::read(text, &arguments));
+            // A stream is durable, and neither auto-delete nor exclusive.
+            let is_argument = |found: &Difference| found.argument.starts_with("x-");
+            let Some(difference) = read.filter(is_argument) else { return false };
+            if difference.is_stream() || difference.existing == ExistingValue::Unknown {
+                return difference.is_stream();
+            }
+            difference.apply(&mut arguments);
+            if self.renew().await.is_err() {
+                return false;
+            }
+        }
+        false
     }
 
     async fn declare(&self, queue: &QueueName, arguments: &Arguments) -> Result<(), lapin::Error> {
