@@ -44,9 +44,12 @@ fn remedy(error: &lapin::Error) -> Option<&'static str> {
         return Some(remedy);
     }
     match refusal.kind() {
-        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => Some(
-            "write the settings of the existing queue or exchange into routes.toml, or delete the exchange or the empty queue",
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) if text.contains(" for exchange '") => Some(
+            "write the `type` and the `alternate` of the existing exchange into routes.toml, and `owned = false` if another program declares the exchange",
         ),
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
+            Some("write the settings of the existing queue into routes.toml, or delete the empty queue")
+        }
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
             Some("grant the permission to the user of the broker URL with `rabbitmqctl set_permissions`")
         }
@@ -79,6 +82,11 @@ mod tests {
         let queue = QueueName::new("result").expect("a name");
         for (soft, words, instruction) in [
             (AMQPSoftError::PRECONDITIONFAILED, "PRECONDITION_FAILED - inequivalent arg", "into routes.toml"),
+            (
+                AMQPSoftError::PRECONDITIONFAILED,
+                "PRECONDITION_FAILED - inequivalent arg 'durable' for exchange 'e' in vhost '/': received 'true'",
+                "`owned = false` if another program declares the exchange",
+            ),
             (AMQPSoftError::ACCESSREFUSED, "ACCESS_REFUSED - access to queue", "set_permissions"),
             (AMQPSoftError::NOTFOUND, "NOT_FOUND - no exchange", "without `owned = false`"),
             (AMQPSoftError::RESOURCELOCKED, "RESOURCE_LOCKED - cannot obtain exclusive access", "exclusively"),
