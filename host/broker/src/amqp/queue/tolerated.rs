@@ -13,7 +13,7 @@ use trunkline_event::QueueName;
 /// The line that stops the daemon from wanting its own arguments.
 const SHARED: &str = "owned = \"shared\"";
 
-/// What the broker told about existing queues. The lists outlive sessions, so that each queue is logged once.
+/// Facts about existing queues that the broker has shown. The lists outlive sessions, so that each queue is logged once.
 #[derive(Debug, Default)]
 pub(crate) struct ToleratedQueues {
     /// Queues with other arguments than the wanted ones, each with the wanted arguments.
