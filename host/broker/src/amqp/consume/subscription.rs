@@ -64,6 +64,10 @@ pub struct AmqpSubscription {
     is_ordered: bool,
     /// Whether the broker allows no second consumer.
     is_exclusive: bool,
+    /// The prefetch of the present consumer.
+    prefetch: u16,
+    /// Whether the broker may remove the queue after its last consumer, because the queue's properties were not compared.
+    may_be_auto_delete: bool,
     /// Whether the queue may be a stream, because its properties were not compared.
     may_be_stream: bool,
     /// The comparison that tells whether the queue is a stream.
@@ -138,6 +142,7 @@ impl AmqpSubscription {
         refuse_known_stream(session, queue).await?;
         let settings = topology.queues.get(queue);
         let is_of_others = settings.is_some_and(|settings| settings.ownership == QueueOwnership::Others);
+        let is_uncompared = topology.mode == TopologyMode::Check || is_of_others;
         let channel = session.consume.create_channel().await.map_err(failed)?;
         channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed)?;
         let tag = short_string(tag);
@@ -168,7 +173,9 @@ impl AmqpSubscription {
             is_cancelled: false,
             is_ordered: settings.is_some_and(|settings| settings.single_consumer),
             is_exclusive: exclusive,
-            may_be_stream: topology.mode == TopologyMode::Check || is_of_others,
+            prefetch,
+            may_be_auto_delete: is_uncompared,
+            may_be_stream: is_uncompared,
             comparing: JoinSet::new(),
         })
     }
@@ -305,6 +312,7 @@ impl AmqpSubscription {
         topology::declare_queue(session, topology, &self.queue).await?;
         self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed)?;
         self.consume_again().await.map_err(failed)?;
+        self.prefetch = prefetch;
         self.end = None;
         Ok(())
     }
@@ -326,14 +334,19 @@ impl AmqpSubscription {
     /// Consumes with another prefetch from now on, on the same channel. A quorum queue counts every message that comes back
     /// from a closed channel as delivered once more, so a new channel would raise the delivery counts.
     ///
-    /// The new consumer begins before the earlier one ends. The broker would otherwise remove an auto-delete queue of another
-    /// program together with its messages. An ordered queue and an exclusive consumer allow no second consumer.
+    /// On a queue that may be auto-delete, the new consumer begins before the earlier one ends. The broker would otherwise remove
+    /// the queue together with its messages. For a moment, such a queue hands out messages to both consumers. On other queues the
+    /// earlier consumer ends first, so that the prefetch holds. An ordered queue and an exclusive consumer allow no second
+    /// consumer.
     ///
     /// # Errors
     /// [`Error::Lost`] when the channel is gone.
     pub async fn resize(&mut self, prefetch: u16) -> Result<(), Error> {
         let lost = |error: lapin::Error| Error::Lost(error.to_string());
-        let cancels_first = self.is_ordered || self.is_exclusive;
+        if prefetch == self.prefetch {
+            return Ok(());
+        }
+        let cancels_first = !self.may_be_auto_delete || self.is_ordered || self.is_exclusive;
         if cancels_first {
             self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default()).await.map_err(lost)?;
             while let Some(delivery) = self.consumer.next().await {
@@ -350,6 +363,7 @@ impl AmqpSubscription {
                 self.buffered.push_back(delivery.map_err(lost)?);
             }
         }
+        self.prefetch = prefetch;
         Ok(())
     }
 
