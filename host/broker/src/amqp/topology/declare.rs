@@ -11,7 +11,8 @@ use super::declarer::{Declarer, to_table, to_wire_kind};
 use super::operator::needs_delays;
 use crate::Error;
 use crate::amqp::channel::{
-    headers_to_table, is_refusal, queue_error, says_missing, short_string, to_field_value, with_remedy,
+    closes_only_its_channel, headers_to_table, is_refusal, queue_error, says_missing, short_string, to_field_value,
+    with_remedy,
 };
 use crate::amqp::connection::Session;
 use crate::amqp::delay;
@@ -192,7 +193,7 @@ async fn note(
     refused: &mut Vec<String>,
 ) -> Result<(), lapin::Error> {
     match done {
-        Err(error) if is_refusal(&error) => {
+        Err(error) if closes_only_its_channel(&error) => {
             refused.push(format!("{what}: {}", explained(&error, made_by)));
             declarer.renew().await
         }
