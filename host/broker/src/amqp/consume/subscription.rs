@@ -64,8 +64,6 @@ pub struct AmqpSubscription {
     is_ordered: bool,
     /// Whether the broker allows no second consumer.
     is_exclusive: bool,
-    /// The prefetch of the present consumer.
-    prefetch: u16,
     /// Whether the broker may remove the queue after its last consumer, because the queue's properties were not compared.
     may_be_auto_delete: bool,
     /// Whether the queue may be a stream, because its properties were not compared.
@@ -173,7 +171,6 @@ impl AmqpSubscription {
             is_cancelled: false,
             is_ordered: settings.is_some_and(|settings| settings.single_consumer),
             is_exclusive: exclusive,
-            prefetch,
             may_be_auto_delete: is_uncompared,
             may_be_stream: is_uncompared,
             comparing: JoinSet::new(),
@@ -312,7 +309,6 @@ impl AmqpSubscription {
         topology::declare_queue(session, topology, &self.queue).await?;
         self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed)?;
         self.consume_again().await.map_err(failed)?;
-        self.prefetch = prefetch;
         self.end = None;
         Ok(())
     }
@@ -331,7 +327,8 @@ impl AmqpSubscription {
         Ok(())
     }
 
-    /// Consumes with another prefetch from now on, on the same channel. A quorum queue counts every message that comes back
+    /// Consumes with another prefetch from now on, on the same channel. The prefetch counts the deliveries of the new consumer, so
+    /// the same prefetch as before admits further deliveries too. A quorum queue counts every message that comes back
     /// from a closed channel as delivered once more, so a new channel would raise the delivery counts.
     ///
     /// On a queue that may be auto-delete, the new consumer begins before the earlier one ends. The broker would otherwise remove
@@ -343,9 +340,6 @@ impl AmqpSubscription {
     /// [`Error::Lost`] when the channel is gone.
     pub async fn resize(&mut self, prefetch: u16) -> Result<(), Error> {
         let lost = |error: lapin::Error| Error::Lost(error.to_string());
-        if prefetch == self.prefetch {
-            return Ok(());
-        }
         let cancels_first = !self.may_be_auto_delete || self.is_ordered || self.is_exclusive;
         if cancels_first {
             self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default()).await.map_err(lost)?;
@@ -363,7 +357,6 @@ impl AmqpSubscription {
                 self.buffered.push_back(delivery.map_err(lost)?);
             }
         }
-        self.prefetch = prefetch;
         Ok(())
     }
 
