@@ -122,7 +122,7 @@ pub(crate) fn is_about_queue(refusal: &str, queue: &QueueName) -> bool {
 pub(crate) async fn declare_queue(session: &Session, topology: &Topology, queue: &QueueName) -> Result<(), Error> {
     let failed = |error: lapin::Error| queue_error(queue, &error);
     let mut declarer = Declarer::new(session, &session.consume).await.map_err(failed)?;
-    if topology.mode == TopologyMode::Declare
+    if topology.queues.get(queue).is_some_and(|settings| makes(topology.mode, settings))
         && let Err(error) = declarer.exists(queue).await
     {
         if says_missing(&error) {
@@ -226,12 +226,16 @@ async fn declare_or_check(
     queue: &QueueName,
     settings: &Queue,
 ) -> Result<(), lapin::Error> {
-    match mode {
-        TopologyMode::Declare if settings.ownership != QueueOwnership::Others => {
-            declarer.queue(queue, &WantedArguments::of(settings, declarer.server)).await
-        }
-        TopologyMode::Declare | TopologyMode::Check => declarer.exists(queue).await,
+    if makes(mode, settings) {
+        declarer.queue(queue, &WantedArguments::of(settings, declarer.server)).await
+    } else {
+        declarer.exists(queue).await
     }
+}
+
+/// Whether the daemon makes a queue that does not exist.
+fn makes(mode: TopologyMode, settings: &Queue) -> bool {
+    mode == TopologyMode::Declare && settings.ownership != QueueOwnership::Others
 }
 
 /// Declares a queue that the broker removes after a time without a consumer.
