@@ -11,6 +11,9 @@ use trunkline_event::{HeaderKey, RouteName};
 /// Bytes of message bodies that a route holds at a time, whatever its prefetch is.
 pub(crate) const BYTES_MAX: usize = 128 << 20;
 
+/// Deliveries that may wait for the place of a call, on a route with a low `concurrency`. As many are taken at once.
+const WAITING_MIN: usize = 64;
+
 /// The settings of a route, without a connection to its broker or its plugin.
 pub(crate) struct Profile {
     pub(crate) name: RouteName,
@@ -41,11 +44,13 @@ impl Profile {
     /// The settings of the route that the core decides by.
     pub(crate) fn rules(&self) -> Rules {
         let concurrency = usize::from(self.settings.concurrency);
+        let held_max = usize::from(self.prefetch).max(concurrency);
         // On an ordered route, events that wait for their key must not hide events that could run.
-        let is_ordered = self.settings.order_by.is_some();
+        let waiting_max = if self.settings.order_by.is_some() { held_max } else { concurrency.max(WAITING_MIN) };
         Rules {
             concurrency,
-            held_max: if is_ordered { usize::from(self.prefetch).max(concurrency) } else { concurrency },
+            held_max,
+            waiting_max,
             bytes_max: BYTES_MAX,
             retry: self.settings.retry.clone(),
             unroutable: self.settings.emit.unroutable,

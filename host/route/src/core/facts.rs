@@ -12,11 +12,12 @@ pub(crate) struct Ticket(pub(crate) u64);
 /// Settings of a route that hold for every delivery.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
-    /// Calls that may run at a time.
+    /// Calls that may run at a time. A delivery whose messages wait for their confirms takes no place.
     pub(crate) concurrency: usize,
-    /// Deliveries that may be held at a time. On an ordered route there are more than `concurrency`, so that a key that waits
-    /// does not block the other keys.
+    /// Deliveries that may be held at a time.
     pub(crate) held_max: usize,
+    /// Deliveries that may wait for the place of a call. More deliveries stay with the client of the broker.
+    pub(crate) waiting_max: usize,
     /// Bytes of bodies that may be held at a time.
     pub(crate) bytes_max: usize,
     pub(crate) retry: Retry,

@@ -29,8 +29,10 @@ pub(super) enum JobPhase {
 pub(super) struct Job {
     pub(super) facts: DeliveryFacts,
     pub(super) phase: JobPhase,
-    /// Whether the delivery counts as running.
-    pub(super) counted: bool,
+    /// Whether the delivery began.
+    pub(super) has_begun: bool,
+    /// Whether the delivery has the place of a call: it began, and no message of it is published yet.
+    pub(super) runs: bool,
     /// Whether another event was settled with the same id.
     pub(super) conflicts: bool,
     /// Failed publishes of the present plan.
@@ -41,7 +43,15 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new(facts: DeliveryFacts) -> Self {
-        Self { facts, phase: JobPhase::Waiting, counted: false, conflicts: false, tries: 0, outcome: None }
+        Self {
+            facts,
+            phase: JobPhase::Waiting,
+            has_begun: false,
+            runs: false,
+            conflicts: false,
+            tries: 0,
+            outcome: None,
+        }
     }
 
     /// End of the event for its dedupe record, if the plan ends the event. The dead letter of an id conflict ends nothing: the

@@ -17,6 +17,7 @@ impl Core {
     /// Begins to publish a plan, in one transaction with its acknowledgement on a broker with transactions.
     pub(super) fn publish(&mut self, ticket: Ticket, plan: PublishPlan) {
         self.release(ticket);
+        self.runs_no_longer(ticket);
         self.try_publish(ticket, plan);
     }
 

@@ -34,8 +34,11 @@ pub(crate) struct Core {
     pub(super) held_back: BTreeSet<Ticket>,
     /// Deliveries that may start as soon as a place is free.
     ready: VecDeque<Ticket>,
+    /// Deliveries that began and have not ended.
+    begun: usize,
+    /// Deliveries that began and publish nothing yet: look-ups and calls.
     running: usize,
-    /// Whether a suspect runs, alone.
+    /// Whether a suspect is in work, alone.
     alone: bool,
     /// Ids of the events in work, with the repeats that wait for each.
     ids: HashMap<String, VecDeque<Ticket>>,
@@ -62,6 +65,7 @@ impl Core {
             bytes: 0,
             held_back: BTreeSet::new(),
             ready: VecDeque::new(),
+            begun: 0,
             running: 0,
             alone: false,
             rated_until: None,
@@ -99,8 +103,9 @@ impl Core {
 
     /// Whether another delivery should be taken from the queue.
     pub(crate) fn wants(&self) -> bool {
-        let has_room =
-            self.jobs.len() < self.rules.held_max && (self.bytes < self.rules.bytes_max || self.jobs.is_empty());
+        let has_room = self.jobs.len() < self.rules.held_max
+            && self.ready.len() < self.rules.waiting_max
+            && (self.bytes < self.rules.bytes_max || self.jobs.is_empty());
         let may_probe = |circuit: &Circuit| self.jobs.is_empty() && circuit.is_probing();
         let may_start = self.circuit.as_ref().is_none_or(|circuit| circuit.lets_in() || may_probe(circuit));
         has_room
@@ -179,8 +184,9 @@ impl Core {
                 continue;
             }
             let is_full = self.running >= self.rules.concurrency;
-            let must_wait = self.alone || suspect && self.running > 0;
-            if is_full || must_wait || self.blocked {
+            let must_wait = self.alone || suspect && self.begun > 0;
+            // While the broker does not take the messages of a delivery, no further call makes messages.
+            if is_full || must_wait || self.blocked || !self.held_back.is_empty() {
                 return;
             }
             if let Some(behind) = self.ids.get_mut(&id) {
@@ -222,10 +228,11 @@ impl Core {
     }
 
     fn begin(&mut self, ticket: Ticket, id: String, suspect: bool, now: Duration) {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        self.begun += 1;
         self.running += 1;
         self.alone = suspect;
-        let Some(job) = self.jobs.get_mut(&ticket) else { return };
-        job.counted = true;
+        (job.has_begun, job.runs) = (true, true);
         self.ids.insert(id, VecDeque::new());
         if self.rules.dedupe && job.facts.own_id {
             job.phase = JobPhase::LookingUp;
@@ -282,6 +289,14 @@ impl Core {
         self.publish(ticket, plan);
     }
 
+    /// Gives the place of a call free.
+    pub(super) fn runs_no_longer(&mut self, ticket: Ticket) {
+        if let Some(job) = self.jobs.get_mut(&ticket).filter(|job| job.runs) {
+            job.runs = false;
+            self.running -= 1;
+        }
+    }
+
     pub(super) fn leave(&mut self, ticket: Ticket, why: &str) {
         self.actions.push(Action::LeaveToBroker(ticket, why.to_owned()));
         self.end(ticket);
@@ -292,10 +307,13 @@ impl Core {
         self.release(ticket);
         let Some(job) = self.jobs.remove(&ticket) else { return };
         self.bytes -= job.facts.bytes;
-        if job.counted {
+        if job.runs {
             self.running -= 1;
+        }
+        if job.has_begun {
+            self.begun -= 1;
             self.alone = false;
-            if self.running == 0
+            if self.begun == 0
                 && let Some(circuit) = &mut self.circuit
             {
                 // A probe without an outcome decides nothing.

@@ -10,6 +10,7 @@ fn rules(rate: Rate) -> Rules {
     Rules {
         concurrency: usize::MAX,
         held_max: usize::MAX,
+        waiting_max: usize::MAX,
         bytes_max: usize::MAX,
         retry: Retry { max: 0, steps: Vec::new() },
         unroutable: Unroutable::Accept,
