@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::{
     Batch, BrokerStatus, Confirmed, DedupeLookup, DedupeRecord, Deliveries, Error, EventStreamQueues, Publication,
-    QueueDepth, Receipt, Statistics, Subscription, Unpublished, amqp, embedded,
+    Publishing, QueueDepth, Receipt, Statistics, Subscription, Unpublished, amqp, embedded,
 };
 use trunkline_config::{self as config, Topology};
 use trunkline_event::{HeaderKey, QueueName};
@@ -87,13 +87,23 @@ impl Broker {
     /// [`Unpublished`] has the batch with its confirms, and why the other messages are not confirmed. An empty batch is an
     /// error, because a receipt would prove nothing.
     pub async fn publish(&self, batch: impl Into<Batch>) -> Result<Receipt, Unpublished> {
-        let batch = batch.into();
+        self.begin_publish(batch.into()).await
+    }
+
+    /// Begins to publish as [`Broker::publish`] does. RabbitMQ gets the messages of batches without delays in the order in which
+    /// this method was called. Dropping the future takes no message back.
+    #[must_use]
+    pub fn begin_publish(&self, batch: Batch) -> Publishing {
         if batch.open() == 0 {
-            return batch.receipt().map_err(|batch| Unpublished { batch, refused: Vec::new(), lost: None });
+            let complete = batch.receipt().map_err(|batch| Unpublished { batch, refused: Vec::new(), lost: None });
+            return Publishing::general(std::future::ready(complete));
         }
         match self {
-            Self::Amqp(broker) => broker.publish(batch).await,
-            Self::Embedded(broker) => broker.publish(batch).await,
+            Self::Amqp(broker) => broker.begin_publish(batch),
+            Self::Embedded(broker) => {
+                let broker = broker.clone();
+                Publishing::general(async move { broker.publish(batch).await })
+            }
         }
     }
 
@@ -110,7 +120,7 @@ impl Broker {
     ) -> Result<Confirmed, Unpublished> {
         match self {
             Self::Amqp(broker) => {
-                let receipt = broker.publish(publication.into()).await?;
+                let receipt = broker.begin_publish(publication.into()).await?;
                 let confirmed = receipt.confirmed().first().copied().unwrap_or(Confirmed::Unrouted);
                 if let Err(error) = broker.record(record(confirmed)).await {
                     tracing::warn!(%error, "no dedupe record was written for an accepted event; the daemon would publish a repeat of the event again");

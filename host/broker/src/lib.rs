@@ -28,6 +28,7 @@ mod statistics;
 mod status;
 mod subscription;
 
+pub use amqp::Publishing;
 pub use broker::Broker;
 pub use dead_letter::DELAYED_DEAD_LETTERS;
 pub use dedupe::{DedupeLookup, DedupeRecord, SettledAs};

@@ -1,5 +1,7 @@
 //! A consumer of one queue, on either broker.
 
+use futures_util::FutureExt;
+
 use crate::{Error, Next, amqp, embedded};
 
 /// A consumer of one queue.
@@ -17,6 +19,11 @@ impl Subscription {
             Self::Amqp(subscription) => subscription.next().await,
             Self::Embedded(subscription) => subscription.next().await,
         }
+    }
+
+    /// The next delivery, if it is there already.
+    pub fn try_next(&mut self) -> Option<Next> {
+        self.next().now_or_never()
     }
 
     /// The end of the subscription, within 100 ms of its time. Deliveries that arrive meanwhile wait for

@@ -24,4 +24,5 @@ pub(super) use client::header_key;
 pub(super) use connection::Endpoint;
 pub use connection::{CLIENT_LOG_DIRECTIVES, is_fit_to_log};
 pub use consume::{AmqpAckHandle, AmqpSubscription};
+pub use publish::Publishing;
 pub use topology::OperatorCommands;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::amqp::connection::Session;
-use crate::amqp::publish::AmqpPublisher;
+use crate::amqp::publish::{AmqpPublisher, PreparedBatch, Publishing};
 use crate::amqp::relay::DelayedPublishing;
 use crate::{Batch, Receipt, Unpublished};
 use trunkline_config::Topology;
@@ -31,15 +31,19 @@ impl ActiveSession {
         self.session.spawn(async move { active.delayed_publishing.begin().await });
     }
 
-    /// Publishes the open messages of a batch. The delay queues are declared first, if a message is delayed.
-    ///
-    /// # Errors
-    /// The messages that are not confirmed, and why.
-    pub(crate) async fn publish(&self, batch: Batch) -> Result<Receipt, Unpublished> {
-        let prepared = self.publisher.prepare(batch)?;
-        if !prepared.has_delays() {
-            return self.publisher.send(prepared).await;
+    /// Begins to publish the open messages of a batch. The messages of a batch without delays are with their channels when this
+    /// method returns. The delay queues are declared first, if a message is delayed.
+    pub(crate) fn begin_publish(self: Arc<Self>, batch: Batch) -> Publishing {
+        match self.publisher.prepare(batch) {
+            Ok(prepared) if prepared.has_delays() => {
+                Publishing::general(async move { self.publish_delayed(prepared).await })
+            }
+            Ok(prepared) => Publishing::begin(self.publisher.clone(), prepared),
+            Err(unpublished) => Publishing::general(std::future::ready(Err(unpublished))),
         }
+    }
+
+    async fn publish_delayed(&self, prepared: PreparedBatch) -> Result<Receipt, Unpublished> {
         if let Err(error) = self.delayed_publishing.ensure().await {
             return Err(prepared.lost(error.to_string()));
         }

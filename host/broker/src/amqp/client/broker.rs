@@ -14,9 +14,10 @@ use super::active_session::ActiveSession;
 use super::dedupe_store::DedupeStore;
 use super::management::ManagementApi;
 use crate::amqp::consume::{AmqpSubscription, SubscriptionOptions};
+use crate::amqp::publish::Publishing;
 use crate::amqp::queue::{ToleratedQueues, UnansweredQueues};
 use crate::amqp::topology::is_about_queue;
-use crate::{Batch, BrokerStatus, DedupeLookup, DedupeRecord, Error, Receipt, Unpublished};
+use crate::{Batch, BrokerStatus, DedupeLookup, DedupeRecord, Error, Unpublished};
 use trunkline_config::{Binding, Topology};
 use trunkline_event::{HeaderKey, QueueName};
 use trunkline_telemetry::Condition;
@@ -59,15 +60,19 @@ impl AmqpClient {
         self.key.clone()
     }
 
-    /// Publishes and waits for every confirm; see [`Broker::publish`](crate::Broker::publish).
-    ///
-    /// # Errors
-    /// As [`Broker::publish`](crate::Broker::publish).
-    pub async fn publish(&self, batch: Batch) -> Result<Receipt, Unpublished> {
-        match self.session_soon().await {
-            Ok(active) => active.publish(batch).await,
-            Err(error) => Err(Unpublished::lost(batch, error.to_string())),
+    /// Begins to publish; see [`Broker::begin_publish`](crate::Broker::begin_publish).
+    pub fn begin_publish(self: &Arc<Self>, batch: Batch) -> Publishing {
+        let session = self.session.borrow().clone();
+        if let Some(active) = session {
+            return active.begin_publish(batch);
         }
+        let client = self.clone();
+        Publishing::general(async move {
+            match client.session_soon().await {
+                Ok(active) => active.begin_publish(batch).await,
+                Err(error) => Err(Unpublished::lost(batch, error.to_string())),
+            }
+        })
     }
 
     /// Publishes delayed messages that are due from now on; see [`Broker::begin_relay`](crate::Broker::begin_relay).

@@ -4,11 +4,10 @@
 //! messages in flight are then published again, each alone, until the refused one is found. The other messages keep their
 //! ids and are confirmed. A missing exchange refuses every message, so no single message has to be found.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
@@ -20,6 +19,7 @@ use super::channel_address::{ChannelAddress, ChannelKind};
 use super::confirms::{CONFIRM_WITHIN, Confirm, ConfirmWindow, MessageIdentity, PendingPublish, PublishOutcome};
 use super::direct_reply::is_direct_reply;
 use super::history::PublishHistory;
+use super::unconfirmed::{Resolved, Unconfirmed, Unwritten};
 use crate::Passing;
 use crate::amqp::channel::{
     closes_only_its_channel, exchange_name, release, routing_key_of, says_missing, short_string, to_wire_properties,
@@ -32,6 +32,8 @@ use trunkline_telemetry::wait;
 const IN_FLIGHT_MAX: usize = 1000;
 /// Time between checks for confirms that are overdue.
 const OVERDUE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between checks whether the first message waits for long.
+const LATE_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// The longest wait for the end of a channel that is given up. Its broker may not answer at all.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -169,53 +171,37 @@ impl PublishChannel {
         in_flight: &mut InFlight,
         jobs: &mut mpsc::Receiver<PublishJob>,
     ) -> ChannelEnd {
-        let mut confirms = FuturesUnordered::new();
+        let mut unconfirmed = Unconfirmed::new();
         let mut overdue_check = wait::every(OVERDUE_CHECK_INTERVAL);
+        let mut late_check = wait::every(LATE_CHECK_INTERVAL);
         loop {
+            let has_room = in_flight.has_room() && unconfirmed.has_room();
             tokio::select! {
                 biased;
-                Some((tag, confirmed)) = confirms.next(), if !confirms.is_empty() => {
-                    let mut resolved = in_flight.resolve(tag, confirmed);
-                    while resolved.is_ok() && let Some(Some((tag, confirmed))) = confirms.next().now_or_never() {
-                        resolved = in_flight.resolve(tag, confirmed);
-                    }
+                resolved = poll_fn(|context| unconfirmed.poll_resolved(context)), if !unconfirmed.is_empty() => {
+                    let resolved = in_flight.resolve_all(resolved);
                     self.settle(in_flight);
                     if let Err(end) = resolved {
-                        return end;
+                        return self.why(end, in_flight, &mut unconfirmed).await;
                     }
                 }
-                job = jobs.recv(), if in_flight.has_room() => {
-                    let Some(PublishJob { message, accept_unroutable, reply }) = job else {
+                job = jobs.recv(), if has_room => {
+                    let mut next = job;
+                    if next.is_none() {
                         return ChannelEnd::Idle;
-                    };
-                    let identity = MessageIdentity::of(&message);
-                    let tag = in_flight.window.add(PendingPublish { identity, accept_unroutable, reply });
-                    match write(channel, &message).await {
-                        Ok(confirm) => {
-                            in_flight.keep_if_alone(message);
-                            confirms.push(async move { (tag, confirm.await) });
+                    }
+                    // All jobs that wait share one write.
+                    while let Some(job) = next.take() {
+                        if let Err(end) = begin(channel, in_flight, &mut unconfirmed, job, publish) {
+                            return self.closing(in_flight, &mut unconfirmed, end).await;
                         }
-                        Err(error) if matches!(error.kind(), ErrorKind::InvalidChannelState(..)) => {
-                            // The channel is closing: this message was not written, and the confirms of the others say why.
-                            let mut end = ChannelEnd::Closed;
-                            while let Some((tag, confirmed)) = confirms.next().await {
-                                if let Err(why) = in_flight.resolve(tag, confirmed) {
-                                    end = why;
-                                    break;
-                                }
-                                self.settle(in_flight);
-                            }
-                            if !matches!(&end, ChannelEnd::Failed(error) if says_missing(error)) {
-                                in_flight.window.unsent(tag);
-                            }
-                            return end;
-                        }
-                        Err(error) => {
-                            in_flight.keep_if_alone(message);
-                            return ChannelEnd::Failed(error);
+                        if in_flight.has_room() && unconfirmed.has_room() {
+                            next = jobs.try_recv().ok();
                         }
                     }
                 }
+                // The next poll notices that the first message waits for long.
+                _ = late_check.tick(), if !unconfirmed.is_empty() => {}
                 _ = overdue_check.tick() => {
                     let is_blocked = self.session.status.borrow().blocked;
                     let unblocked = *self.session.unblocked.lock();
@@ -229,6 +215,40 @@ impl PublishChannel {
                 }
             }
         }
+    }
+
+    /// The end of a channel on which a message could not be queued.
+    async fn closing<F: Future<Output = Resolved>>(
+        &self,
+        in_flight: &mut InFlight,
+        unconfirmed: &mut Unconfirmed<F>,
+        unqueued: Unqueued,
+    ) -> ChannelEnd {
+        let Unqueued { tag, error } = unqueued;
+        if !is_of_closing_channel(&error) {
+            return ChannelEnd::Failed(error);
+        }
+        let end = self.why(ChannelEnd::Closed, in_flight, unconfirmed).await;
+        if !matches!(&end, ChannelEnd::Failed(error) if says_missing(error)) {
+            in_flight.window.unsent(tag);
+        }
+        end
+    }
+
+    /// The reason of an end. The error of a message that a closing channel dropped says nothing, but the other confirms do.
+    async fn why<F: Future<Output = Resolved>>(
+        &self,
+        end: ChannelEnd,
+        in_flight: &mut InFlight,
+        unconfirmed: &mut Unconfirmed<F>,
+    ) -> ChannelEnd {
+        match &end {
+            ChannelEnd::Failed(error) if !is_of_closing_channel(error) => return end,
+            ChannelEnd::Idle | ChannelEnd::Overdue | ChannelEnd::Failed(_) | ChannelEnd::Closed => {}
+        }
+        let resolved = in_flight.resolve_all(unconfirmed.rest().await);
+        self.settle(in_flight);
+        resolved.err().unwrap_or(end)
     }
 
     /// Answers the messages whose confirms are resolved, and adds what they show to the history.
@@ -266,7 +286,22 @@ impl InFlight {
         self.alone = Some(message).filter(|_| self.kind == ChannelKind::Alone);
     }
 
-    fn resolve(&mut self, tag: u64, confirmed: Result<Confirmation, lapin::Error>) -> Result<(), ChannelEnd> {
+    /// Takes confirms in. The error of a message that a closing channel dropped counts last.
+    fn resolve_all(&mut self, resolved: Vec<(u64, Resolved)>) -> Result<(), ChannelEnd> {
+        let mut end = None;
+        for (tag, confirmed) in resolved {
+            match self.resolve(tag, confirmed) {
+                Ok(()) => {}
+                Err(ChannelEnd::Failed(error)) if is_of_closing_channel(&error) => {
+                    end.get_or_insert(ChannelEnd::Failed(error));
+                }
+                Err(failed) => end = Some(failed),
+            }
+        }
+        end.map_or(Ok(()), Err)
+    }
+
+    fn resolve(&mut self, tag: u64, confirmed: Resolved) -> Result<(), ChannelEnd> {
         let (confirm, returned) = match confirmed.map_err(ChannelEnd::Failed)? {
             Confirmation::Ack(returned) => (Confirm::Ack, returned),
             Confirmation::Nack(returned) => (Confirm::Nack, returned),
@@ -278,14 +313,60 @@ impl InFlight {
     }
 }
 
-/// Returns when the frames are written. The inner future is the confirm.
-async fn write(
-    channel: &Channel,
-    message: &Message,
-) -> Result<impl Future<Output = Result<Confirmation, lapin::Error>> + use<>, lapin::Error> {
-    let options = BasicPublishOptions { mandatory: !is_direct_reply(message), ..BasicPublishOptions::default() };
+/// A message whose frames could not be queued.
+struct Unqueued {
+    tag: u64,
+    error: lapin::Error,
+}
+
+/// Queues the frames of a message.
+///
+/// # Errors
+/// The message that could not be queued. The channel ends.
+fn begin<'c, F>(
+    channel: &'c Channel,
+    in_flight: &mut InFlight,
+    unconfirmed: &mut Unconfirmed<F>,
+    job: PublishJob,
+    confirm: impl FnOnce(&'c Channel, Arc<Message>, Unwritten) -> F,
+) -> Result<(), Unqueued>
+where
+    F: Future<Output = Resolved>,
+{
+    let PublishJob { message, accept_unroutable, reply } = job;
+    let identity = MessageIdentity::of(&message);
+    let tag = in_flight.window.add(PendingPublish { identity, accept_unroutable, reply });
+    let (bytes, unwritten) = (message.body.len(), unconfirmed.unwritten.clone());
+    let begun = unconfirmed.begin(tag, bytes, confirm(channel, message.clone(), unwritten));
+    match begun {
+        Some(Err(error)) => {
+            if !is_of_closing_channel(&error) {
+                in_flight.keep_if_alone(message);
+            }
+            return Err(Unqueued { tag, error });
+        }
+        Some(Ok(confirmed)) => unconfirmed.found(tag, Ok(confirmed)),
+        None => {}
+    }
+    in_flight.keep_if_alone(message);
+    Ok(())
+}
+
+/// Whether a message was not written because its channel is closing.
+fn is_of_closing_channel(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidChannelState(..))
+}
+
+/// Queues the frames of a message at the first poll. Ready with the confirm.
+async fn publish(channel: &Channel, message: Arc<Message>, unwritten: Unwritten) -> Resolved {
+    let options = BasicPublishOptions { mandatory: !is_direct_reply(&message), ..BasicPublishOptions::default() };
     let (exchange, key) = (short_string(message.exchange.as_str()), short_string(message.routing_key.as_str()));
-    channel.basic_publish(exchange, key, options, &message.body, to_wire_properties(&message.properties)).await
+    let properties = to_wire_properties(&message.properties);
+    let written = channel.basic_publish(exchange, key, options, &message.body, properties).await;
+    unwritten.written(message.body.len());
+    // The confirm may take long, and the client has the body.
+    drop(message);
+    written?.await
 }
 
 fn returned_identity(returned: &BasicReturnMessage) -> MessageIdentity {

@@ -6,6 +6,9 @@ mod confirms;
 mod direct_reply;
 mod history;
 mod publisher;
+mod publishing;
+mod unconfirmed;
 
 pub use confirms::{CONFIRM_WITHIN, Confirm, ConfirmWindow, MessageIdentity, PendingPublish, PublishOutcome};
-pub(crate) use publisher::AmqpPublisher;
+pub(crate) use publisher::{AmqpPublisher, PreparedBatch};
+pub use publishing::Publishing;

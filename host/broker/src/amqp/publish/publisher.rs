@@ -16,11 +16,13 @@ use super::history::PublishHistory;
 use crate::amqp::connection::Session;
 use crate::amqp::delay;
 use crate::{Batch, DELAY_MAX, Passing, Permanent, Publication, Receipt, Refusal, Unpublished};
-use trunkline_event::Message;
+use trunkline_event::{ExchangeName, Message};
 use trunkline_telemetry::wait::{self, Loop, RetryLoop};
 
 /// Publishes that wait for their channel.
 const JOBS_WAITING_MAX: usize = 1024;
+/// The reason of an unknown outcome at the end of a session.
+const SESSION_ENDED: &str = "the session ended";
 /// The time after which the removal of a queue is over. RabbitMQ 4.3.6 on an idle machine takes less than 10 ms.
 const REMOVAL_WITHIN: Duration = Duration::from_millis(100);
 
@@ -28,7 +30,25 @@ const REMOVAL_WITHIN: Duration = Duration::from_millis(100);
 pub(crate) struct AmqpPublisher {
     session: Arc<Session>,
     history: Arc<Mutex<PublishHistory>>,
-    channels: Mutex<HashMap<ChannelAddress, mpsc::Sender<PublishJob>>>,
+    channels: Mutex<HashMap<ExchangeName, ExchangeChannels>>,
+}
+
+/// The publish channels of an exchange, each opened on first use.
+#[derive(Default)]
+struct ExchangeChannels {
+    shared: Option<mpsc::Sender<PublishJob>>,
+    alone: Option<mpsc::Sender<PublishJob>>,
+    unanswered: Option<mpsc::Sender<PublishJob>>,
+}
+
+impl ExchangeChannels {
+    fn of(&mut self, kind: ChannelKind) -> &mut Option<mpsc::Sender<PublishJob>> {
+        match kind {
+            ChannelKind::Shared => &mut self.shared,
+            ChannelKind::Alone => &mut self.alone,
+            ChannelKind::Unanswered => &mut self.unanswered,
+        }
+    }
 }
 
 /// A batch whose open messages have their form on the wire.
@@ -38,8 +58,11 @@ pub(crate) struct PreparedBatch {
     has_delays: bool,
 }
 
+/// A message that is with its channel, and its outcome.
+pub(super) type HandedOver = (PreparedMessage, oneshot::Receiver<PublishOutcome>);
+
 /// A message in its form on the wire, with its place in the batch.
-struct PreparedMessage {
+pub(super) struct PreparedMessage {
     index: usize,
     message: Arc<Message>,
     accept_unroutable: bool,
@@ -55,6 +78,21 @@ enum NackCount {
 }
 
 impl PreparedBatch {
+    /// The batch and its message, if the batch has one open message.
+    ///
+    /// # Errors
+    /// The same batch, with several messages.
+    pub(super) fn into_single(mut self) -> Result<(Batch, PreparedMessage), Self> {
+        match self.messages.pop() {
+            Some(only) if self.messages.is_empty() => Ok((self.batch, only)),
+            Some(last) => {
+                self.messages.push(last);
+                Err(self)
+            }
+            None => Err(self),
+        }
+    }
+
     /// Whether a message of the batch is delayed, so that the delay queues have to exist.
     pub(crate) const fn has_delays(&self) -> bool {
         self.has_delays
@@ -120,12 +158,34 @@ impl AmqpPublisher {
     /// # Errors
     /// The messages that are not confirmed, and why.
     pub(crate) async fn send(&self, prepared: PreparedBatch) -> Result<Receipt, Unpublished> {
-        let PreparedBatch { mut batch, messages: mut waiting, .. } = prepared;
+        let PreparedBatch { batch, messages, .. } = prepared;
+        let handed_over = self.hand_over(messages).await;
+        self.conclude(batch, handed_over).await
+    }
+
+    /// Publishes the only message of a batch.
+    ///
+    /// # Errors
+    /// As [`AmqpPublisher::send`].
+    pub(super) async fn send_single(&self, batch: Batch, message: PreparedMessage) -> Result<Receipt, Unpublished> {
+        let handed_over = self.hand_over(vec![message]).await;
+        self.conclude(batch, handed_over).await
+    }
+
+    /// Waits for all messages, and publishes those again that have to be.
+    ///
+    /// # Errors
+    /// As [`AmqpPublisher::send`].
+    pub(super) async fn conclude(
+        &self,
+        mut batch: Batch,
+        mut handed_over: Vec<HandedOver>,
+    ) -> Result<Receipt, Unpublished> {
         let (mut refused, mut lost) = (Vec::new(), None);
         let mut opening = RetryLoop::new(Loop::ChannelOpen, "");
-        while !waiting.is_empty() {
+        while !handed_over.is_empty() {
             let (mut again, mut unsent, mut nacked) = (Vec::new(), false, false);
-            for (message, outcome) in self.hand_over(waiting).await {
+            for (message, outcome) in handed_over {
                 match outcome.await {
                     Ok(PublishOutcome::Confirmed(confirmed)) => batch.confirm(message.index, confirmed),
                     Ok(PublishOutcome::Refused(refusal)) if self.may_have_met_a_removal(&message, &refusal) => {
@@ -141,10 +201,9 @@ impl AmqpPublisher {
                     Ok(PublishOutcome::PublishAlone) => {
                         again.push(PreparedMessage { kind: ChannelKind::Alone, ..message });
                     }
-                    Err(_dropped) => lost = Some("the session ended".to_owned()),
+                    Err(_dropped) => lost = Some(SESSION_ENDED.to_owned()),
                 }
             }
-            waiting = again;
             if nacked {
                 wait::after(REMOVAL_WITHIN).await;
             }
@@ -153,6 +212,7 @@ impl AmqpPublisher {
                 lost = Some("the daemon could not open a channel for publishing".to_owned());
                 break;
             }
+            handed_over = self.hand_over(again).await;
         }
         if lost.is_none() && refused.is_empty() {
             return batch.receipt().map_err(|batch| Unpublished::lost(batch, "a message of the batch has no outcome"));
@@ -178,17 +238,12 @@ impl AmqpPublisher {
     }
 
     /// Hands every message to its channel. A channel that just ended leaves the message unsent.
-    async fn hand_over(
-        &self,
-        messages: Vec<PreparedMessage>,
-    ) -> Vec<(PreparedMessage, oneshot::Receiver<PublishOutcome>)> {
+    async fn hand_over(&self, messages: Vec<PreparedMessage>) -> Vec<HandedOver> {
         let mut handed_over = Vec::with_capacity(messages.len());
         for prepared in messages {
             let (reply, outcome) = oneshot::channel();
-            let channel =
-                self.channel(ChannelAddress { exchange: prepared.message.exchange.clone(), kind: prepared.kind });
-            let (message, accept_unroutable) = (prepared.message.clone(), prepared.accept_unroutable);
-            if let Err(closed) = channel.send(PublishJob { message, accept_unroutable, reply }).await {
+            let channel = self.channel(&prepared.message.exchange, prepared.kind);
+            if let Err(closed) = channel.send(prepared.job(reply)).await {
                 let _receiver_is_below = closed.0.reply.send(PublishOutcome::Unsent);
             }
             handed_over.push((prepared, outcome));
@@ -196,21 +251,39 @@ impl AmqpPublisher {
         handed_over
     }
 
-    /// The channel of an address, opened on first use. Exchanges have channels of their own, because a missing exchange closes
+    /// Hands one message to its channel, if the channel takes the message at once.
+    pub(super) fn hand_over_at_once(&self, prepared: &PreparedMessage) -> Option<oneshot::Receiver<PublishOutcome>> {
+        let (reply, outcome) = oneshot::channel();
+        let channel = self.channel(&prepared.message.exchange, prepared.kind);
+        channel.try_send(prepared.job(reply)).is_ok().then_some(outcome)
+    }
+
+    /// The channel of an exchange, opened on first use. Exchanges have channels of their own, because a missing exchange closes
     /// its channel and must not delay the confirms of other exchanges.
-    fn channel(&self, address: ChannelAddress) -> mpsc::Sender<PublishJob> {
+    fn channel(&self, exchange: &ExchangeName, kind: ChannelKind) -> mpsc::Sender<PublishJob> {
         let mut channels = self.channels.lock();
-        if let Some(known) = channels.get(&address)
+        if let Some(known) = channels.get_mut(exchange).and_then(|known| known.of(kind).as_ref())
             && !known.is_closed()
         {
             return known.clone();
         }
         let (sender, jobs) = mpsc::channel(JOBS_WAITING_MAX);
         let (session, history) = (self.session.clone(), self.history.clone());
-        let channel = PublishChannel { session, history, address: address.clone() };
-        self.session.spawn(channel.run(jobs));
-        channels.insert(address, sender.clone());
+        let address = ChannelAddress { exchange: exchange.clone(), kind };
+        self.session.spawn(PublishChannel { session, history, address }.run(jobs));
+        *channels.entry(exchange.clone()).or_default().of(kind) = Some(sender.clone());
         sender
+    }
+}
+
+impl PreparedMessage {
+    /// The place of the message in its batch.
+    pub(super) const fn index(&self) -> usize {
+        self.index
+    }
+
+    fn job(&self, reply: oneshot::Sender<PublishOutcome>) -> PublishJob {
+        PublishJob { message: self.message.clone(), accept_unroutable: self.accept_unroutable, reply }
     }
 }
 
