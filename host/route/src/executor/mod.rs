@@ -1,6 +1,7 @@
 //! Carries out the decisions of the core, and feeds the results back into the core.
 
 mod entries;
+mod hand_out;
 mod leadership;
 mod list_queue;
 mod ports;
@@ -9,6 +10,7 @@ mod reports;
 mod run;
 mod settlement;
 mod state;
+mod tasks;
 mod work;
 
 pub(crate) use ports::CallResult;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hand_out::{HandOut, HandOutEnd};
 use super::list_queue::ListQueue;
 use super::work::Work;
 use crate::route_runner::{RouteRunner, Stop};
@@ -24,17 +25,6 @@ enum ConsumeEnd {
     Paused(Duration),
     /// The daemon stops.
     Stopping,
-}
-
-/// Deliveries that the broker may hand out ahead.
-///
-/// A message that ends the daemon comes back together with every message that was handed out beside it. Each of them counts
-/// one more delivery, and a queue with a delivery limit would give them all up. Therefore a route begins *narrow*, with one
-/// delivery at a time, widens when a message that is not a suspect is settled, and narrows again when a suspect arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Width {
-    Narrow,
-    Wide,
 }
 
 /// An event of the consuming loop.
@@ -196,31 +186,20 @@ impl RouteRunner {
 
     async fn consume(&self, mut subscription: Subscription, session: u64, work: &mut Work, stop: &Stop) -> ConsumeEnd {
         let mut status = self.status.clone();
-        let mut width = Width::Narrow;
-        let mut fresh = true;
-        // A suspect that arrived while the route was wide.
-        let mut first = None;
+        let mut hand_out = HandOut::new(self.profile.prefetch);
         loop {
-            if width == Width::Narrow && !fresh && work.held() == 0 {
-                width = Width::Wide;
-                if let Err(error) = subscription.resize(self.profile.prefetch).await {
-                    return ConsumeEnd::Lost(error.to_string());
-                }
-            }
-            if work.held() == 0
-                && let Some(suspect) = first.take()
-            {
-                work.arrived(suspect);
+            if let Err(reason) = hand_out.go_on(&mut subscription, work).await {
+                return ConsumeEnd::Lost(reason);
             }
             if let Some(reason) = work.list_queue().and_then(ListQueue::lost) {
                 return ConsumeEnd::Lost(reason.to_owned());
             }
-            if let Some(pause) = work.nothing_begins_for().filter(|pause| *pause > HOLD_MAX && first.is_none()) {
+            let pause = work.nothing_begins_for().filter(|pause| *pause > HOLD_MAX && !hand_out.holds_suspect());
+            if let Some(pause) = pause {
                 self.close(subscription).await;
                 return ConsumeEnd::Paused(pause);
             }
-            // Narrow is one delivery at a time, even when the broker has handed out another one.
-            let takes = work.wants() && first.is_none() && (width == Width::Wide || work.held() == 0);
+            let takes = hand_out.takes(work);
             let seen = tokio::select! {
                 biased;
                 () = stop.drain.cancelled() => LoopEvent::Drain,
@@ -237,24 +216,13 @@ impl RouteRunner {
                         return ConsumeEnd::Lost(now.error.unwrap_or_else(|| "the session is over".to_owned()));
                     }
                 }
-                LoopEvent::Next(Next::Delivery(delivery)) => {
-                    let suspect = delivery.is_suspect();
-                    fresh = suspect;
-                    if suspect && width == Width::Wide {
-                        // The work in progress is settled first. Deliveries that were handed out are then taken one by one.
-                        width = Width::Narrow;
-                        first = Some(delivery);
-                        if let Err(error) = subscription.resize(1).await {
-                            return ConsumeEnd::Lost(error.to_string());
-                        }
-                    } else {
-                        work.arrived(delivery);
+                LoopEvent::Next(next) => match hand_out.take_all(next, &mut subscription, work).await {
+                    Ok(()) => {}
+                    Err(HandOutEnd::Cancelled(reason)) => {
+                        return ConsumeEnd::Cancelled(Box::new(subscription), reason);
                     }
-                }
-                LoopEvent::Next(Next::Cancelled(reason)) => {
-                    return ConsumeEnd::Cancelled(Box::new(subscription), reason);
-                }
-                LoopEvent::Next(Next::Ended(reason)) => return ConsumeEnd::Lost(reason),
+                    Err(HandOutEnd::Lost(reason)) => return ConsumeEnd::Lost(reason),
+                },
                 LoopEvent::Drain => {
                     self.metrics.stopped_consuming();
                     self.drain(subscription, work, stop).await;
