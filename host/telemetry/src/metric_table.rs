@@ -146,7 +146,7 @@ pub const METRICS: [Metric; 68] = [
         "Longest time that the first ready message in the queue of the route may have waited. The value is 0 while the queue has no ready message. On RabbitMQ, the value depends on the timestamps of messages.",
     )
     .in_seconds(),
-    gauge("trunkline_route_concurrency_limit", &["route"], "Largest number of events of the route that run at a time"),
+    gauge("trunkline_route_concurrency_limit", &["route"], "Largest number of calls of the route that run at a time"),
     gauge(
         "trunkline_circuit_state",
         &["route"],

@@ -21,7 +21,7 @@ pub(crate) static CONCURRENCY: Key<Range<u16>> = Key::integer(
     "concurrency",
     1,
     1024,
-    "The largest number of events of the route that run at the same time. The environment variable `WORKER_POOL_SIZE` sets the default.",
+    "The largest number of calls of the plugin that run at the same time. An event whose emissions wait for their confirms does not count. The environment variable `WORKER_POOL_SIZE` sets the default.",
 )
 .or(16)
 .note("256 for a route with `archive`");
