@@ -118,7 +118,7 @@ impl Delivery {
             Settlement::Published(_) | Settlement::Nothing(_) => {}
         }
         match self.ack_handle {
-            AckHandle::Amqp(handle) => handle.ack_now().await,
+            AckHandle::Amqp(handle) => handle.ack_now(),
             AckHandle::Embedded(handle) => handle.ack_now().await,
         }
     }

@@ -1,94 +1,133 @@
-//! Acknowledgements of one channel, sent in batches by one task.
+//! Acknowledgements of one channel, sent in batches.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use lapin::Channel;
 use lapin::options::BasicAckOptions;
-use tokio::sync::{mpsc, oneshot};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::ack_batch::{AckBatch, AckFrame};
 use crate::Error;
 use trunkline_telemetry::wait;
 
-/// Acknowledgements that make a batch full.
+/// Acknowledgements that make a batch full, at most.
 const BATCH_MAX: usize = 64;
 /// The longest time that an acknowledgement waits for others.
-const BATCH_WITHIN: Duration = Duration::from_millis(2);
-/// Commands that wait for the task: one for each delivery of two consumers, and one flush.
-pub(crate) const ACK_COMMANDS_MAX: usize = 2 * (u16::MAX as usize) + 1;
+const BATCH_WITHIN: Duration = Duration::from_millis(4);
+
+/// The deliveries of a channel that are done and not acknowledged yet. Nothing else acknowledges on the channel.
+#[derive(Debug)]
+pub(crate) struct Acknowledgements {
+    channel: Channel,
+    batch: Mutex<AckBatch>,
+    /// Acknowledgements that make a batch full.
+    full: AtomicUsize,
+    /// Notified by the first acknowledgement of a batch, and by the one that makes the batch full.
+    added: Notify,
+}
 
 /// The handle by which a delivery is acknowledged on its channel.
 #[derive(Debug)]
 pub struct AmqpAckHandle {
     pub(crate) tag: u64,
-    pub(crate) commands: mpsc::Sender<AckCommand>,
-}
-
-/// A command to the task of a channel.
-#[derive(Debug)]
-pub(crate) enum AckCommand {
-    /// Acknowledges a delivery with the next batch.
-    Ack(u64),
-    /// Sends the batch, and answers when the client has the frames.
-    Flush(oneshot::Sender<()>),
+    pub(crate) acknowledgements: Arc<Acknowledgements>,
 }
 
 impl AmqpAckHandle {
     /// Acknowledges with the next batch. After the end of the session nothing is sent, and the broker delivers the message
     /// again.
     pub fn ack(self) {
-        // There are never more commands than deliveries, and the queue has room for all of them.
-        let _session_over = self.commands.try_send(AckCommand::Ack(self.tag));
+        self.acknowledgements.add(self.tag);
     }
 
     /// Acknowledges, and returns when the client has the frame. The broker gets this frame before every later one.
     ///
     /// # Errors
     /// [`Error::Lost`] when the session is over.
-    pub async fn ack_now(self) -> Result<(), Error> {
-        let over = || Error::Lost("the session is over".to_owned());
-        let (reply, flushed) = oneshot::channel();
-        self.commands.send(AckCommand::Ack(self.tag)).await.map_err(|_over| over())?;
-        self.commands.send(AckCommand::Flush(reply)).await.map_err(|_over| over())?;
-        flushed.await.map_err(|_over| over())
+    pub fn ack_now(self) -> Result<(), Error> {
+        self.acknowledgements.batch.lock().add(self.tag);
+        self.acknowledgements.flush()
     }
 }
 
-/// Sends the acknowledgements of a channel until the subscription ends. Nothing else acknowledges on the channel.
-pub(crate) async fn send_acknowledgements(channel: Channel, mut commands: mpsc::Receiver<AckCommand>) {
-    let mut batch = AckBatch::default();
-    while let Some(first) = commands.recv().await {
-        let mut flush = take(&mut batch, first);
-        let deadline = wait::after(BATCH_WITHIN);
-        tokio::pin!(deadline);
-        while flush.is_none() && batch.len() < BATCH_MAX {
-            tokio::select! {
-                biased;
-                next = commands.recv() => match next {
-                    Some(next) => flush = take(&mut batch, next),
-                    None => break,
-                },
-                () = &mut deadline => break,
-            }
+impl Acknowledgements {
+    /// The acknowledgements of a channel whose consumer has this prefetch.
+    pub(crate) fn new(channel: Channel, prefetch: u16) -> Self {
+        let full = AtomicUsize::new(full(prefetch));
+        Self { channel, batch: Mutex::default(), full, added: Notify::new() }
+    }
+
+    /// The consumer has another prefetch from now on.
+    pub(crate) fn resize(&self, prefetch: u16) {
+        self.full.store(full(prefetch), Ordering::Relaxed);
+    }
+
+    fn add(&self, tag: u64) {
+        let waiting = {
+            let mut batch = self.batch.lock();
+            batch.add(tag);
+            batch.len()
+        };
+        if waiting == 1 || waiting == self.full.load(Ordering::Relaxed) {
+            self.added.notify_one();
         }
+    }
+
+    /// Gives the client the frames of all acknowledgements. The client sends frames in this order.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the channel is closed. The broker delivers the messages again.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        let mut batch = self.batch.lock();
         for AckFrame { tag, multiple } in batch.frames() {
-            if channel.basic_ack(tag, BasicAckOptions { multiple }).await.is_err() {
+            // The first poll queues the frame. Nobody waits for its write.
+            let _written = self.channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
+        }
+        drop(batch);
+        if self.channel.status().connected() { Ok(()) } else { Err(Error::Lost("the session is over".to_owned())) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.batch.lock().len() >= self.full.load(Ordering::Relaxed)
+    }
+
+    /// Sends the acknowledgements until the channel closes.
+    pub(crate) async fn send(self: Arc<Self>) {
+        loop {
+            self.added.notified().await;
+            let deadline = wait::after(BATCH_WITHIN);
+            tokio::pin!(deadline);
+            while !self.is_full() {
+                tokio::select! {
+                    () = self.added.notified() => {}
+                    () = &mut deadline => break,
+                }
+            }
+            if self.flush().is_err() {
                 return;
             }
         }
-        if let Some(flush) = flush {
-            let _caller_gone = flush.send(());
-        }
     }
 }
 
-/// Takes a command in. Returns the reply of a flush.
-fn take(batch: &mut AckBatch, command: AckCommand) -> Option<oneshot::Sender<()>> {
-    match command {
-        AckCommand::Ack(tag) => {
-            batch.add(tag);
-            None
+/// Acknowledgements that make a batch full. The broker sends no message while the whole prefetch waits for its acknowledgement, so
+/// a batch has at most half of the prefetch.
+fn full(prefetch: u16) -> usize {
+    BATCH_MAX.min(usize::from(prefetch / 2)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_has_at_most_half_of_the_prefetch() {
+        for (prefetch, expected) in [(1, 1), (2, 1), (3, 1), (20, 10), (200, 64), (u16::MAX, 64)] {
+            assert_eq!(full(prefetch), expected, "prefetch {prefetch}");
         }
-        AckCommand::Flush(reply) => Some(reply),
     }
 }

@@ -8,11 +8,10 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Interval;
 
-use super::acknowledgements::{ACK_COMMANDS_MAX, AckCommand, AmqpAckHandle, send_acknowledgements};
+use super::acknowledgements::{Acknowledgements, AmqpAckHandle};
 use super::stream_check::{has_stream_offset, is_stream, refuse_known_stream};
 use crate::amqp::channel::{close, from_wire, queue_error, short_string};
 use crate::amqp::connection::Session;
@@ -54,7 +53,7 @@ pub struct AmqpSubscription {
     /// The time of the last warning about headers without a valid signature.
     warned: Option<Instant>,
     loss_header: LossHeader,
-    commands: mpsc::Sender<AckCommand>,
+    acknowledgements: Arc<Acknowledgements>,
     acknowledging: JoinSet<()>,
     session: Arc<Session>,
     /// The search for the reason why the broker cancelled the consumer.
@@ -148,9 +147,9 @@ impl AmqpSubscription {
         let arguments = FieldTable::default();
         let consumer =
             channel.basic_consume(short_string(queue.as_str()), tag, options, arguments).await.map_err(failed)?;
-        let (commands, waiting) = mpsc::channel(ACK_COMMANDS_MAX);
+        let acknowledgements = Arc::new(Acknowledgements::new(channel.clone(), prefetch));
         let mut acknowledging = JoinSet::new();
-        acknowledging.spawn(send_acknowledgements(channel.clone(), waiting));
+        acknowledging.spawn(acknowledgements.clone().send());
         Ok(Self {
             queue: queue.clone(),
             tag: consumer.tag(),
@@ -164,7 +163,7 @@ impl AmqpSubscription {
             key: (!keeps_signatures).then(|| session.key.clone()),
             warned: None,
             loss_header: session.loss_header.clone(),
-            commands,
+            acknowledgements,
             acknowledging,
             session: session.clone(),
             looking: JoinSet::new(),
@@ -210,7 +209,10 @@ impl AmqpSubscription {
             delivery_count: count.unwrap_or(u32::from(delivery.redelivered)),
             waited: Duration::ZERO,
             unreadable,
-            ack_handle: AckHandle::Amqp(AmqpAckHandle { tag: delivery.delivery_tag, commands: self.commands.clone() }),
+            ack_handle: AckHandle::Amqp(AmqpAckHandle {
+                tag: delivery.delivery_tag,
+                acknowledgements: self.acknowledgements.clone(),
+            }),
         })
     }
 
@@ -307,6 +309,7 @@ impl AmqpSubscription {
         let queue = self.queue.clone();
         let failed = |error: lapin::Error| queue_error(&queue, &error);
         topology::declare_queue(session, topology, &self.queue).await?;
+        self.acknowledgements.resize(prefetch);
         self.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed)?;
         self.consume_again().await.map_err(failed)?;
         self.end = None;
@@ -341,6 +344,7 @@ impl AmqpSubscription {
     pub async fn resize(&mut self, prefetch: u16) -> Result<(), Error> {
         let lost = |error: lapin::Error| Error::Lost(error.to_string());
         let cancels_first = !self.may_be_auto_delete || self.is_ordered || self.is_exclusive;
+        self.acknowledgements.resize(prefetch);
         if cancels_first {
             self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default()).await.map_err(lost)?;
             while let Some(delivery) = self.consumer.next().await {
@@ -379,14 +383,10 @@ impl AmqpSubscription {
     /// [`Error::Lost`] when `close-ok` does not come.
     pub async fn close(mut self) -> Result<(), Error> {
         let lost = |reason: &str| Error::Lost(reason.to_owned());
-        let (reply, flushed) = oneshot::channel();
-        self.commands.send(AckCommand::Flush(reply)).await.map_err(|_closed| lost("the session is over"))?;
-        let closing = async {
-            flushed.await.map_err(|_dropped| lost("the session is over"))?;
-            self.channel.close(200, ShortString::default()).await.map_err(|error| lost(&error.to_string()))
-        };
-        let closed = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+        self.acknowledgements.flush()?;
+        let closed = tokio::time::timeout(CLOSE_WITHIN, self.channel.close(200, ShortString::default())).await;
         self.acknowledging.shutdown().await;
-        closed.unwrap_or_else(|_elapsed| Err(lost("the channel did not close in time")))
+        let closed = closed.map_err(|_elapsed| lost("the channel did not close in time"))?;
+        closed.map_err(|error| lost(&error.to_string()))
     }
 }
