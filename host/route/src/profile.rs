@@ -1,5 +1,6 @@
 //! The settings of a route that reading deliveries and making messages need.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::Rules;
@@ -18,6 +19,8 @@ const WAITING_MIN: usize = 64;
 pub(crate) struct Profile {
     pub(crate) name: RouteName,
     pub(crate) settings: config::Route,
+    /// The plugin of the route, or `archive`.
+    pub(crate) runs: Arc<str>,
     /// Deliveries that the broker may hand out ahead.
     pub(crate) prefetch: u16,
     pub(crate) codec_in: Codec,

@@ -77,6 +77,7 @@ impl RouteRunner {
             codec_in: queue.codec,
             is_atomic: broker.is_atomic(),
             key: broker.header_key(),
+            runs: Arc::from(settings.runs()),
             settings,
         };
         Some(Arc::new(Self {

@@ -7,8 +7,10 @@
 //! For every delivery the order is: look up the dedupe record, invoke the plugin, publish, take every confirm, write the
 //! dedupe record, acknowledge. A broker with transactions gets the last four as one action.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
+
+use rustc_hash::FxBuildHasher;
 
 use super::action::{Action, DeliveryOutcome, PublishPlan};
 use super::circuit::Circuit;
@@ -28,7 +30,7 @@ pub(crate) struct Core {
     pub(super) subscription: Option<u64>,
     blocked: bool,
     draining: bool,
-    pub(super) jobs: BTreeMap<Ticket, Job>,
+    pub(super) jobs: HashMap<Ticket, Job, FxBuildHasher>,
     bytes: usize,
     /// Deliveries whose messages the broker did not take.
     pub(super) held_back: BTreeSet<Ticket>,
@@ -61,7 +63,7 @@ impl Core {
             subscription: None,
             blocked: false,
             draining: false,
-            jobs: BTreeMap::new(),
+            jobs: HashMap::default(),
             bytes: 0,
             held_back: BTreeSet::new(),
             ready: VecDeque::new(),
@@ -349,7 +351,9 @@ impl Core {
     }
 
     fn leave_all(&mut self, why: &str, is_meant: impl Fn(&Job) -> bool) {
-        let meant: Vec<Ticket> = self.jobs.iter().filter(|(_, job)| is_meant(job)).map(|(ticket, _)| *ticket).collect();
+        let meant = self.jobs.iter().filter(|(_, job)| is_meant(job));
+        let mut meant: Vec<Ticket> = meant.map(|(ticket, _)| *ticket).collect();
+        meant.sort_unstable();
         for ticket in meant {
             self.leave(ticket, why);
         }

@@ -153,6 +153,6 @@ pub(crate) struct CallResult {
     /// Last lines that the plugin logged or printed.
     pub(crate) log: String,
     /// Name of the plugin that ran, which may be another one than at the arrival of the delivery.
-    pub(crate) plugin: String,
+    pub(crate) plugin: Arc<str>,
     pub(crate) digest: Arc<str>,
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxBuildHasher;
+
 use super::leadership::Leadership;
 use super::ports::{CallResult, Completion, ExecutorInput, FailedCommit, Ports, RouteReport, WorkRequest};
 use crate::core::{Action, Core, CoreInput, Ticket};
@@ -27,7 +29,7 @@ pub(crate) struct Executor<P: Ports> {
     pub(super) profile: Arc<Profile>,
     pub(super) ports: P,
     pub(super) core: Core,
-    pub(super) items: HashMap<Ticket, Item<P::Delivery>>,
+    pub(super) items: HashMap<Ticket, Item<P::Delivery>, FxBuildHasher>,
     /// The waiting list of an ordered route, while this daemon leads the route.
     pub(super) leadership: Option<Leadership<P::Delivery>>,
     /// The present reading of the clock.
@@ -50,7 +52,7 @@ impl<P: Ports> Executor<P> {
             profile,
             ports,
             random,
-            items: HashMap::new(),
+            items: HashMap::default(),
             leadership: None,
             requests: Vec::new(),
             actions: Vec::new(),
@@ -183,7 +185,7 @@ impl<P: Ports> Executor<P> {
                 let Some(item) = self.items.get_mut(&ticket) else { return };
                 item.provenance.log = log;
                 item.provenance.plugin = plugin;
-                item.provenance.digest = digest.to_string();
+                item.provenance.digest = digest;
                 CoreInput::Invoked(ticket, result.map(|emissions| item.emissions = emissions))
             }
             Completion::Published(Ok(receipt)) => {

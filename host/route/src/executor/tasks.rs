@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::JoinSet;
+use tokio_util::sync::ReusableBoxFuture;
 
 use super::list_queue::ListQueue;
 use super::ports::{Completion, DeliveryGroup, FailedCommit, WorkRequest};
@@ -30,6 +31,9 @@ const ANSWERS_MAX: usize = 256;
 /// The answer to a request about one delivery.
 pub(super) type Answer = (Ticket, Completion<Delivery>);
 
+/// A call, in memory that the next call uses again.
+type CallSlot = ReusableBoxFuture<'static, Completion<Delivery>>;
+
 /// Work that is moved to another thread, or polled in place.
 type BoxedWork = Pin<Box<dyn Future<Output = Completion<Delivery>> + Send>>;
 
@@ -50,6 +54,8 @@ pub(super) struct DeliveryWork {
     calls: JoinSet<Answer>,
     /// Answers that came at once.
     answered: Vec<Answer>,
+    /// The memory of a call that ended in place, for the next call.
+    slot: Option<CallSlot>,
     /// Mean time of the calls that the route's own task ran, in nanoseconds. Recent calls count most.
     mean_nanos: u64,
 }
@@ -61,6 +67,7 @@ impl Tasks {
             waiting: FuturesUnordered::new(),
             calls: JoinSet::new(),
             answered: Vec::new(),
+            slot: None,
             mean_nanos: 0,
         };
         Self { work, list_queue: None }
@@ -161,15 +168,23 @@ impl DeliveryWork {
     /// compute runs on any thread from its beginning.
     fn call(&mut self, ticket: Ticket, event: Arc<Event>, received_at: String) {
         let route = self.route.clone();
-        let mut call: BoxedWork = Box::pin(guarded(async move {
+        let call = guarded(async move {
             let called = route.call(event, received_at).await;
             called.map_or(Completion::Abandoned("the route ends"), Completion::Invoked)
-        }));
+        });
+        let mut slot = match self.slot.take() {
+            Some(mut slot) => {
+                slot.set(call);
+                slot
+            }
+            None => CallSlot::new(call),
+        };
         if self.mean_nanos <= SHORT_NANOS {
             let begun = Instant::now();
-            let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let polled = slot.poll(&mut Context::from_waker(Waker::noop()));
             self.note(begun.elapsed());
             if let Poll::Ready(completion) = polled {
+                self.slot = Some(slot);
                 return self.answered.push((ticket, completion));
             }
         } else {
@@ -177,7 +192,7 @@ impl DeliveryWork {
             self.mean_nanos -= self.mean_nanos / FORGOTTEN_OF;
         }
         self.calls.spawn(async move {
-            let completion = call.await;
+            let completion = slot.await;
             (ticket, completion)
         });
     }

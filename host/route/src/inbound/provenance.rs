@@ -1,8 +1,9 @@
 //! Values of a delivery that its copies carry as headers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use trunkline_event::HeaderKey;
+use trunkline_event::{HeaderKey, RouteName};
 
 /// Values of a delivery that its copies carry as headers, with the key that signs the headers.
 #[derive(Debug, Clone)]
@@ -14,9 +15,9 @@ pub(crate) struct Provenance {
     /// Time of receipt, RFC 3339.
     pub(crate) received_at: String,
     /// Name of the route.
-    pub(crate) route: String,
-    pub(crate) plugin: String,
-    pub(crate) digest: String,
+    pub(crate) route: RouteName,
+    pub(crate) plugin: Arc<str>,
+    pub(crate) digest: Arc<str>,
     /// Last lines that the plugin logged or printed.
     pub(crate) log: String,
     /// Whether the sender gave the id.

@@ -30,7 +30,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) subscription: u64,
     pub(crate) now: ExecutorTime,
     /// SHA-256 digest of the plugin that runs now, in hexadecimal.
-    pub(crate) plugin_digest: &'a str,
+    pub(crate) plugin_digest: &'a Arc<str>,
 }
 
 /// Reads a delivery. A message that is no event, or an event that is not let in, gets a decision in its facts.
@@ -139,9 +139,9 @@ fn provenance(profile: &Profile, message: &Message, event: Option<&Event>, arriv
         expires_ms: None,
         key: profile.key.clone(),
         received_at: arrival.now.wall.to_string(),
-        route: profile.name.to_string(),
-        plugin: profile.settings.runs().to_owned(),
-        digest: arrival.plugin_digest.to_owned(),
+        route: profile.name.clone(),
+        plugin: profile.runs.clone(),
+        digest: arrival.plugin_digest.clone(),
         log: String::new(),
     }
 }

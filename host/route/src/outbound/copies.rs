@@ -191,8 +191,8 @@ fn base(message: &Message, provenance: &Provenance, error: &str) -> Message {
         headers.set(format!("{}reply-to", header::KEPT), DIRECT_REPLY);
     }
     headers.set(header::ROUTE, provenance.route.as_str());
-    headers.set(header::PLUGIN, provenance.plugin.as_str());
-    headers.set(header::PLUGIN_DIGEST, provenance.digest.as_str());
+    headers.set(header::PLUGIN, &*provenance.plugin);
+    headers.set(header::PLUGIN_DIGEST, &*provenance.digest);
     headers.set(header::ERROR, cut(error, ERROR_MAX_BYTES));
     for (name, fresh) in [
         (header::FIRST_SEEN, provenance.received_at.as_str()),
@@ -265,7 +265,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use trunkline_event::{Properties, RoutingKey, limits};
+    use trunkline_event::{Properties, RouteName, RoutingKey, limits};
 
     fn message() -> Message {
         let mut properties = Properties { expiration: Some("500".into()), priority: Some(4), ..Properties::default() };
@@ -284,7 +284,7 @@ mod tests {
             id: "e-1".into(),
             attempt,
             received_at: received_at.into(),
-            route: "r".into(),
+            route: RouteName::new("r").expect("valid"),
             plugin: "p".into(),
             digest: "d".into(),
             log: "info main: begun".into(),

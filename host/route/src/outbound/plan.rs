@@ -102,7 +102,7 @@ fn hold_within_ttl(copies: &mut [Publication], provenance: &Provenance, now_ms: 
 mod tests {
     use super::*;
     use trunkline_config::RetryStep;
-    use trunkline_event::{ExchangeName, Properties, Reason, RoutingKey};
+    use trunkline_event::{ExchangeName, Properties, Reason, RouteName, RoutingKey};
 
     const NOW_MS: u64 = 100_000;
 
@@ -143,7 +143,7 @@ mod tests {
             id: "e-1".into(),
             attempt: 2,
             received_at: "T".into(),
-            route: "r".into(),
+            route: RouteName::new("r").expect("valid"),
             plugin: "p".into(),
             digest: "d".into(),
             log: String::new(),

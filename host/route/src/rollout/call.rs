@@ -45,18 +45,24 @@ impl RouteRunner {
                 Err(CallFailure::Retry { reason: "the writer of the archive has ended".to_owned(), after: None })
             }
         };
-        Some(CallResult {
-            result,
-            log: String::new(),
-            plugin: self.profile.settings.runs().to_owned(),
-            digest: Arc::from(""),
-        })
+        Some(CallResult { result, log: String::new(), plugin: self.profile.runs.clone(), digest: Arc::from("") })
     }
 
     async fn call_plugin(&self, variants: &PluginVariants, event: Arc<Event>, now: String) -> CallResult {
-        let Some(canary) = &variants.canary else {
-            return self.stable(variants, &variants.stable.slot.current(), &event, &now).await.called;
-        };
+        match &variants.canary {
+            None => self.stable(variants, &variants.stable.slot.current(), &event, &now).await.called,
+            // The future of a route without a canary stays small.
+            Some(canary) => Box::pin(self.call_with_canary(variants, canary, event, now)).await,
+        }
+    }
+
+    async fn call_with_canary(
+        &self,
+        variants: &PluginVariants,
+        canary: &CanaryPlugin,
+        event: Arc<Event>,
+        now: String,
+    ) -> CallResult {
         let (stable, candidate) = (variants.stable.slot.current(), canary.variant.slot.current());
         let rollouts = &canary.rollouts;
         match rollouts.phase(&self.profile.name, &stable.digest, &candidate.digest) {
@@ -100,14 +106,18 @@ impl RouteRunner {
         let Some(shadow) = shadow else {
             return self.try_one(&variants.stable, plugin, event, now, HostAnswers::Live).await;
         };
-        let recording = Recording::new();
-        let ran =
-            self.try_one(&variants.stable, plugin, event, now, HostAnswers::LiveRecorded(recording.clone())).await;
-        if let Some(outcome) = &ran.outcome {
-            let recorded = RecordedCall { outcome: outcome.clone(), recording };
-            self.compare(variants, shadow, event, recorded);
-        }
-        ran
+        // The future of a route without a shadow stays small.
+        Box::pin(async {
+            let recording = Recording::new();
+            let answers = HostAnswers::LiveRecorded(recording.clone());
+            let ran = self.try_one(&variants.stable, plugin, event, now, answers).await;
+            if let Some(outcome) = &ran.outcome {
+                let recorded = RecordedCall { outcome: outcome.clone(), recording };
+                self.compare(variants, shadow, event, recorded);
+            }
+            ran
+        })
+        .await
     }
 
     async fn try_one(
@@ -134,7 +144,7 @@ impl RouteRunner {
             }
             CallOutcome::Failed(failure) => Err(failure),
         };
-        let (plugin, digest) = (plugin.name.to_string(), plugin.digest.clone());
+        let (plugin, digest) = (plugin.name.shared(), plugin.digest.clone());
         MeasuredCall {
             called: CallResult { result, log: invocation.log, plugin, digest },
             took: invocation.took,

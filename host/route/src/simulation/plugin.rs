@@ -108,6 +108,6 @@ impl Simulation {
                 publication.message_mut().properties.message_id = Some(id);
             }
         }
-        CallResult { result, log: String::new(), plugin: "p".to_owned(), digest: Arc::from("d") }
+        CallResult { result, log: String::new(), plugin: Arc::from("p"), digest: Arc::from("d") }
     }
 }

@@ -1,6 +1,6 @@
 //! The settings of the model's route.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::broker::{DEAD, LIST, OUT, SOURCE};
@@ -39,6 +39,7 @@ pub(super) fn profile(scenario: &Scenario) -> Profile {
     };
     Profile {
         name: ROUTE.clone(),
+        runs: Arc::from(settings.runs()),
         settings,
         prefetch: u16::try_from(scenario.prefetch).expect("few"),
         codec_in: Codec::Raw,

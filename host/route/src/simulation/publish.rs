@@ -10,9 +10,7 @@ use super::schedule::{Due, Simulation};
 use crate::codec::header;
 use crate::core::Ticket;
 use crate::executor::{Completion, DeliveryGroup, ExecutorInput, FailedCommit};
-use trunkline_broker::amqp::parts::{
-    self, CONFIRM_WITHIN, Confirm, ConfirmWindow, MessageIdentity, PendingPublish, PublishOutcome,
-};
+use trunkline_broker::amqp::parts::{self, CONFIRM_WITHIN, Confirm, ConfirmWindow, PendingPublish, PublishOutcome};
 use trunkline_broker::{Batch, Confirmed, DedupeRecord, Passing, Publication, Receipt, Refusal, Unpublished};
 
 impl Simulation {
@@ -28,7 +26,7 @@ impl Simulation {
                 continue;
             }
             let tag = daemon.window.add(PendingPublish {
-                identity: MessageIdentity::of(&publication.message),
+                message: publication.message.clone(),
                 accept_unroutable: publication.accept_unroutable,
                 reply,
             });

@@ -254,8 +254,8 @@ impl PublishChannel {
     /// Answers the messages whose confirms are resolved, and adds what they show to the history.
     fn settle(&self, in_flight: &mut InFlight) {
         in_flight.window.settle();
-        for (identity, took) in in_flight.window.take_nacked() {
-            self.history.lock().full(&self.address, &identity.routing_key, took);
+        for (message, took) in in_flight.window.take_nacked() {
+            self.history.lock().full(&self.address, &message.routing_key, took);
         }
         if in_flight.window.is_empty()
             && let Some(message) = in_flight.alone.take()
@@ -334,8 +334,7 @@ where
     F: Future<Output = Resolved>,
 {
     let PublishJob { message, accept_unroutable, reply } = job;
-    let identity = MessageIdentity::of(&message);
-    let tag = in_flight.window.add(PendingPublish { identity, accept_unroutable, reply });
+    let tag = in_flight.window.add(PendingPublish { message: message.clone(), accept_unroutable, reply });
     let (bytes, unwritten) = (message.body.len(), unconfirmed.unwritten.clone());
     let begun = unconfirmed.begin(tag, bytes, confirm(channel, message.clone(), unwritten));
     match begun {

@@ -10,9 +10,11 @@
 //!
 //! A confirm that never comes therefore delays the answer of no later message.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxBuildHasher;
 use tokio::sync::oneshot;
 
 use crate::{Confirmed, Passing, Refusal};
@@ -71,8 +73,8 @@ impl MessageIdentity {
 /// A message that was written and waits for its confirm.
 #[derive(Debug)]
 pub struct PendingPublish {
-    /// Recognises the message when it is returned.
-    pub identity: MessageIdentity,
+    /// The message, which is recognised by its identity when it is returned.
+    pub message: Arc<Message>,
     /// Whether the message counts as confirmed when no queue is bound for it.
     pub accept_unroutable: bool,
     /// Gets the outcome.
@@ -88,12 +90,14 @@ struct Pending {
 /// The messages of a channel without an outcome, by their delivery tags.
 #[derive(Default)]
 pub struct ConfirmWindow {
-    pending: BTreeMap<u64, Pending>,
+    pending: HashMap<u64, Pending, FxBuildHasher>,
+    /// The lowest tag that may be without an outcome.
+    first: u64,
     /// Tags with a confirm and without an outcome.
     resolved: BTreeSet<u64>,
     returned: HashMap<MessageIdentity, usize>,
     /// Messages with a nack, and the time until it came.
-    nacked: Vec<(MessageIdentity, Duration)>,
+    nacked: Vec<(Arc<Message>, Duration)>,
     /// The highest tag whose confirm carried no return.
     proven: u64,
     next: u64,
@@ -134,17 +138,13 @@ impl ConfirmWindow {
     /// Answers every message whose outcome is certain. Called after all confirms that have arrived were taken in.
     pub fn settle(&mut self) {
         // The common case: confirms in order.
-        while let Some(first) = self.pending.first_entry() {
-            let tag = *first.key();
-            if first.get().confirm.is_none() {
-                break;
-            }
-            self.answer(tag);
+        while self.first <= self.next && self.pending.get(&self.first).is_none_or(|first| first.confirm.is_some()) {
+            self.answer(self.first);
+            self.first += 1;
         }
         // Messages behind a confirm that is missing.
         for tag in std::mem::take(&mut self.resolved) {
-            let is_known =
-                |pending: &Pending| tag <= self.proven || self.returned.contains_key(&pending.publish.identity);
+            let is_known = |pending: &Pending| tag <= self.proven || self.is_returned(&pending.publish.message);
             if self.pending.get(&tag).is_some_and(is_known) {
                 self.answer(tag);
             } else {
@@ -158,17 +158,17 @@ impl ConfirmWindow {
         let Some(Pending { publish, confirm, since }) = self.pending.remove(&tag) else {
             return;
         };
-        let PendingPublish { identity, accept_unroutable, reply } = publish;
-        let was_returned = self.take_return(&identity);
+        let PendingPublish { message, accept_unroutable, reply } = publish;
+        let was_returned = self.take_return(&message);
         let outcome = match (was_returned, confirm) {
             (true, _) if accept_unroutable => PublishOutcome::Confirmed(Confirmed::Unrouted),
             (true, _) => {
-                let (exchange, key) = (identity.exchange.to_string(), identity.routing_key.to_string());
+                let (exchange, key) = (message.exchange.to_string(), message.routing_key.to_string());
                 PublishOutcome::Refused(Passing::Unroutable { exchange, key }.into())
             }
             (false, Some(Confirm::Ack)) => PublishOutcome::Confirmed(Confirmed::Routed),
             (false, Some(Confirm::Nack) | None) => {
-                self.nacked.push((identity, since.elapsed()));
+                self.nacked.push((message, since.elapsed()));
                 PublishOutcome::Refused(Passing::Full.into())
             }
         };
@@ -176,31 +176,39 @@ impl ConfirmWindow {
     }
 
     /// Takes the messages with a nack, each with the time until the nack came.
-    pub(crate) fn take_nacked(&mut self) -> Vec<(MessageIdentity, Duration)> {
+    pub(crate) fn take_nacked(&mut self) -> Vec<(Arc<Message>, Duration)> {
         std::mem::take(&mut self.nacked)
     }
 
     /// Messages without a confirm for more than half of [`CONFIRM_WITHIN`].
-    pub(crate) fn late(&self) -> impl Iterator<Item = &MessageIdentity> {
+    pub(crate) fn late(&self) -> impl Iterator<Item = &Message> {
         let late = |pending: &&Pending| pending.confirm.is_none() && pending.since.elapsed() > CONFIRM_WITHIN / 2;
-        self.pending.values().filter(late).map(|pending| &pending.publish.identity)
+        self.pending.values().filter(late).map(|pending| &*pending.publish.message)
     }
 
-    fn take_return(&mut self, identity: &MessageIdentity) -> bool {
-        let Some(count) = self.returned.get_mut(identity) else {
+    /// Whether a message with the same identity was returned. Returns are rare, so identities are only compared when there is one.
+    fn is_returned(&self, message: &Message) -> bool {
+        !self.returned.is_empty() && self.returned.contains_key(&MessageIdentity::of(message))
+    }
+
+    fn take_return(&mut self, message: &Message) -> bool {
+        if self.returned.is_empty() {
             return false;
-        };
+        }
+        let identity = MessageIdentity::of(message);
+        let Some(count) = self.returned.get_mut(&identity) else { return false };
         *count -= 1;
         if *count == 0 {
-            self.returned.remove(identity);
+            self.returned.remove(&identity);
         }
         true
     }
 
     /// Whether a confirm is overdue. `unblocked` is the end of the last alarm, from which the time counts.
     pub(crate) fn is_overdue(&self, unblocked: Option<Instant>) -> bool {
-        let first = self.pending.values().find(|pending| pending.confirm.is_none());
-        let since = first.map(|first| unblocked.map_or(first.since, |unblocked| unblocked.max(first.since)));
+        let first =
+            self.pending.values().filter(|pending| pending.confirm.is_none()).map(|pending| pending.since).min();
+        let since = first.map(|first| unblocked.map_or(first, |unblocked| unblocked.max(first)));
         since.is_some_and(|since| since.elapsed() > CONFIRM_WITHIN)
     }
 
@@ -214,7 +222,9 @@ impl ConfirmWindow {
     /// Answers every message without an outcome, because the channel is gone.
     pub fn fail(&mut self, outcome: impl Fn() -> PublishOutcome) {
         self.resolved.clear();
-        for (_, pending) in std::mem::take(&mut self.pending) {
+        let mut pending: Vec<(u64, Pending)> = std::mem::take(&mut self.pending).into_iter().collect();
+        pending.sort_unstable_by_key(|(tag, _)| *tag);
+        for (_, pending) in pending {
             let _caller_gone = pending.publish.reply.send(outcome());
         }
     }
@@ -222,9 +232,10 @@ impl ConfirmWindow {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::collections::{BTreeMap, VecDeque};
 
     use super::*;
+    use trunkline_event::Properties;
 
     fn name_of(id: u64) -> MessageIdentity {
         MessageIdentity {
@@ -235,7 +246,10 @@ mod tests {
     }
 
     fn pending(id: u64, reply: oneshot::Sender<PublishOutcome>) -> PendingPublish {
-        PendingPublish { identity: name_of(id), accept_unroutable: false, reply }
+        let MessageIdentity { message_id, exchange, routing_key } = name_of(id);
+        let properties = Properties { message_id: Some(message_id), ..Properties::default() };
+        let message = Message { exchange, routing_key, properties, body: bytes::Bytes::new() };
+        PendingPublish { message: Arc::new(message), accept_unroutable: false, reply }
     }
 
     fn is_unroutable(answer: &PublishOutcome) -> bool {
