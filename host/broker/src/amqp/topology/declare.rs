@@ -3,22 +3,20 @@
 use std::time::Duration;
 
 use lapin::Channel;
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::options::QueueDeclareOptions;
 
-use super::commands::CommandWriter;
-use super::declarer::{Declarer, to_table, to_wire_kind};
+use super::declarer::{Declarer, to_table};
 use super::operator::needs_delays;
-use crate::Error;
-use crate::amqp::channel::{
-    closes_only_its_channel, headers_to_table, is_refusal, queue_error, says_missing, short_string, to_field_value,
-    with_remedy,
+use super::part::{
+    about_queue, bind, declare_exchange, declare_or_check, exchange_commands, explained, makes, queue_commands,
 };
+use crate::Error;
+use crate::amqp::channel::{closes_only_its_channel, is_refusal, queue_error, says_missing, short_string};
 use crate::amqp::connection::Session;
 use crate::amqp::delay;
 use crate::amqp::queue::{EXPIRES, WantedArguments, milliseconds};
-use trunkline_config::{Binding, Exchange, Match, Queue, QueueOwnership, Topology, TopologyMode};
-use trunkline_event::{ExchangeName, Headers, QueueName};
+use trunkline_config::{Queue, QueueOwnership, Topology, TopologyMode};
+use trunkline_event::QueueName;
 
 /// The connection that declares the topology.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,40 +78,6 @@ pub(crate) async fn declare(
     Ok(refused)
 }
 
-/// The commands that make an exchange that the daemon may not declare itself; none where the daemon declares it, and for an
-/// exchange of another program.
-fn exchange_commands(
-    declarer: &Declarer<'_>,
-    mode: TopologyMode,
-    name: &ExchangeName,
-    settings: &Exchange,
-) -> Vec<String> {
-    let writer = CommandWriter { vhost: declarer.vhost, server: declarer.server };
-    match mode {
-        TopologyMode::Check if settings.owned => vec![writer.exchange(name, settings)],
-        TopologyMode::Check | TopologyMode::Declare => Vec::new(),
-    }
-}
-
-/// The commands that make a queue that the daemon may not declare itself; none where the daemon declares it.
-fn queue_commands(declarer: &Declarer<'_>, topology: &Topology, name: &QueueName, settings: &Queue) -> Vec<String> {
-    let writer = CommandWriter { vhost: declarer.vhost, server: declarer.server };
-    match topology.mode {
-        TopologyMode::Check => writer.queue(topology, name, settings),
-        TopologyMode::Declare => Vec::new(),
-    }
-}
-
-fn about_queue(queue: &QueueName) -> String {
-    format!("queue {queue}")
-}
-
-/// Whether a refusal concerns a queue or one of its bindings.
-pub(crate) fn is_about_queue(refusal: &str, queue: &QueueName) -> bool {
-    let rest = refusal.strip_prefix(&about_queue(queue));
-    rest.is_some_and(|rest| rest.starts_with([':', ',']))
-}
-
 /// Declares one queue and its bindings again, because the queue may have been deleted since. A queue that does not exist is made
 /// on a separate connection, because RabbitMQ ends the connection for a new quorum queue while most nodes are down.
 ///
@@ -153,14 +117,6 @@ fn queue_refusal(declarer: &Declarer<'_>, topology: &Topology, queue: &QueueName
     Error::Queue { queue: queue.clone(), reason }
 }
 
-/// The text of a refusal with the remedy: the commands that make a missing part, if there are any.
-fn explained(error: &lapin::Error, made_by: &[String]) -> String {
-    if made_by.is_empty() || !says_missing(error) {
-        return with_remedy(error);
-    }
-    format!("{error}; make the missing part with: {}", made_by.join(" && "))
-}
-
 async fn declare_with_bindings(
     declarer: &mut Declarer<'_>,
     topology: &Topology,
@@ -175,14 +131,6 @@ async fn declare_with_bindings(
         }
     }
     Ok(())
-}
-
-/// Removes a binding. RabbitMQ does not refuse the removal of a binding that does not exist.
-pub(crate) async fn unbind(channel: &Channel, binding: &Binding) -> Result<(), lapin::Error> {
-    let (key, arguments) = key_and_arguments(binding);
-    channel
-        .queue_unbind(short_string(binding.queue.as_str()), short_string(binding.exchange.as_str()), key, arguments)
-        .await
 }
 
 async fn note(
@@ -205,39 +153,6 @@ async fn note(
     }
 }
 
-async fn declare_exchange(
-    channel: &Channel,
-    mode: TopologyMode,
-    exchange: &ExchangeName,
-    settings: &Exchange,
-) -> Result<(), lapin::Error> {
-    let passive = mode == TopologyMode::Check || !settings.owned;
-    let options = ExchangeDeclareOptions { durable: true, passive, ..ExchangeDeclareOptions::default() };
-    let mut arguments = FieldTable::default();
-    if let Some(alternate) = &settings.alternate {
-        text(&mut arguments, "alternate-exchange", alternate.as_str());
-    }
-    channel.exchange_declare(short_string(exchange.as_str()), to_wire_kind(settings.kind), options, arguments).await
-}
-
-async fn declare_or_check(
-    declarer: &mut Declarer<'_>,
-    mode: TopologyMode,
-    queue: &QueueName,
-    settings: &Queue,
-) -> Result<(), lapin::Error> {
-    if makes(mode, settings) {
-        declarer.queue(queue, &WantedArguments::of(settings, declarer.server)).await
-    } else {
-        declarer.exists(queue).await
-    }
-}
-
-/// Whether the daemon makes a queue that does not exist.
-fn makes(mode: TopologyMode, settings: &Queue) -> bool {
-    mode == TopologyMode::Declare && settings.ownership != QueueOwnership::Others
-}
-
 /// Declares a queue that the broker removes after a time without a consumer.
 pub(crate) async fn declare_expiring_queue(
     channel: &Channel,
@@ -249,26 +164,4 @@ pub(crate) async fn declare_expiring_queue(
     let mut arguments = WantedArguments::of(settings, None).arguments;
     arguments.insert(EXPIRES.to_owned(), milliseconds(expires));
     channel.queue_declare(short_string(queue.as_str()), options, to_table(&arguments)).await.map(drop)
-}
-
-/// Binds a queue to an exchange.
-pub(crate) async fn bind(channel: &Channel, binding: &Binding) -> Result<(), lapin::Error> {
-    let (key, arguments) = key_and_arguments(binding);
-    let (queue, exchange) = (short_string(binding.queue.as_str()), short_string(binding.exchange.as_str()));
-    channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), arguments).await
-}
-
-fn key_and_arguments(binding: &Binding) -> (ShortString, FieldTable) {
-    match &binding.matches {
-        Match::Key(key) => (short_string(key.as_str()), FieldTable::default()),
-        Match::Headers { all, values } => {
-            let mut table = headers_to_table(&values.iter().cloned().collect::<Headers>());
-            text(&mut table, "x-match", if *all { "all" } else { "any" });
-            (ShortString::default(), table)
-        }
-    }
-}
-
-fn text(table: &mut FieldTable, key: &str, text: &str) {
-    table.insert(short_string(key), to_field_value(&text.into()));
 }

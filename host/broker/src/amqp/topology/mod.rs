@@ -4,11 +4,11 @@ mod commands;
 mod declare;
 mod declarer;
 mod operator;
+mod part;
 
 pub(crate) use commands::CommandWriter;
-pub(crate) use declare::{
-    DeclarationPlace, bind, declare, declare_expiring_queue, declare_queue, is_about_queue, unbind,
-};
+pub(crate) use declare::{DeclarationPlace, declare, declare_expiring_queue, declare_queue};
 pub(crate) use declarer::{Declarer, to_wire_kind};
 pub use operator::OperatorCommands;
 pub(crate) use operator::policies;
+pub(crate) use part::{bind, is_about_queue, unbind};
