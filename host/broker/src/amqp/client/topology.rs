@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::broker::AmqpClient;
 use crate::Error;
-use crate::amqp::channel::{close, is_refusal};
+use crate::amqp::channel::{close, is_refusal, release};
 use crate::amqp::connection::Session;
 use crate::amqp::topology::{self, DeclarationPlace};
 use trunkline_config::{Topology, TopologyMode};
@@ -77,29 +77,30 @@ impl AmqpClient {
     pub(crate) async fn unbind(&self, session: &Session) {
         let waiting = || self.unbinds.lock();
         let all = waiting().clone();
+        if all.is_empty() {
+            return;
+        }
+        // Without a channel, the next session removes the bindings.
+        let Ok(mut channel) = session.consume.create_channel().await else { return };
         for binding in all {
             // A newer topology may have the binding again.
             if !waiting().contains(&binding) {
                 continue;
             }
-            let done = match session.consume.create_channel().await {
-                Ok(channel) => {
-                    let done = topology::unbind(&channel, &binding).await;
-                    close(channel).await;
-                    done
-                }
-                Err(error) => Err(error),
-            };
+            let done = topology::unbind(&channel, &binding).await;
             match done {
                 Ok(()) => {
                     tracing::info!(queue = %binding.queue, exchange = %binding.exchange, "the daemon removed a binding that is no longer in routes.toml; the queue no longer receives the events of the binding")
                 }
                 Err(error) if is_refusal(&error) => {
                     tracing::warn!(queue = %binding.queue, exchange = %binding.exchange, %error, "the broker refused to remove a binding; the queue still receives the events of the binding");
+                    let Ok(further) = session.consume.create_channel().await else { return };
+                    release(std::mem::replace(&mut channel, further)).await;
                 }
-                Err(_lost) => continue,
+                Err(_lost) => return,
             }
             waiting().retain(|left| *left != binding);
         }
+        close(channel).await;
     }
 }
