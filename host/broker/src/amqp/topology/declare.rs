@@ -7,11 +7,10 @@ use lapin::options::QueueDeclareOptions;
 
 use super::declarer::{Declarer, to_table};
 use super::operator::needs_delays;
-use super::part::{
-    about_queue, bind, declare_exchange, declare_or_check, exchange_commands, explained, makes, queue_commands,
-};
+use super::part::{bind, declare_or_check, explained, makes, queue_commands};
+use super::stage::{declare_stage, stages};
 use crate::Error;
-use crate::amqp::channel::{closes_only_its_channel, is_refusal, queue_error, says_missing, short_string};
+use crate::amqp::channel::{is_refusal, queue_error, says_missing, short_string};
 use crate::amqp::connection::Session;
 use crate::amqp::delay;
 use crate::amqp::queue::{EXPIRES, WantedArguments, milliseconds};
@@ -44,35 +43,17 @@ pub(crate) async fn declare(
         DeclarationPlace::Separate => Declarer::separate(session).await?,
     };
     let mut refused = Vec::new();
-    for (exchange, settings) in &topology.exchanges {
-        let done = declare_exchange(&declarer.channel, topology.mode, exchange, settings).await;
-        let made_by = exchange_commands(&declarer, topology.mode, exchange, settings);
-        note(&mut declarer, done, format!("exchange {exchange}"), &made_by, &mut refused).await?;
+    for parts in stages(topology) {
+        refused.extend(declare_stage(&mut declarer, topology, &parts).await?);
     }
-    let declared = topology.queues.iter().filter(|(_, settings)| settings.ownership != QueueOwnership::Others);
-    for (queue, settings) in declared {
-        let done = declare_or_check(&mut declarer, topology.mode, queue, settings).await;
-        let made_by = queue_commands(&declarer, topology, queue, settings);
-        note(&mut declarer, done, about_queue(queue), &made_by, &mut refused).await?;
-    }
-    match topology.mode {
-        TopologyMode::Declare => {
-            for binding in &topology.bindings {
-                let done = bind(&declarer.channel, binding).await;
-                let what = format!("{}, binding to exchange {}", about_queue(&binding.queue), binding.exchange);
-                note(&mut declarer, done, what, &[], &mut refused).await?;
-            }
+    if topology.mode == TopologyMode::Check && needs_delays(topology) {
+        let missing = delay::missing_parts(&mut declarer).await?;
+        if !missing.is_empty() {
+            let names = missing.join(", ");
+            refused.push(format!(
+                "delayed publishing: these exchanges and queues do not exist: {names}; `trunkline check` prints the commands that make them"
+            ));
         }
-        TopologyMode::Check if needs_delays(topology) => {
-            let missing = delay::missing_parts(&mut declarer).await?;
-            if !missing.is_empty() {
-                let names = missing.join(", ");
-                refused.push(format!(
-                    "delayed publishing: these exchanges and queues do not exist: {names}; `trunkline check` prints the commands that make them"
-                ));
-            }
-        }
-        TopologyMode::Check => {}
     }
     declarer.close().await;
     Ok(refused)
@@ -131,26 +112,6 @@ async fn declare_with_bindings(
         }
     }
     Ok(())
-}
-
-async fn note(
-    declarer: &mut Declarer<'_>,
-    done: Result<(), lapin::Error>,
-    what: String,
-    made_by: &[String],
-    refused: &mut Vec<String>,
-) -> Result<(), lapin::Error> {
-    match done {
-        Err(error) if closes_only_its_channel(&error) => {
-            refused.push(format!("{what}: {}", explained(&error, made_by)));
-            declarer.renew().await
-        }
-        Err(error) if declarer.is_separate() => {
-            refused.push(format!("{what}: the broker ended the connection: {error}"));
-            declarer.renew().await
-        }
-        done => done,
-    }
 }
 
 /// Declares a queue that the broker removes after a time without a consumer.

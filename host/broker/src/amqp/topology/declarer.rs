@@ -56,6 +56,18 @@ impl<'a> Declarer<'a> {
         Ok(Self::with(session, DeclaringConnection::Separate(Box::new(connection)), channel))
     }
 
+    /// On another channel of the same connection.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub(crate) async fn beside(&self) -> Result<Declarer<'_>, lapin::Error> {
+        let connection = match &self.connection {
+            DeclaringConnection::Shared(connection) => connection,
+            DeclaringConnection::Separate(connection) => &***connection,
+        };
+        Declarer::new(self.session, connection).await
+    }
+
     fn with(session: &'a Session, connection: DeclaringConnection<'a>, channel: Channel) -> Self {
         let (tolerated, vhost, server) = (&*session.tolerated, session.vhost.as_str(), session.server());
         Self { session, connection, tolerated, vhost, server, channel }

@@ -5,6 +5,7 @@ mod declare;
 mod declarer;
 mod operator;
 mod part;
+mod stage;
 
 pub(crate) use commands::CommandWriter;
 pub(crate) use declare::{DeclarationPlace, declare, declare_expiring_queue, declare_queue};

@@ -1,5 +1,7 @@
 //! One part of the topology: an exchange, a queue or a binding. The part is declared, or checked and used as it is.
 
+use std::fmt;
+
 use lapin::Channel;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions};
 use lapin::types::{FieldTable, ShortString};
@@ -11,9 +13,53 @@ use crate::amqp::queue::WantedArguments;
 use trunkline_config::{Binding, Exchange, Match, Queue, QueueOwnership, Topology, TopologyMode};
 use trunkline_event::{ExchangeName, Headers, QueueName};
 
+/// A part of a topology.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum TopologyPart<'t> {
+    Exchange(&'t ExchangeName, &'t Exchange),
+    Queue(&'t QueueName, &'t Queue),
+    Binding(&'t Binding),
+}
+
+impl TopologyPart<'_> {
+    /// Declares or checks the part.
+    ///
+    /// # Errors
+    /// The refusal, after which the channel is closed; or the loss of the connection.
+    pub(super) async fn declare(&self, declarer: &mut Declarer<'_>, mode: TopologyMode) -> Result<(), lapin::Error> {
+        match self {
+            Self::Exchange(name, settings) => declare_exchange(&declarer.channel, mode, name, settings).await,
+            Self::Queue(name, settings) => declare_or_check(declarer, mode, name, settings).await,
+            Self::Binding(binding) => bind(&declarer.channel, binding).await,
+        }
+    }
+
+    /// A refusal of the part as a sentence, with the remedy.
+    pub(super) fn refusal(&self, declarer: &Declarer<'_>, topology: &Topology, error: &lapin::Error) -> String {
+        let made_by = match self {
+            Self::Exchange(name, settings) => exchange_commands(declarer, topology.mode, name, settings),
+            Self::Queue(name, settings) => queue_commands(declarer, topology, name, settings),
+            Self::Binding(_) => Vec::new(),
+        };
+        format!("{self}: {}", explained(error, &made_by))
+    }
+}
+
+impl fmt::Display for TopologyPart<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exchange(name, _) => write!(f, "exchange {name}"),
+            Self::Queue(name, _) => f.write_str(&about_queue(name)),
+            Self::Binding(Binding { queue, exchange, .. }) => {
+                write!(f, "{}, binding to exchange {exchange}", about_queue(queue))
+            }
+        }
+    }
+}
+
 /// The commands that make an exchange that the daemon may not declare itself; none where the daemon declares it, and for an
 /// exchange of another program.
-pub(super) fn exchange_commands(
+fn exchange_commands(
     declarer: &Declarer<'_>,
     mode: TopologyMode,
     name: &ExchangeName,
@@ -40,7 +86,7 @@ pub(super) fn queue_commands(
     }
 }
 
-pub(super) fn about_queue(queue: &QueueName) -> String {
+fn about_queue(queue: &QueueName) -> String {
     format!("queue {queue}")
 }
 
@@ -66,7 +112,7 @@ pub(crate) async fn unbind(channel: &Channel, binding: &Binding) -> Result<(), l
         .await
 }
 
-pub(super) async fn declare_exchange(
+async fn declare_exchange(
     channel: &Channel,
     mode: TopologyMode,
     exchange: &ExchangeName,
