@@ -14,7 +14,7 @@ use super::amqp_connection::AmqpConnection;
 use super::endpoint::{ConnectError, Endpoint};
 use crate::amqp::features::BrokerFeatures;
 use crate::amqp::gate::LossHeader;
-use crate::amqp::queue::{ToleratedQueues, UnansweredQueues};
+use crate::amqp::queue::{DeclaredQueues, ToleratedQueues, UnansweredQueues};
 use crate::{BrokerServer, BrokerStatus};
 use trunkline_event::{HeaderKey, limits};
 use trunkline_telemetry::wait::Loop;
@@ -38,6 +38,8 @@ pub(crate) struct Session {
     pub(crate) loss_header: LossHeader,
     pub(crate) tolerated: Arc<ToleratedQueues>,
     pub(crate) unanswered: Arc<UnansweredQueues>,
+    /// Queues that need no declaration before their first consumer.
+    pub(crate) declared: DeclaredQueues,
     /// The name of the virtual host.
     pub(crate) vhost: String,
     /// The end of the last alarm. Nothing could be confirmed before it.
@@ -93,6 +95,7 @@ impl Session {
             loss_header: to.loss_header(),
             tolerated,
             unanswered,
+            declared: DeclaredQueues::default(),
             vhost: to.vhost().to_owned(),
             unblocked: Mutex::default(),
             refused_login: tokio::sync::Mutex::default(),

@@ -2,10 +2,11 @@
 
 mod ack_batch;
 mod acknowledgements;
+mod begin;
 mod stream_check;
 mod subscription;
 
 pub use ack_batch::{AckBatch, AckFrame};
 pub use acknowledgements::AmqpAckHandle;
+pub(crate) use begin::SubscriptionOptions;
 pub use subscription::AmqpSubscription;
-pub(crate) use subscription::SubscriptionOptions;

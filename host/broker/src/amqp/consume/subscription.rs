@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::Interval;
 
 use super::acknowledgements::{Acknowledgements, AmqpAckHandle};
-use super::stream_check::{has_stream_offset, is_stream, refuse_known_stream};
+use super::begin::{SubscriptionOptions, begin};
+use super::stream_check::{has_stream_offset, is_stream};
 use crate::amqp::channel::{close, from_wire, queue_error, short_string};
 use crate::amqp::connection::Session;
 use crate::amqp::gate::LossHeader;
@@ -86,25 +87,6 @@ const CANCELLED: &str = "the queue was deleted, or the broker cancelled the cons
 const TAKEN_BACK: &str =
     "an acknowledgement timed out, so the broker cancelled the consumer and took the deliveries back";
 
-/// How a queue is consumed.
-pub(crate) struct SubscriptionOptions<'a> {
-    /// The largest number of unacknowledged deliveries.
-    pub(crate) prefetch: u16,
-    /// The tag of the consumer.
-    pub(crate) tag: &'a str,
-    /// Whether no other consumer may use the queue meanwhile.
-    pub(crate) exclusive: bool,
-    /// Whether the daemon's own headers keep their signature, so that the reader can verify them.
-    pub(crate) keeps_signatures: bool,
-}
-
-impl SubscriptionOptions<'_> {
-    /// With a tag that the broker chooses.
-    pub(crate) const fn new(prefetch: u16) -> Self {
-        Self { prefetch, tag: "", exclusive: false, keeps_signatures: false }
-    }
-}
-
 /// Why a broker cancelled a consumer, where a consumer timeout is such a reason. A queue that exists took its deliveries back,
 /// so the channel is closed, and all of its deliveries come back together. A queue that was deleted has nothing to take back.
 /// RabbitMQ 4.3 cancels the consumers of a deleted queue some milliseconds before the queue is gone.
@@ -133,21 +115,11 @@ impl AmqpSubscription {
         queue: &QueueName,
         options: SubscriptionOptions<'_>,
     ) -> Result<Self, Error> {
-        let SubscriptionOptions { prefetch, tag, exclusive, keeps_signatures } = options;
-        let failed = |error: lapin::Error| queue_error(queue, &error);
-        topology::declare_queue(session, topology, queue).await?;
-        refuse_known_stream(session, queue).await?;
+        let (channel, consumer) = begin(session, topology, queue, &options).await?;
         let settings = topology.queues.get(queue);
         let is_of_others = settings.is_some_and(|settings| settings.ownership == QueueOwnership::Others);
         let is_uncompared = topology.mode == TopologyMode::Check || is_of_others;
-        let channel = session.consume.create_channel().await.map_err(failed)?;
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed)?;
-        let tag = short_string(tag);
-        let options = BasicConsumeOptions { exclusive, ..BasicConsumeOptions::default() };
-        let arguments = FieldTable::default();
-        let consumer =
-            channel.basic_consume(short_string(queue.as_str()), tag, options, arguments).await.map_err(failed)?;
-        let acknowledgements = Arc::new(Acknowledgements::new(channel.clone(), prefetch));
+        let acknowledgements = Arc::new(Acknowledgements::new(channel.clone(), options.prefetch));
         let mut acknowledging = JoinSet::new();
         acknowledging.spawn(acknowledgements.clone().send());
         Ok(Self {
@@ -160,7 +132,7 @@ impl AmqpSubscription {
             buffered: VecDeque::new(),
             end: None,
             end_check: wait::every(END_CHECK_INTERVAL),
-            key: (!keeps_signatures).then(|| session.key.clone()),
+            key: (!options.keeps_signatures).then(|| session.key.clone()),
             warned: None,
             loss_header: session.loss_header.clone(),
             acknowledgements,
@@ -169,7 +141,7 @@ impl AmqpSubscription {
             looking: JoinSet::new(),
             is_cancelled: false,
             is_ordered: settings.is_some_and(|settings| settings.single_consumer),
-            is_exclusive: exclusive,
+            is_exclusive: options.exclusive,
             may_be_auto_delete: is_uncompared,
             may_be_stream: is_uncompared,
             comparing: JoinSet::new(),

@@ -1,6 +1,7 @@
 //! The arguments of queues: the wanted ones, and the differences of queues that exist already.
 
 mod arguments;
+mod declared;
 mod difference;
 mod policy;
 mod shell;
@@ -12,6 +13,7 @@ pub(crate) use arguments::{
     AT_LEAST_ONCE, Arguments, DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY, EXPIRES, OVERFLOW, QUORUM, REJECT, STRATEGY, TTL,
     TYPE, milliseconds,
 };
+pub(crate) use declared::DeclaredQueues;
 pub(crate) use difference::{Difference, ExistingValue, IS_STREAM};
 pub(crate) use policy::DeadLetterPolicy;
 pub(crate) use shell::shell_word;

@@ -1,5 +1,6 @@
 //! Declares the topology on the broker. A refusal is noted, and the rest of the topology is declared all the same.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::Channel;
@@ -7,7 +8,7 @@ use lapin::options::QueueDeclareOptions;
 
 use super::declarer::{Declarer, to_table};
 use super::operator::needs_delays;
-use super::part::{bind, declare_or_check, explained, makes, queue_commands};
+use super::part::{bind, declare_or_check, explained, is_about_queue, makes, queue_commands};
 use super::stage::{declare_stage, stages};
 use crate::Error;
 use crate::amqp::channel::{is_refusal, queue_error, says_missing, short_string};
@@ -35,7 +36,7 @@ pub(crate) enum DeclarationPlace {
 /// When the connection is lost.
 pub(crate) async fn declare(
     session: &Session,
-    topology: &Topology,
+    topology: &Arc<Topology>,
     place: DeclarationPlace,
 ) -> Result<Vec<String>, lapin::Error> {
     let mut declarer = match place {
@@ -56,6 +57,7 @@ pub(crate) async fn declare(
         }
     }
     declarer.close().await;
+    session.declared.note(topology, |queue| refused.iter().any(|refusal| is_about_queue(refusal, queue)));
     Ok(refused)
 }
 
