@@ -5,6 +5,7 @@
 //! another.
 
 use futures_util::future::join_all;
+use lapin::ErrorKind;
 use parking_lot::Mutex;
 
 use super::declarer::Declarer;
@@ -13,7 +14,7 @@ use crate::amqp::channel::closes_only_its_channel;
 use trunkline_config::{QueueOwnership, Topology, TopologyMode};
 
 /// Most channels that declare at the same time.
-const CHANNELS_MAX: usize = 16;
+const CHANNELS_MAX: usize = 32;
 /// Parts for which one channel is enough. Each further channel costs two round trips.
 const PARTS_PER_CHANNEL: usize = 4;
 
@@ -83,14 +84,18 @@ async fn declare_beside(
     (answers.into_iter().flatten().collect(), ended.into_iter().collect())
 }
 
-/// Declares parts on one further channel while some are left.
+/// Declares parts on one further channel while some are left. A broker that allows no further channel leaves the parts to the
+/// other channels.
 async fn declare_some<'t>(
     declarer: &Declarer<'_>,
     topology: &Topology,
     left: &Mutex<impl Iterator<Item = (usize, &'t TopologyPart<'t>)>>,
     answers: &mut Vec<PartAnswer>,
 ) -> Result<(), lapin::Error> {
-    let mut beside = declarer.beside().await?;
+    let mut beside = match declarer.beside().await {
+        Err(error) if matches!(error.kind(), ErrorKind::ChannelsLimitReached) => return Ok(()),
+        opened => opened?,
+    };
     let next = || left.lock().next();
     while let Some((number, part)) = next() {
         let refusal = declare_one(&mut beside, topology, part).await?;
