@@ -14,6 +14,9 @@ pub(crate) struct BrokerFeatures {
     /// Whether a quorum queue answers a consumer timeout with the cancel of the consumer, and takes its deliveries back. Earlier
     /// versions close the channel, which takes all of its deliveries back.
     pub(crate) timeout_cancels_consumer: bool,
+    /// Whether many channels make queues faster than a few. The metadata store of earlier versions makes them wait for each
+    /// other.
+    pub(crate) declares_on_many_channels: bool,
 }
 
 impl BrokerFeatures {
@@ -26,6 +29,7 @@ impl BrokerFeatures {
             default_delivery_limit: is_rabbitmq(server, 4, 0).then_some(20),
             nacks_removed_queues: is_rabbitmq(server, 4, 1),
             timeout_cancels_consumer: is_rabbitmq(server, 4, 3),
+            declares_on_many_channels: is_rabbitmq(server, 4, 3),
         }
     }
 }
@@ -67,6 +71,7 @@ mod tests {
                 default_delivery_limit: limit,
                 nacks_removed_queues: nacks,
                 timeout_cancels_consumer: cancels,
+                declares_on_many_channels: cancels,
             };
             assert_eq!(features("RabbitMQ", version), expected, "{version}");
         }

@@ -9,6 +9,7 @@ use lapin::{Channel, Connection, ErrorKind};
 use crate::BrokerServer;
 use crate::amqp::channel::{close, is_refusal, refusal_text, release, short_string, to_field_value};
 use crate::amqp::connection::{AmqpConnection, Session};
+use crate::amqp::features::BrokerFeatures;
 use crate::amqp::queue::{Arguments, Difference, ExistingValue, ToleratedQueues, WantedArguments};
 use trunkline_config::ExchangeKind;
 use trunkline_event::QueueName;
@@ -71,6 +72,11 @@ impl<'a> Declarer<'a> {
     fn with(session: &'a Session, connection: DeclaringConnection<'a>, channel: Channel) -> Self {
         let (tolerated, vhost, server) = (&*session.tolerated, session.vhost.as_str(), session.server());
         Self { session, connection, tolerated, vhost, server, channel }
+    }
+
+    /// The behaviour of the broker that differs by version.
+    pub(crate) fn features(&self) -> BrokerFeatures {
+        self.session.features()
     }
 
     /// Whether the end of the connection ends nothing else.

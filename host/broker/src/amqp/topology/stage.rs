@@ -15,6 +15,8 @@ use trunkline_config::{QueueOwnership, Topology, TopologyMode};
 
 /// Most channels that declare at the same time.
 const CHANNELS_MAX: usize = 32;
+/// The same, on a broker that makes queues no faster with more channels.
+const CHANNELS_MAX_EARLIER: usize = 8;
 /// Parts for which one channel is enough. Each further channel costs two round trips.
 const PARTS_PER_CHANNEL: usize = 4;
 
@@ -48,7 +50,9 @@ pub(super) async fn declare_stage(
     topology: &Topology,
     parts: &[TopologyPart<'_>],
 ) -> Result<Vec<String>, lapin::Error> {
-    let channels = parts.len().div_ceil(PARTS_PER_CHANNEL).min(CHANNELS_MAX);
+    let is_faster = declarer.features().declares_on_many_channels;
+    let channels_max = if is_faster { CHANNELS_MAX } else { CHANNELS_MAX_EARLIER };
+    let channels = parts.len().div_ceil(PARTS_PER_CHANNEL).min(channels_max);
     let (mut answers, ended) =
         if channels > 1 { declare_beside(declarer, topology, parts, channels).await } else { (Vec::new(), Ok(())) };
     if let Err(error) = ended {
