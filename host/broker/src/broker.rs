@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::{
-    Batch, BrokerStatus, Confirmed, DedupeLookup, DedupeRecord, Deliveries, Error, EventStreamQueues, Publication,
-    Publishing, QueueDepth, Receipt, Statistics, Subscription, Unpublished, amqp, embedded,
+    Batch, BrokerStatus, Confirmed, DedupeLookup, DedupeRecord, Deliveries, Error, EventStreamQueues, FormerRetryQueue,
+    FormerRetryQueues, Publication, Publishing, QueueDepth, Receipt, Statistics, Subscription, Unpublished, amqp,
+    embedded,
 };
 use trunkline_config::{self as config, Topology};
 use trunkline_event::{HeaderKey, QueueName};
@@ -228,6 +229,28 @@ impl Broker {
         match self {
             Self::Amqp(broker) => broker.refused_queues(topology),
             Self::Embedded(_) => Vec::new(),
+        }
+    }
+
+    /// The retry queues of earlier builds that exist on RabbitMQ. The embedded broker never had such queues.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the broker is away.
+    pub async fn former_retry_queues(&self, of: &[FormerRetryQueues]) -> Result<Vec<FormerRetryQueue>, Error> {
+        match self {
+            Self::Amqp(broker) => broker.former_retry_queues(of).await,
+            Self::Embedded(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Those of the named retry queues of earlier builds that still exist on RabbitMQ.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the broker is away.
+    pub async fn existing_retry_queues(&self, names: &[QueueName]) -> Result<Vec<FormerRetryQueue>, Error> {
+        match self {
+            Self::Amqp(broker) => broker.existing_retry_queues(names).await,
+            Self::Embedded(_) => Ok(Vec::new()),
         }
     }
 

@@ -25,7 +25,7 @@ pub use view::event_type::EventTypeView;
 pub use view::generation::{GenerationView, PluginView, ReloadView, Reloaded};
 pub use view::health::{BrokerHealth, ConditionView, Health, RouteHealth};
 pub use view::hook::HookRequest;
-pub use view::queue::{QueueView, QueuesView, RatesView, Role};
+pub use view::queue::{QueueView, QueuesView, RatesView, RemovableQueueView, Role};
 pub use view::rollout::{RolloutOrder, RolloutView};
 pub use view::stream::{StreamEvent, StreamGap, StreamItem, StreamItems, StreamReady, StreamRequest};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use serde_json::json;
+use serde_json::{Value, json};
 use trunkline_broker::Publication;
 use trunkline_event::Message;
 use trunkline_support::rabbitmq::{RabbitmqNode, virtual_host};
@@ -130,11 +130,12 @@ async fn an_orderly_end_repeats_no_retry() {
     assert_eq!(retries_outlive_daemons("TERM").await, 0);
 }
 
-/// A retry queue of an earlier version still has an event. RabbitMQ moves the event home, and its attempt counts.
+/// A retry queue of an earlier version still has an event. RabbitMQ moves the event home, and its attempt counts. The daemon then
+/// gives the command that deletes the queue.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_in_retry_queues_of_earlier_versions_come_home() {
     let bench = Bench::on(virtual_host());
-    let text = routes("5m");
+    let text = routes("2s");
     let (breaker, waits) = (Breaker::on(&bench).await, format!("{}-again.retry.2000", bench.prefix));
     let mut arguments = FieldTable::default();
     for (name, value) in [
@@ -165,6 +166,21 @@ async fn events_in_retry_queues_of_earlier_versions_come_home() {
     assert_eq!(daemon.settled("earlier").await["outcome"], "ack");
     assert_eq!(daemon.metric(&settled(&bench, "again", "retry")), 0.0, "it was its second attempt");
     assert_eq!(breaker.ready(&bench, &waits).await, 0, "the queue is empty and can be deleted");
+    let line = daemon.logged("retry queues of earlier builds are empty").await;
+    let removable = || {
+        let view: Value = serde_json::from_str(&daemon.get("/api/v1/events/queues").1).expect("JSON");
+        view["removable"].clone()
+    };
+    let found = removable();
+    assert_eq!((&found[0]["name"], &found[0]["ready"], &found[1]), (&json!(waits), &json!(0), &Value::Null), "{found}");
+    let command = found[0]["command"].as_str().expect("a command");
+    assert!(
+        command.starts_with("rabbitmqctl --vhost ") && command.ends_with(&format!(" delete_queue {waits}")),
+        "{command}"
+    );
+    assert!(line.contains(command), "{line}");
+    breaker.channel.queue_delete(waits.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted");
+    assert_eq!(removable(), json!([]));
     broker.close(trunkline_support::patience()).await;
     assert!(daemon.terminate().await.success());
 }

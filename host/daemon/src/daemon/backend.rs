@@ -3,7 +3,7 @@
 use super::phase::DaemonPhase;
 use super::reload_request::AdoptedGeneration;
 use super::state::DaemonState;
-use super::{queue_views, views};
+use super::{former_retry_queues, queue_views, views};
 use trunkline_config::Hook;
 use trunkline_event::RouteName;
 use trunkline_http::{
@@ -47,7 +47,10 @@ impl Backend for DaemonState {
         Box::pin(async move {
             let known = self.broker.statistics(&generation.config.topology).await;
             let known = known.map_err(|error| Problem::unavailable(error.to_string()))?;
-            Ok(queue_views::queues(&generation.config, known))
+            let removable = self.removable.look(&self.broker).await;
+            let removable = removable.map_err(|error| Problem::unavailable(error.to_string()))?;
+            let view = queue_views::queues(&generation.config, known);
+            Ok(QueuesView { removable: former_retry_queues::views(removable), ..view })
         })
     }
 

@@ -6,6 +6,7 @@
 
 mod backend;
 mod control;
+mod former_retry_queues;
 mod former_state_dir;
 mod phase;
 mod queue_poll;

@@ -43,7 +43,7 @@ pub(super) fn queues(config: &Config, statistics: Statistics) -> QueuesView {
     };
     let mut queues: Vec<QueueView> = reported.into_iter().map(view).collect();
     queues.sort_by(|one, two| one.name.cmp(&two.name));
-    QueuesView { source: source.as_str(), delayed, problems, queues }
+    QueuesView { source: source.as_str(), delayed, problems, queues, removable: Vec::new() }
 }
 
 fn depth(queue: &QueueStatistics) -> u64 {

@@ -13,7 +13,7 @@ use super::control::Control;
 use super::scrape::poll_queues;
 use super::signals::Signals;
 use super::state::DaemonState;
-use super::{former_state_dir, threads};
+use super::{former_retry_queues, former_state_dir, threads};
 use crate::plugins::start_engine;
 use crate::reload::{Inputs, Preparer, Watch};
 use crate::routes::Routes;
@@ -87,6 +87,7 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<RunOutcome> {
     upkeep.spawn(threads::keep_one());
     if let BrokerChoice::Amqp(amqp) = &config.broker {
         upkeep.spawn(poll_queues(state.clone(), amqp.poll));
+        upkeep.spawn(former_retry_queues::report(state.clone()));
     }
     let first_config = config.clone();
     upkeep.spawn(async move { former_state_dir::warn_about(&first_config).await });

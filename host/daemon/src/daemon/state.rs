@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::former_retry_queues::RemovableQueues;
 use super::phase::{DaemonPhase, PresentPhase};
 use super::queue_poll::QueuePoll;
 use super::reload_request::{AdoptedGeneration, ReloadReply, ReloadRequest, ReloadTrigger};
@@ -30,6 +31,7 @@ pub(super) struct DaemonState {
     pub(super) exposition: Exposition,
     pub(super) streams: Arc<Streams>,
     pub(super) queue_poll: QueuePoll,
+    pub(super) removable: RemovableQueues,
     phase: PresentPhase,
 }
 
@@ -58,6 +60,7 @@ impl DaemonState {
             exposition,
             streams: Arc::new(Streams::new()),
             queue_poll: QueuePoll::default(),
+            removable: RemovableQueues::default(),
             phase: PresentPhase::new(),
         }
     }

@@ -137,7 +137,7 @@ mod tests {
         ];
         let sum = |queues: &[QueueView]| {
             let (problems, queues) = (Vec::new(), queues.to_vec());
-            StatsView::of(QueuesView { source: "embedded", delayed: Some(5), problems, queues })
+            StatsView::of(QueuesView { source: "embedded", delayed: Some(5), problems, queues, removable: Vec::new() })
         };
         let all = sum(&queues);
         assert_eq!((all.queues, all.ready, all.unacknowledged, all.consumers), (2, 7, Some(3), 2));

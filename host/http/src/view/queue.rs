@@ -17,6 +17,19 @@ pub struct QueuesView {
     pub problems: Vec<String>,
     /// Queues in the order of their names.
     pub queues: Vec<QueueView>,
+    /// Retry queues of earlier builds on RabbitMQ. The daemon does not use these queues.
+    pub removable: Vec<RemovableQueueView>,
+}
+
+/// A retry queue of an earlier build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RemovableQueueView {
+    /// Name of the queue.
+    pub name: String,
+    /// Number of events that still wait in the queue. RabbitMQ moves these events to the queue of their route.
+    pub ready: u64,
+    /// Command that deletes the queue. Run the command when no event waits and no daemon of an earlier build runs.
+    pub command: String,
 }
 
 /// A queue of routes.toml, with figures of the broker.

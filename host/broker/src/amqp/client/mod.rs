@@ -4,6 +4,7 @@ mod active_session;
 mod broker;
 mod dedupe_store;
 mod event_stream;
+mod former_retry_queues;
 mod header_key;
 mod management;
 mod open;
