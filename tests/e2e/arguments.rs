@@ -4,6 +4,7 @@ use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOption
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::json;
+use trunkline_broker::Next;
 use trunkline_support::eventually;
 use xtask::rabbitmq::RabbitmqNode;
 
@@ -116,6 +117,53 @@ async fn an_overflow_that_drops_against_the_file_is_refused() {
     assert!(line.contains("\"code\":\"topology-refused\""), "the line has the name of the condition: {line}");
     assert!(!log.contains(AS_IT_IS), "{log}");
     assert!(daemon.terminate().await.success());
+}
+
+/// Several channels declare the topology. The refusal of a queue closes one of them, and all other queues and bindings exist.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_queues_leave_the_rest_of_a_large_topology() {
+    const QUEUES: usize = 40;
+    const REFUSED: [usize; 3] = [3, 17, 18];
+    let bench = Bench::amqp();
+    let name = |number: usize| format!("$P-many{number:02}");
+    for number in REFUSED {
+        declare(&bench, &name(number), &[("x-max-length", AMQPValue::LongLongInt(5))]).await;
+    }
+    let table = |number: usize| {
+        let name = name(number);
+        format!("[queues.{name}]\nbind = \"many\"\nmax-length = 5\noverflow = \"reject-publish\"\n")
+    };
+    let daemon = bench.start(&(0..QUEUES).map(table).fold(ROUTES.to_owned(), |text, table| text + &table)).await;
+    daemon.runs().await;
+    let health: serde_json::Value = serde_json::from_str(&daemon.get("/health").1).expect("JSON");
+    let refused = health["broker"]["refused"].as_array().expect("refusals");
+    let named = |number: usize| format!("queue {}:", bench.queue(&name(number)));
+    for (refusal, number) in refused.iter().zip(REFUSED) {
+        assert!(refusal.as_str().is_some_and(|text| text.starts_with(&named(number))), "{number}: {refusal}");
+    }
+    assert_eq!(refused.len(), REFUSED.len(), "{refused:?}");
+    let (status, answer) = daemon.post("/api/v1/events", &json!({ "type": "many", "data": 1 }).to_string());
+    assert_eq!(status, 202, "{answer}");
+    for number in 0..QUEUES {
+        assert_eq!(ready(&bench, &name(number)).await, 1, "{number}: a refused queue is bound all the same");
+    }
+    assert!(daemon.terminate().await.success());
+}
+
+/// A consumer begins without a declaration if the session has declared its queue a moment ago. The queue may be gone by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_deleted_before_its_consumer_begins_is_declared_again() {
+    let bench = Bench::amqp();
+    let broker = bench.open(ROUTES).await;
+    let queue = bench.queue("$P-in");
+    let (_connection, channel) = channel(&bench).await;
+    drop(channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted"));
+    let mut subscription = broker.subscribe(&queue, 1, "late").await.expect("the queue is declared again");
+    let events = format!("{}-events", bench.prefix);
+    drop(broker.publish(vec![message(&events, "in", "one", "x")]).await.expect("the queue is bound again"));
+    let next = tokio::time::timeout(trunkline_support::patience(), subscription.next()).await;
+    assert!(matches!(next, Ok(Next::Delivery(_))), "{next:?}");
+    broker.close(trunkline_support::patience()).await;
 }
 
 /// The dead-letter queue is missing for a moment, and expired messages wait for it.
