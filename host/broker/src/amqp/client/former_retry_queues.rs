@@ -4,13 +4,9 @@
 //! its log for each queue that does not exist. The daemon therefore asks for a few names first, and for all names only if one
 //! of the few exists.
 
-use lapin::options::QueueDeclareOptions;
-use lapin::types::FieldTable;
-
 use super::broker::AmqpClient;
-use crate::amqp::channel::{is_refusal, short_string};
 use crate::amqp::queue::shell_word;
-use crate::amqp::topology::Declarer;
+use crate::amqp::topology::{Declarer, QueueAnswer, look};
 use crate::{Error, FormerRetryQueue, FormerRetryQueues};
 use trunkline_event::QueueName;
 
@@ -54,28 +50,14 @@ impl AmqpClient {
         let lost = |error: lapin::Error| Error::Lost(error.to_string());
         let session = self.session_soon().await?.session.clone();
         let mut declarer = Declarer::new(&session, &session.consume).await.map_err(lost)?;
-        let mut found = Vec::new();
-        for queue in names {
-            if let Some(ready) = ready(&mut declarer, queue).await.map_err(lost)? {
-                let (vhost, name) = (shell_word(&session.vhost), shell_word(queue.as_str()));
-                let command = format!("rabbitmqctl --vhost {vhost} delete_queue {name}");
-                found.push(FormerRetryQueue { queue: queue.clone(), ready, command });
-            }
-        }
+        let answers = look(&mut declarer, names).await.map_err(lost)?;
         declarer.close().await;
-        Ok(found)
-    }
-}
-
-/// The number of ready messages of a queue; none when there is no such queue.
-async fn ready(declarer: &mut Declarer<'_>, queue: &QueueName) -> Result<Option<u64>, lapin::Error> {
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    match declarer.channel.queue_declare(short_string(queue.as_str()), options, FieldTable::default()).await {
-        Ok(found) => Ok(Some(u64::from(found.message_count()))),
-        Err(error) if is_refusal(&error) => {
-            declarer.renew().await?;
-            Ok(None)
-        }
-        Err(error) => Err(error),
+        let former = |(queue, answer): (&QueueName, QueueAnswer)| {
+            let (vhost, name) = (shell_word(&session.vhost), shell_word(queue.as_str()));
+            let command = format!("rabbitmqctl --vhost {vhost} delete_queue {name}");
+            let ready = u64::from(answer.ok()?.message_count());
+            Some(FormerRetryQueue { queue: queue.clone(), ready, command })
+        };
+        Ok(names.iter().zip(answers).filter_map(former).collect())
     }
 }

@@ -4,15 +4,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use lapin::options::QueueDeclareOptions;
-use lapin::types::FieldTable;
-
 use super::broker::AmqpClient;
 use super::management::ManagementFigures;
-use crate::amqp::channel::{close, is_refusal, release, short_string};
 use crate::amqp::connection::Session;
 use crate::amqp::delay::count_waiting;
-use crate::amqp::topology::is_about_queue;
+use crate::amqp::topology::{Declarer, is_about_queue, look};
 use crate::{Error, QueueStatistics, Statistics, StatisticsSource};
 use trunkline_config::Topology;
 use trunkline_event::QueueName;
@@ -72,15 +68,18 @@ fn add_figures(found: &mut Statistics, known: &HashMap<String, ManagementFigures
     }
 }
 
-/// Asks for every queue over AMQP. A queue that does not exist closes the channel, and the next queue has another channel.
+/// Asks for every queue over AMQP.
 async fn ask(session: &Session, topology: &Topology) -> Result<Statistics, lapin::Error> {
-    let mut channel = session.consume.create_channel().await?;
-    let (mut queues, mut problems) = (Vec::with_capacity(topology.queues.len()), Vec::new());
-    for queue in topology.queues.keys() {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        match channel.queue_declare(short_string(queue.as_str()), options, FieldTable::default()).await {
+    let names: Vec<QueueName> = topology.queues.keys().cloned().collect();
+    let (mut queues, mut problems) = (Vec::with_capacity(names.len()), Vec::new());
+    let mut declarer = Declarer::new(session, &session.consume).await?;
+    let answers = look(&mut declarer, &names).await?;
+    let waiting = count_waiting(&mut declarer).await?;
+    declarer.close().await;
+    for (queue, answer) in names.into_iter().zip(answers) {
+        match answer {
             Ok(found) => queues.push(QueueStatistics {
-                queue: queue.clone(),
+                queue,
                 ready: u64::from(found.message_count()),
                 unacknowledged: None,
                 retrying: None,
@@ -88,16 +87,9 @@ async fn ask(session: &Session, topology: &Topology) -> Result<Statistics, lapin
                 oldest_age: None,
                 rates: None,
             }),
-            Err(error) if is_refusal(&error) => {
-                problems.push(format!("queue {queue}: {error}"));
-                release(channel).await;
-                channel = session.consume.create_channel().await?;
-            }
-            Err(error) => return Err(error),
+            Err(error) => problems.push(format!("queue {queue}: {error}")),
         }
     }
-    close(channel).await;
-    let waiting = count_waiting(session).await?;
     problems.extend(waiting.problems);
     Ok(Statistics { source: StatisticsSource::Amqp, queues, delayed: Some(waiting.count), problems })
 }

@@ -9,10 +9,10 @@ use lapin::types::FieldTable;
 
 use super::levels::{DUE, LEVELS, level_name, own_due, queue};
 use super::parts::{DelayPart, due_binding, end_parts, level_parts, needed_parts};
-use crate::amqp::channel::{close, closes_only_its_channel, is_refusal, refusal_text, release, short_string};
+use crate::amqp::channel::{closes_only_its_channel, is_refusal, refusal_text, release, short_string};
 use crate::amqp::connection::Session;
 use crate::amqp::queue::WantedArguments;
-use crate::amqp::topology::{Declarer, to_wire_kind};
+use crate::amqp::topology::{Declarer, look, to_wire_kind};
 use crate::dead_letter::delayed_dead_letter_queue;
 use trunkline_event::QueueName;
 use trunkline_telemetry::wait;
@@ -50,27 +50,24 @@ pub(crate) struct WaitingMessages {
 ///
 /// # Errors
 /// When the connection is lost.
-pub(crate) async fn count_waiting(session: &Session) -> Result<WaitingMessages, lapin::Error> {
-    let mut channel = session.consume.create_channel().await?;
-    let (mut waiting, mut is_declared) = (WaitingMessages::default(), false);
+pub(crate) async fn count_waiting(declarer: &mut Declarer<'_>) -> Result<WaitingMessages, lapin::Error> {
     // The queue of messages that are due is declared last, and level 0 first.
-    for name in std::iter::once(DUE.to_owned()).chain((0..LEVELS).map(level_name)) {
-        match channel.queue_declare(short_string(&name), passive(), FieldTable::default()).await {
-            Ok(queue) => {
-                waiting.count += u64::from(queue.message_count());
-                is_declared |= name == DUE;
-            }
-            Err(error) if is_refusal(&error) => {
-                release(std::mem::replace(&mut channel, session.consume.create_channel().await?)).await;
-                waiting.problems.push(format!("delay queue {name}: {error}"));
-                if !is_declared && name == level_name(0) {
-                    break;
-                }
-            }
-            Err(error) => return Err(error),
+    let (mut names, levels) = (vec![queue(DUE), queue(&level_name(0))], 1..LEVELS);
+    let mut answers = look(declarer, &names).await?;
+    let is_declared = answers[0].is_ok();
+    if answers.iter().all(Result::is_err) {
+        return Ok(WaitingMessages::default());
+    }
+    let further: Vec<QueueName> = levels.map(|level| queue(&level_name(level))).collect();
+    answers.extend(look(declarer, &further).await?);
+    names.extend(further);
+    let mut waiting = WaitingMessages::default();
+    for (name, answer) in names.iter().zip(answers) {
+        match answer {
+            Ok(found) => waiting.count += u64::from(found.message_count()),
+            Err(error) => waiting.problems.push(format!("delay queue {name}: {error}")),
         }
     }
-    close(channel).await;
     if !is_declared {
         waiting.problems.clear();
     }
@@ -89,11 +86,11 @@ fn passive() -> QueueDeclareOptions {
 /// The refusal, or the loss of the connection.
 pub(crate) async fn declare_if_complete(declarer: &mut Declarer<'_>, session: &Session) -> Result<bool, lapin::Error> {
     let ends = [queue(DUE), delayed_dead_letter_queue(), own_due(session.key.id())];
-    for name in (0..LEVELS).map(|level| queue(&level_name(level))).chain(ends) {
-        match declarer.exists(&name).await {
-            Ok(()) => {}
-            Err(error) if is_refusal(&error) => return Ok(false),
-            Err(error) => return Err(error),
+    // A session without delay queues costs one question that is refused.
+    let names: Vec<QueueName> = (0..LEVELS).map(|level| queue(&level_name(level))).chain(ends).collect();
+    for some in [&names[..1], &names[1..]] {
+        if look(declarer, some).await?.iter().any(Result::is_err) {
+            return Ok(false);
         }
     }
     declare_ends(declarer, session).await?;

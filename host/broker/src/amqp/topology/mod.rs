@@ -3,6 +3,7 @@
 mod commands;
 mod declare;
 mod declarer;
+mod look;
 mod operator;
 mod part;
 mod stage;
@@ -10,6 +11,7 @@ mod stage;
 pub(crate) use commands::CommandWriter;
 pub(crate) use declare::{DeclarationPlace, declare, declare_expiring_queue, declare_queue};
 pub(crate) use declarer::{Declarer, to_wire_kind};
+pub(crate) use look::{QueueAnswer, look};
 pub use operator::OperatorCommands;
 pub(crate) use operator::policies;
 pub(crate) use part::{bind, is_about_queue, unbind};
