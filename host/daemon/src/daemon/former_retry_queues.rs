@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::state::DaemonState;
-use trunkline_broker::{Broker, Error, FormerRetryQueue, FormerRetryQueues};
+use trunkline_broker::{FormerRetryQueue, FormerRetryQueues};
 use trunkline_config::{Config, RetryStep};
 use trunkline_event::QueueName;
 use trunkline_http::RemovableQueueView;
@@ -20,24 +18,6 @@ const LOGGED_MAX: usize = 50;
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// The parts of a delay that the jitter of earlier builds added.
 const JITTER_SHARES: [u32; 2] = [4, 8];
-
-/// The retry queues of earlier builds that existed at the last look.
-#[derive(Default)]
-pub(super) struct RemovableQueues(Mutex<Vec<QueueName>>);
-
-impl RemovableQueues {
-    /// The queues that still exist. Without such queues, the broker is not asked.
-    ///
-    /// # Errors
-    /// When the broker is away.
-    pub(super) async fn look(&self, broker: &Broker) -> Result<Vec<FormerRetryQueue>, Error> {
-        let known = self.0.lock().clone();
-        let found = broker.existing_retry_queues(&known).await?;
-        let is_gone = |name: &QueueName| known.contains(name) && found.iter().all(|queue| queue.queue != *name);
-        self.0.lock().retain(|name| !is_gone(name));
-        Ok(found)
-    }
-}
 
 /// The queues in the HTTP API.
 pub(super) fn views(found: Vec<FormerRetryQueue>) -> Vec<RemovableQueueView> {
@@ -65,7 +45,7 @@ pub(super) async fn report(state: Arc<DaemonState>) {
         if let Ok(found) = looked {
             if !is_known {
                 is_known = true;
-                *state.removable.0.lock() = found.iter().map(|queue| queue.queue.clone()).collect();
+                state.removable.found(&found);
             }
             if found.iter().all(|queue| queue.ready == 0) {
                 log(&found);

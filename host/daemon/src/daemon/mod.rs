@@ -12,6 +12,7 @@ mod phase;
 mod queue_poll;
 mod queue_views;
 mod reload_request;
+mod removable_queues;
 mod run;
 mod scrape;
 mod signals;

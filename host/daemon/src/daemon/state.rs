@@ -6,10 +6,10 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::former_retry_queues::RemovableQueues;
 use super::phase::{DaemonPhase, PresentPhase};
 use super::queue_poll::QueuePoll;
 use super::reload_request::{AdoptedGeneration, ReloadReply, ReloadRequest, ReloadTrigger};
+use super::removable_queues::RemovableQueues;
 use crate::publish::{EventPublisher, IdLocks};
 use crate::reload::Generation;
 use crate::streams::Streams;
