@@ -157,7 +157,8 @@ async fn a_queue_that_is_deleted_before_its_consumer_begins_is_declared_again() 
     let broker = bench.open(ROUTES).await;
     let queue = bench.queue("$P-in");
     let (_connection, channel) = channel(&bench).await;
-    drop(channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted"));
+    let deleted = channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await;
+    assert_eq!(deleted.expect("deleted"), 0, "nothing was in it");
     let mut subscription = broker.subscribe(&queue, 1, "late").await.expect("the queue is declared again");
     let events = format!("{}-events", bench.prefix);
     drop(broker.publish(vec![message(&events, "in", "one", "x")]).await.expect("the queue is bound again"));

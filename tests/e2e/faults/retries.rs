@@ -179,7 +179,8 @@ async fn events_in_retry_queues_of_earlier_versions_come_home() {
         "{command}"
     );
     assert!(line.contains(command), "{line}");
-    breaker.channel.queue_delete(waits.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted");
+    let deleted = breaker.channel.queue_delete(waits.as_str().into(), QueueDeleteOptions::default()).await;
+    assert_eq!(deleted.expect("deleted"), 0, "nothing was in it");
     assert_eq!(removable(), json!([]));
     broker.close(trunkline_support::patience()).await;
     assert!(daemon.terminate().await.success());
