@@ -12,14 +12,16 @@ pub fn rust_files(dir: &Path) -> Vec<PathBuf> {
     files(dir, "rs")
 }
 
-/// The files with an extension below a folder, by path. Folders that tools fill are left out.
+/// The files with an extension below a folder, by path. Folders that tools fill are left out, and the peers of the benchmark, which
+/// are programs of their own and stay unchanged.
 pub fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            let is_filled = path.ends_with("target") || path.ends_with("node_modules");
-            found.extend(if is_filled { Vec::new() } else { files(&path, extension) });
+            let is_left_out =
+                path.ends_with("target") || path.ends_with("node_modules") || path.ends_with("benches/peers");
+            found.extend(if is_left_out { Vec::new() } else { files(&path, extension) });
         } else if path.extension().is_some_and(|other| other == extension) {
             found.push(path);
         }
