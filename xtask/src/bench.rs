@@ -1,14 +1,51 @@
-//! Benchmarks, in the release profile.
+//! Benchmarks: each row measures the daemon side by side with its peers, in the same run and in turns.
 
-use anyhow::{Result, bail};
+mod amqp;
+mod components;
+mod context;
+mod daemon;
+mod echo;
+mod figures;
+mod http;
+mod load;
+mod page;
+mod peers;
+mod place;
+mod program;
+mod quick;
+mod ratios;
+mod rows;
+mod svg;
+mod table;
+mod usage;
 
-use crate::demo::build_plugins;
+use anyhow::Result;
+use xtask::rabbitmq;
 
-pub(crate) fn run() -> Result<()> {
-    let plugins = build_plugins()?;
-    let status = xtask::cargo()
-        .args(["bench", "--package", "trunkline", "--bench", "invoke"])
-        .env("TRUNKLINE_BENCH_PLUGINS", plugins)
-        .status()?;
-    if status.success() { Ok(()) } else { bail!("the benchmark failed ({status})") }
+use context::{BenchContext, BenchEnd};
+use ratios::Section;
+use rows::Row;
+
+/// Runs the rows that the arguments name, or all rows, and prints the figures as a table.
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let (context, names) = BenchContext::parse(arguments)?;
+    let named = names.into_iter().map(Row::of).collect::<Result<Vec<_>>>()?;
+    let rows = if named.is_empty() { Row::ALL.to_vec() } else { named };
+    rabbitmq::ensure()?;
+    if context.is_quick {
+        return quick::run(&context);
+    }
+    let mut figures = Vec::new();
+    for row in rows {
+        println!("== {}", row.name());
+        let measured = row.run(&context)?;
+        println!("{}\n", table::text(&measured.figures));
+        if context.end == BenchEnd::Write {
+            page::write(row.name(), context.rounds, &measured.figures, &measured.plots)?;
+            ratios::write(Section::Full, &ratios::of(&measured.figures))?;
+        }
+        figures.extend(measured.figures);
+    }
+    println!("{}", table::text(&figures));
+    Ok(())
 }
