@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     if context.is_quick {
         return quick::run(&context);
     }
-    let mut figures = Vec::new();
+    let (count, mut figures) = (rows.len(), Vec::new());
     for row in rows {
         println!("== {}", row.name());
         let measured = row.run(&context)?;
@@ -46,6 +46,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         }
         figures.extend(measured.figures);
     }
-    println!("{}", table::text(&figures));
+    if count > 1 {
+        println!("{}", table::text(&figures));
+    }
     Ok(())
 }

@@ -14,6 +14,8 @@ use crate::bench::usage;
 /// Limit for the start of all routes.
 const UP_WITHIN: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Time between two equal counts of queues that end the count.
+const QUEUES_STABLE_FOR: Duration = Duration::from_secs(3);
 /// The numbers of routes in the row `routes`, each with the seconds of its target.
 const MANY: [(usize, f64); 2] = [(100, 3.0), (500, 12.0)];
 
@@ -42,8 +44,8 @@ pub(crate) fn queues(context: &BenchContext) -> Result<Vec<Figure>> {
         let mut counts = Vec::new();
         for routes in [routes(0..1, keys), routes(0..2, keys)] {
             let count = if counts.is_empty() { 1 } else { 2 };
-            drop(up(daemon, &node, &routes, count)?);
-            counts.push(node.ctl(&["list_queues", "name", "--no-table-headers"])?.lines().count());
+            let _running = up(daemon, &node, &routes, count)?;
+            counts.push(queue_count(&node)?);
         }
         let [one, two] = counts[..] else { bail!("two counts") };
         println!("queues {kind}: {one} queues with one route, {two} with two");
@@ -56,6 +58,23 @@ pub(crate) fn queues(context: &BenchContext) -> Result<Vec<Figure>> {
         figures.push(figure(format!("shared queues, {kind}"), (2 * one).saturating_sub(two), Target::None));
     }
     Ok(figures)
+}
+
+/// The number of queues, when it no longer changes. The daemon declares its delay queues beside its routes.
+fn queue_count(node: &RabbitmqNode) -> Result<usize> {
+    let begun = Instant::now();
+    let mut last = 0;
+    loop {
+        let count = node.ctl(&["list_queues", "name", "--no-table-headers"])?.lines().count();
+        if count == last {
+            return Ok(count);
+        }
+        if begun.elapsed() > UP_WITHIN {
+            bail!("the number of queues still changes after {UP_WITHIN:?}");
+        }
+        last = count;
+        std::thread::sleep(QUEUES_STABLE_FOR);
+    }
 }
 
 /// The time until all routes are up on a fresh node of the newest RabbitMQ.
