@@ -95,7 +95,7 @@ impl QueueProbe {
         let mut head = [0; 7];
         self.stream.read_exact(&mut head).with_context(|| format!("no answer {expected:?} from the broker"))?;
         let bytes = usize::try_from(u32::from_be_bytes([head[3], head[4], head[5], head[6]]))?;
-        if bytes > FRAME_BYTES_MAX || bytes < 4 {
+        if !(4..=FRAME_BYTES_MAX).contains(&bytes) {
             bail!("a frame of {bytes} bytes instead of the method {expected:?}");
         }
         let mut payload = vec![0; bytes + 1];

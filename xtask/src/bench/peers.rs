@@ -10,6 +10,9 @@ use xtask::{languages, progress, root};
 use super::place::{TemporaryFolder, kept};
 use super::program::MeasuredProgram;
 
+/// The variable that names the folder of a finished build of the peer with lapin.
+const PEERS_VARIABLE: &str = "TRUNKLINE_BENCH_PEERS";
+
 /// A program that does the same as a route with the plugin `echo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -85,14 +88,19 @@ pub(crate) fn run_lapin(arguments: &[&str], url: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// The folder of a finished build, which [`PEERS_VARIABLE`] names.
+fn given_target() -> Option<PathBuf> {
+    std::env::var_os(PEERS_VARIABLE).filter(|target| !target.is_empty()).map(PathBuf::from)
+}
+
 fn lapin_target() -> Result<PathBuf> {
-    match std::env::var_os("TRUNKLINE_BENCH_PEERS") {
-        Some(target) => Ok(target.into()),
-        None => kept("rs"),
-    }
+    given_target().map_or_else(|| kept("rs"), Ok)
 }
 
 fn build() -> Result<()> {
+    if given_target().is_some() {
+        return Ok(());
+    }
     let mut cargo = xtask::cargo();
     cargo.current_dir(root().join("benches/peers/rs")).args(["build", "--release", "--locked", "--target-dir"]);
     // The lints of the workspace are not for the peers.

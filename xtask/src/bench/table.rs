@@ -81,7 +81,7 @@ mod tests {
         };
         let shown = text(&[figure(Target::AtLeast(0.9)), figure(Target::AtLeast(0.4)), figure(Target::None)]);
         let lines: Vec<&str> = shown.lines().collect();
-        assert!(lines[1].ends_with("10 000 lapin  0.50 (0.50 to 0.50)      at least 0.90  missed"), "{}", lines[1]);
+        assert!(lines[1].ends_with("10 000 lapin  0.50 (0.50 to 0.50)    at least 0.90  missed"), "{}", lines[1]);
         assert!(lines[2].ends_with("at least 0.40  met"), "{}", lines[2]);
         assert!(lines[3].ends_with("0.50 (0.50 to 0.50)"), "{}", lines[3]);
     }
