@@ -1,5 +1,6 @@
 //! Header tables of AMQP 0-9-1, in no client library's types.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,7 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// Clones share the table by reference count. The first change of a shared table copies it.
 #[derive(Clone, Default)]
-pub struct Headers(Option<Arc<Vec<(String, HeaderValue)>>>);
+pub struct Headers(Option<Arc<Vec<Entry>>>);
+
+/// A header. The names that the daemon writes are constants, which need no memory of their own.
+type Entry = (Cow<'static, str>, HeaderValue);
 
 /// A field value of AMQP 0-9-1 as RabbitMQ defines it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,11 +120,17 @@ impl From<u32> for HeaderValue {
 }
 
 impl Headers {
-    fn entries(&self) -> &[(String, HeaderValue)] {
+    /// An empty table with room for this number of headers.
+    #[must_use]
+    pub fn with_capacity(headers: usize) -> Self {
+        Self(Some(Arc::new(Vec::with_capacity(headers))))
+    }
+
+    fn entries(&self) -> &[Entry] {
         self.0.as_ref().map_or(&[], |entries| entries.as_slice())
     }
 
-    fn entries_mut(&mut self) -> &mut Vec<(String, HeaderValue)> {
+    fn entries_mut(&mut self) -> &mut Vec<Entry> {
         Arc::make_mut(self.0.get_or_insert_default())
     }
 
@@ -143,7 +153,7 @@ impl Headers {
     }
 
     /// Sets a value, in the place of the old value if there is one.
-    pub fn set(&mut self, name: impl Into<String>, value: impl Into<HeaderValue>) {
+    pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<HeaderValue>) {
         let (name, value) = (name.into(), value.into());
         let entries = self.entries_mut();
         match entries.iter_mut().find(|(known, _)| *known == name) {
@@ -180,7 +190,7 @@ impl Headers {
 
     /// All names with their values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &HeaderValue)> {
-        self.entries().iter().map(|(name, value)| (name.as_str(), value))
+        self.entries().iter().map(|(name, value)| (&**name, value))
     }
 
     /// Whether the table has no header.

@@ -255,18 +255,17 @@ fn binary_data(content_type: Option<String>, encoded: &RawValue) -> Result<(Stri
 }
 
 pub(super) fn encode(event: &Outgoing<'_>) -> Encoded {
-    let mut headers = Headers::default();
-    let mut set = |name: &str, value: &str| headers.set(format!("{}{name}", PREFIXES[0]), value);
-    set("specversion", "1.0");
-    set("id", event.id);
-    set("source", event.source);
-    set("type", event.kind);
-    set("time", event.time);
+    let mut headers = event.header_table();
+    headers.set("cloudEvents_specversion", "1.0");
+    headers.set("cloudEvents_id", event.id);
+    headers.set("cloudEvents_source", event.source);
+    headers.set("cloudEvents_type", event.kind);
+    headers.set("cloudEvents_time", event.time);
     if let Some(subject) = event.subject {
-        set("subject", subject);
+        headers.set("cloudEvents_subject", subject);
     }
     for (name, value) in event.attributes {
-        set(name, value);
+        headers.set([PREFIXES[0], name].concat(), value.as_str());
     }
     if let Some(user) = event.user {
         headers.set(header::USER, user);

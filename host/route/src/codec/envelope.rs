@@ -88,6 +88,17 @@ pub struct Outgoing<'a> {
     pub attributes: &'a [(String, String)],
 }
 
+impl Outgoing<'_> {
+    /// Most headers that an emission gets beside its attributes: the fields of a CloudEvent, the user, the daemon's own
+    /// headers and the signature.
+    const FURTHER_HEADERS_MAX: usize = 16;
+
+    /// A table with room for the headers of the message.
+    pub(super) fn header_table(&self) -> Headers {
+        Headers::with_capacity(self.attributes.len() + Self::FURTHER_HEADERS_MAX)
+    }
+}
+
 /// The parts of a message that depend on the codec.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {

@@ -142,7 +142,7 @@ mod tests {
             headers.set(ROUTE, "r");
             headers.set(ATTEMPT, 6_u32);
             for (name, value) in more {
-                headers.set(*name, *value);
+                headers.set((*name).to_owned(), *value);
             }
             (attempt(&headers, "r", "q"), came_back(&headers, "r", "q"))
         };

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::attribute::{foreign_attributes, with_envelope};
 use super::envelope::{CodecError, Encoded, Outgoing, from_properties};
-use trunkline_event::{Event, Headers, Message, without_byte_order_mark};
+use trunkline_event::{Event, Message, without_byte_order_mark};
 
 const NAME: &str = "ocelot";
 
@@ -104,5 +104,5 @@ pub(super) fn encode(event: &Outgoing<'_>) -> Result<Encoded, CodecError> {
     };
     let body = serde_json::to_vec(&envelope)
         .map_err(|error| CodecError::Data { envelope: NAME, problem: error.to_string() })?;
-    Ok(Encoded { content_type: "application/json".to_owned(), body: body.into(), headers: Headers::default() })
+    Ok(Encoded { content_type: "application/json".to_owned(), body: body.into(), headers: event.header_table() })
 }

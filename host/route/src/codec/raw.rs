@@ -3,7 +3,7 @@
 use super::attribute::foreign_attributes;
 use super::envelope::{BYTES, CodecError, Encoded, Outgoing, from_properties, is_json, read_json};
 use super::header;
-use trunkline_event::{Event, Headers, Message};
+use trunkline_event::{Event, Message};
 
 pub(super) fn decode(message: &Message) -> Result<Event, CodecError> {
     let mut event = from_properties(message);
@@ -13,9 +13,9 @@ pub(super) fn decode(message: &Message) -> Result<Event, CodecError> {
 }
 
 pub(super) fn encode(event: &Outgoing<'_>) -> Encoded {
-    let mut headers = Headers::default();
+    let mut headers = event.header_table();
     for (name, value) in event.attributes {
-        headers.set(name.as_str(), value.as_str());
+        headers.set(name.clone(), value.as_str());
     }
     if let Some(subject) = event.subject {
         headers.set(header::SUBJECT, subject);

@@ -60,7 +60,7 @@ mod tests {
     use trunkline_event::{ExchangeName, HeaderValue, Message, Properties, RoutingKey};
 
     /// The event of a message with one header.
-    fn event(name: &str, value: impl Into<HeaderValue>) -> Event {
+    fn event(name: &'static str, value: impl Into<HeaderValue>) -> Event {
         let mut message = Message {
             exchange: ExchangeName::new("events").expect("valid"),
             routing_key: RoutingKey::new("a.b").expect("valid"),

@@ -250,7 +250,7 @@ fn shorten(copy: &mut Message, names: &[&str], most: usize) {
     for name in names {
         let text = copy.properties.headers.text(name).filter(|text| text.len() > most).map(|text| cut(text, most));
         if let Some(text) = text {
-            copy.properties.headers.set(*name, text);
+            copy.properties.headers.set((*name).to_owned(), text);
         }
     }
 }

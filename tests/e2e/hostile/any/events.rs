@@ -113,7 +113,7 @@ fn headers(random: &mut Rng, max: usize) -> Headers {
                     "CC" | "BCC" => HeaderValue::List(vec![HeaderValue::Text("unbound".to_owned())]),
                     _ => value(random, 3, most / 2),
                 };
-                headers.set(&name, value);
+                headers.set(name, value);
             }
         }
     }

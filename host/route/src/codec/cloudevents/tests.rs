@@ -26,7 +26,7 @@ fn binary_with(prefix: &str, further: &[(&str, HeaderValue)]) -> Message {
         headers.set(format!("{prefix}{name}"), value);
     }
     for (name, value) in further {
-        headers.set(*name, value.clone());
+        headers.set((*name).to_owned(), value.clone());
     }
     binary
 }
