@@ -1,5 +1,5 @@
-//! The cost of a fresh instance and a call: `callback-task` with an event of 200 bytes. Run by `cargo xtask bench
-//! invoke`.
+//! The cost of a fresh instance and a call: `callback-task` with an event of 200 bytes and of 64 KiB. Run by `cargo xtask
+//! bench invoke`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +12,9 @@ use trunkline_plugin_host::{Compiler, Engine, HostAnswers, load};
 
 const WARM_UP: usize = 2_000;
 const CALLS: usize = 50_000;
+/// Bytes of the data of a small event and of a large event.
+const SMALL_BYTES: usize = 200;
+const LARGE_BYTES: usize = 64 << 10;
 const ROUNDS: usize = 5;
 
 fn main() {
@@ -29,8 +32,14 @@ async fn measure(file: &std::path::Path) {
     let mut loaded = load(&engine, &BTreeMap::from([(name.clone(), plugin)])).await;
     let ready = loaded.remove(&name).expect("loaded").expect("a plugin");
     println!("loaded in {:?}", ready.load_time);
-    for (case, outcome) in [("a task", "callback_requested"), ("no task", "completed")] {
-        let event = Arc::new(event(outcome));
+    let cases = [
+        ("a task", "callback_requested", SMALL_BYTES),
+        ("no task", "completed", SMALL_BYTES),
+        ("a task of 64 KiB", "callback_requested", LARGE_BYTES),
+        ("no task of 64 KiB", "completed", LARGE_BYTES),
+    ];
+    for (case, outcome, bytes) in cases {
+        let event = Arc::new(event(outcome, bytes));
         for _ in 0..WARM_UP {
             check(&ready.invoke(&event, HostAnswers::Live).await.outcome);
         }
@@ -65,11 +74,11 @@ fn micros(time: Duration) -> String {
     format!("{:.1} us", time.as_secs_f64() * 1e6)
 }
 
-fn event(outcome: &str) -> Event {
+fn event(outcome: &str, bytes: usize) -> Event {
     let mut data = format!(
         r#"{{"call_id":"5a1d2a8c-0f6e-4b0e-9a55-6f6f1f0c9a01","duration":184,"outcome":"{outcome}","transcript":""#
     );
-    while data.len() < 198 {
+    while data.len() < bytes - 2 {
         data.push('x');
     }
     data.push_str("\"}");
