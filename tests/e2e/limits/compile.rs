@@ -54,7 +54,7 @@ fn status(pid: u32, name: &str) -> Option<u64> {
 }
 
 /// The compiler that a process started.
-fn compiler_of(parent: u32) -> Option<u32> {
+pub(super) fn compiler_of(parent: u32) -> Option<u32> {
     let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
     let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).ok()?;
     let others = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());

@@ -6,6 +6,7 @@ mod compile;
 mod crash;
 mod load;
 mod neighbours;
+mod quick;
 mod table;
 
 use serde_json::Value;

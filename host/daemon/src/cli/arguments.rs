@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use trunkline::plugins;
+use trunkline::plugins::{self, CompileMode};
 
 use super::check::{self, Check};
 use super::lock::{self, LockArguments};
@@ -60,6 +60,9 @@ enum Verb {
 
 #[derive(Args)]
 struct Compile {
+    /// The kind of code and the priority.
+    #[arg(long, value_parser = CompileMode::parse)]
+    mode: CompileMode,
     /// Processor time that the child may take, in seconds.
     #[arg(long)]
     cpu_s: u64,
@@ -90,7 +93,7 @@ pub(crate) fn execute() -> ExitCode {
         Verb::New(arguments) => plugin::new(arguments),
         Verb::Wrap { module, out } => plugin::wrap(&module, &out),
         Verb::Compile(limits) => {
-            plugins::compile_for_parent(Duration::from_secs(limits.cpu_s), limits.memory_max_bytes)
+            plugins::compile_for_parent(limits.mode, Duration::from_secs(limits.cpu_s), limits.memory_max_bytes)
         }
     })
 }

@@ -53,9 +53,12 @@ pub(super) fn generation(generation: &Generation) -> GenerationView {
             state: if installed.orphaned { "orphaned" } else { "ready" },
             digest: Some(ready.digest.to_string()),
             version: ready.descriptor.as_ref().map(|descriptor| descriptor.version.clone()),
+            code: Some(ready.code().as_str()),
             error: None,
         },
-        Err(error) => PluginView { state: "refused", digest: None, version: None, error: Some(error.clone()) },
+        Err(error) => {
+            PluginView { state: "refused", digest: None, version: None, code: None, error: Some(error.clone()) }
+        }
     };
     let plugins = generation.plugins.iter().map(|(name, installed)| (name.to_string(), plugin(installed)));
     let routes = generation.config.routes.iter();

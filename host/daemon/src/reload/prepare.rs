@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use trunkline_config::{self as config, Config};
 use trunkline_event::PluginName;
-use trunkline_plugin_host::{self as plugin, Engine, Ready};
+use trunkline_plugin_host::{self as plugin, CodeKind, Engine, Ready};
 use trunkline_telemetry::{self as telemetry, CompiledCode};
 
 use super::blocking::on_blocking_thread;
@@ -76,6 +76,10 @@ impl Preparer {
         let mut recent = self.recent.lock();
         for name in next.changed_plugins(before) {
             let Some(InstalledPlugin { settings, state: Ok(ready), .. }) = before.plugins.get(&name) else { continue };
+            // A plugin with quick code still compiles, and a plugin that is not kept ends its compiler.
+            if ready.code() == CodeKind::Quick {
+                continue;
+            }
             recent.retain(|(known, old)| known != settings || old.digest != ready.digest);
             recent.push_back((settings.clone(), ready.clone()));
         }

@@ -99,6 +99,7 @@ impl Routes {
     pub(crate) fn adopt(&mut self, generation: &Generation) {
         for (name, installed) in &generation.plugins {
             let Ok(plugin) = &installed.state else { continue };
+            plugin.optimise();
             match self.slots.get(name) {
                 Some(slot) => slot.replace(plugin.clone()),
                 None => _ = self.slots.insert(name.clone(), CurrentPlugin::new(plugin.clone())),

@@ -37,6 +37,9 @@ pub struct PluginView {
     pub digest: Option<String>,
     /// Version from the descriptor of the plugin.
     pub version: Option<String>,
+    /// Kind of the machine code that the next call uses: `quick` or `optimised`. A large plugin uses quick code until its
+    /// optimised code is ready.
+    pub code: Option<&'static str>,
     /// Reason why the plugin does not run.
     pub error: Option<String>,
 }

@@ -101,9 +101,10 @@ impl Ready {
                 answers,
             },
         );
+        let code = self.code.current();
         let (weight, mut spent) = (self.cpu.weight(), Duration::ZERO);
         let answer = {
-            let call = pin!(AssertUnwindSafe(self.component.handle(&mut store, event)).catch_unwind());
+            let call = pin!(AssertUnwindSafe(code.component.handle(&mut store, event)).catch_unwind());
             match weight {
                 Some(_) => within(|| ends, pin!(CpuMeasured { call, spent: &mut spent })).await,
                 None => within(|| ends, call).await,

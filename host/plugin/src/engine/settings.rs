@@ -1,6 +1,11 @@
 //! Settings of the engine: how components are compiled, and the pool of instances.
 
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails};
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, RegallocAlgorithm,
+    WasmBacktraceDetails,
+};
+
+use crate::load::compile::mode::CodeKind;
 
 /// Instances that live at a time, over all routes. Each reserves 4 GiB of addresses; memory is used as it is touched.
 pub(crate) const INSTANCES_MAX: u32 = 256;
@@ -19,17 +24,25 @@ const HOST_STACK_BYTES: usize = 1 << 20;
 
 /// Settings of the engine that runs components.
 pub(crate) fn engine_config() -> Config {
-    let mut config = compiler_config();
+    let mut config = compiler_config(CodeKind::Optimised);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
     config
 }
 
 /// Settings that decide about machine code, the same for the compiler and for the engine that runs the code. The pool is
-/// left out: it reserves terabytes of addresses, which a compiler child with a limit does not get.
-pub(crate) fn compiler_config() -> Config {
+/// left out: it reserves terabytes of addresses, which a compiler child with a limit does not get. The engine loads both
+/// kinds of code, because a kind changes only settings that wasmtime does not compare.
+pub(crate) fn compiler_config(code: CodeKind) -> Config {
     let mut config = Config::new();
+    match code {
+        CodeKind::Quick => {
+            config.cranelift_opt_level(OptLevel::None).cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+        }
+        CodeKind::Optimised => {
+            config.cranelift_opt_level(OptLevel::Speed);
+        }
+    }
     config
-        .cranelift_opt_level(OptLevel::Speed)
         .epoch_interruption(true)
         .wasm_component_model(true)
         .wasm_memory64(false)

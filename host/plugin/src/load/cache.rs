@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::compile::compiler::MachineCode;
+use super::compile::mode::CodeKind;
 use super::error::Error;
 
 const MAGIC: &[u8; 8] = b"TLCWASM1";
@@ -46,13 +47,23 @@ impl Cache {
         Ok(Self { dir: dir.to_owned(), engine_key: format!("{:016x}", hasher.finish()) })
     }
 
-    fn path(&self, digest: &str) -> PathBuf {
-        self.dir.join(format!("{digest}-{}.cwasm", self.engine_key))
+    fn path(&self, digest: &str, kind: CodeKind) -> PathBuf {
+        let end = match kind {
+            CodeKind::Quick => "quick.cwasm",
+            CodeKind::Optimised => "cwasm",
+        };
+        self.dir.join(format!("{digest}-{}.{end}", self.engine_key))
+    }
+
+    /// The best code of a component in the folder.
+    pub(crate) fn find(&self, engine: &wasmtime::Engine, digest: &str) -> Option<(Component, CodeKind)> {
+        let kinds = [CodeKind::Optimised, CodeKind::Quick];
+        kinds.into_iter().find_map(|kind| Some((self.get(engine, digest, kind)?, kind)))
     }
 
     /// The compiled component, if the folder has a complete file of it that fits the engine.
-    pub(crate) fn get(&self, engine: &wasmtime::Engine, digest: &str) -> Option<Component> {
-        let bytes = std::fs::read(self.path(digest)).ok()?;
+    pub(crate) fn get(&self, engine: &wasmtime::Engine, digest: &str, kind: CodeKind) -> Option<Component> {
+        let bytes = std::fs::read(self.path(digest, kind)).ok()?;
         let (header, code) = bytes.split_at_checked(HEADER_BYTES)?;
         let sum = header.strip_prefix(MAGIC)?;
         if sum != Sha256::digest(code).as_slice() {
@@ -66,7 +77,7 @@ impl Cache {
 
     /// Writes compiled code, whole or not at all. A failure is logged only, because the next start compiles again.
     pub(crate) fn put(&self, digest: &str, code: &MachineCode) {
-        if let Err(error) = self.write(digest, code.bytes()) {
+        if let Err(error) = self.write(digest, code) {
             tracing::warn!(
                 digest,
                 "the compiled code of a plugin is not cached; the next start compiles the plugin again: {error:#}"
@@ -74,14 +85,22 @@ impl Cache {
         }
     }
 
-    fn write(&self, digest: &str, code: &[u8]) -> std::io::Result<()> {
+    fn write(&self, digest: &str, code: &MachineCode) -> std::io::Result<()> {
+        let (kind, code) = (code.kind(), code.bytes());
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         file.write_all(MAGIC)?;
         file.write_all(&Sha256::digest(code))?;
         file.write_all(code)?;
         file.as_file().sync_data()?;
-        file.persist(self.path(digest))?;
-        Ok(())
+        file.persist(self.path(digest, kind))?;
+        match kind {
+            CodeKind::Quick => Ok(()),
+            // No load uses quick code beside optimised code.
+            CodeKind::Optimised => match std::fs::remove_file(self.path(digest, CodeKind::Quick)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                Ok(()) | Err(_) => Ok(()),
+            },
+        }
     }
 }
 

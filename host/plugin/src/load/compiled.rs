@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use wasmtime::component::Component;
 
 use super::cache;
 use super::compile::error::CompileError;
+use super::compile::mode::{CodeKind, CompileMode};
+use super::compile::report::{CompileStage, CompileWatch};
 use super::error::Error;
 use super::file::ComponentFile;
 use super::requirements::FileRequirements;
@@ -18,44 +21,49 @@ pub struct Compiled {
     pub(crate) digest: String,
     size_bytes: u64,
     pub(crate) is_cached: bool,
+    /// Content of the file, if the code is quick code. The optimised code is made from this content.
+    pub(crate) unoptimised: Option<Bytes>,
 }
 
 impl Compiled {
-    /// Reads a file, and compiles it unless the cache has its code.
+    /// Reads a file, and compiles it unless the cache has its code. A large component gets quick code first.
     ///
     /// # Errors
     /// When the file is not a component, does not meet its requirements, or cannot be compiled within the limits.
     pub async fn read(engine: &Engine, file: &Path, requirements: FileRequirements) -> Result<Self, Error> {
-        let (read, component) = {
+        let plugin = requirements.plugin().clone();
+        let (read, found) = {
             let (engine, file) = (engine.clone(), file.to_owned());
             off_async_threads(move || {
                 let read = ComponentFile::read(&file)?;
                 requirements.check(&file, &read.bytes, &read.digest)?;
-                let component = engine.cache.get(&engine.engine, &read.digest);
-                Ok((read, component))
+                let found = engine.cache.find(&engine.engine, &read.digest);
+                Ok((read, found))
             })
             .await?
         };
-        let size_bytes = read.bytes.len() as u64;
-        let cached = |component, digest| Self { component, digest, size_bytes, is_cached: true };
-        if let Some(component) = component {
-            return Ok(cached(component, read.digest));
-        }
-        let permit = engine.compiler.permit().await;
-        // A load that waited before this one may have compiled the same file: plugins with one file share its code.
         let ComponentFile { bytes, digest } = read;
-        let (digest, component) = {
+        let bytes = Bytes::from(bytes);
+        if let Some((component, kind)) = found {
+            return Ok(Self::new(component, kind, true, digest, bytes));
+        }
+        let mode = CompileMode::first(engine.compiler.first_code(bytes.len()));
+        let mut watch = CompileWatch::begin(engine.compiler.reporter, &plugin, mode, bytes.len());
+        let permit = watch.during(CompileStage::Waits, engine.compiler.permit(mode)).await;
+        // A load that waited before this one may have compiled the same file: plugins with one file share its code.
+        let (digest, found) = {
             let engine = engine.clone();
             off_async_threads(move || {
-                let component = engine.cache.get(&engine.engine, &digest);
-                Ok((digest, component))
+                let found = engine.cache.find(&engine.engine, &digest);
+                Ok((digest, found))
             })
             .await?
         };
-        if let Some(component) = component {
-            return Ok(cached(component, digest));
+        if let Some((component, kind)) = found {
+            return Ok(Self::new(component, kind, true, digest, bytes));
         }
-        let code = engine.compiler.compile(&engine.engine, bytes).await;
+        let compilation = engine.compiler.compile(&engine.engine, mode, bytes.clone());
+        let code = watch.during(CompileStage::Runs, compilation).await;
         let code = code.map_err(|error| compile_error(file, error))?;
         let compiled = {
             let engine = engine.clone();
@@ -63,12 +71,22 @@ impl Compiled {
                 let component =
                     cache::component(&engine.engine, &code).map_err(|error| Error::Link(format!("{error:#}")))?;
                 engine.cache.put(&digest, &code);
-                Ok(Self { component, digest, size_bytes, is_cached: false })
+                Ok(Self::new(component, code.kind(), false, digest, bytes))
             })
             .await
         };
         drop(permit);
+        watch.end();
         compiled
+    }
+
+    fn new(component: Component, kind: CodeKind, is_cached: bool, digest: String, bytes: Bytes) -> Self {
+        let size_bytes = bytes.len() as u64;
+        let unoptimised = match kind {
+            CodeKind::Quick => Some(bytes),
+            CodeKind::Optimised => None,
+        };
+        Self { component, digest, size_bytes, is_cached, unoptimised }
     }
 
     /// SHA-256 of the file, in lower-case hexadecimal.

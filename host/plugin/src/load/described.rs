@@ -3,8 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
+use super::compile::mode::CodeKind;
 use super::error::Error;
 use super::linked::Linked;
+use super::optimise::{Optimisation, Unoptimised};
+use super::plugin_code::CodeSlot;
 use super::ready::{LoadedPlugin, Ready};
 use crate::abi::descriptor::PluginDescriptor;
 use crate::abi::linked::LinkedComponent;
@@ -29,6 +34,8 @@ pub struct Described {
     name: PluginName,
     digest: String,
     is_cached: bool,
+    allow: config::Allow,
+    unoptimised: Option<Bytes>,
     limits: config::Limits,
     pace: Arc<Pace>,
     debug: Arc<DebugInfo>,
@@ -45,7 +52,7 @@ impl Linked {
         name: &PluginName,
         plugin: &config::Plugin,
     ) -> Result<Described, Error> {
-        let Self { component, digest, is_cached } = self;
+        let Self { component, digest, is_cached, unoptimised } = self;
         let (pace, debug) = (Arc::<Pace>::default(), Arc::new(DebugInfo::new(&plugin.file, &digest)));
         let limits = plugin.limits;
         let call = {
@@ -54,17 +61,39 @@ impl Linked {
         };
         let described = engine.background.run(&pace, call).await;
         let descriptor = described.unwrap_or_else(|| Err(HOST_PANIC.to_owned())).map_err(Error::Describe)?;
-        let (engine, name) = (engine.clone(), name.clone());
-        Ok(Described { engine, component, descriptor, name, digest, is_cached, limits, pace, debug })
+        let (engine, name, allow) = (engine.clone(), name.clone(), plugin.allow.clone());
+        Ok(Described {
+            engine,
+            component,
+            descriptor,
+            name,
+            digest,
+            is_cached,
+            allow,
+            unoptimised,
+            limits,
+            pace,
+            debug,
+        })
     }
 }
 
 impl Described {
     /// The plugin with its grants, which can be called. `load_time` is the time since the load began.
     pub(crate) fn ready(self, grants: Arc<Grants>, load_time: Duration) -> Ready {
+        let kind = if self.unoptimised.is_some() { CodeKind::Quick } else { CodeKind::Optimised };
+        let unoptimised = self.unoptimised.map(|component| Unoptimised {
+            engine: self.engine.clone(),
+            name: self.name.clone(),
+            allow: self.allow,
+            digest: self.digest.clone(),
+            component,
+        });
         Ready::new(LoadedPlugin {
             engine: self.engine,
-            component: self.component,
+            interface: self.component.interface(),
+            code: Arc::new(CodeSlot::new(self.component, kind)),
+            optimisation: Optimisation::of(unoptimised),
             limits: self.limits,
             grants,
             pace: self.pace,

@@ -5,8 +5,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::compile::mode::CodeKind;
+use super::optimise::Optimisation;
+use super::plugin_code::CodeSlot;
 use crate::abi::descriptor::PluginDescriptor;
-use crate::abi::linked::LinkedComponent;
 use crate::call::background::Pace;
 use crate::call::cpu::CpuSampling;
 use crate::call::debug::DebugInfo;
@@ -19,10 +21,12 @@ use trunkline_event::PluginName;
 #[derive(Clone)]
 pub struct Ready(Arc<LoadedPlugin>);
 
-/// Parts of a [`Ready`] plugin, which never change.
+/// Parts of a [`Ready`] plugin. Only its code changes, once, from quick to optimised.
 pub struct LoadedPlugin {
     pub(crate) engine: Engine,
-    pub(crate) component: LinkedComponent,
+    pub(crate) code: Arc<CodeSlot>,
+    pub(crate) optimisation: Optimisation,
+    pub(crate) interface: &'static str,
     pub(crate) limits: config::Limits,
     pub(crate) grants: Arc<Grants>,
     pub(crate) pace: Arc<Pace>,
@@ -45,6 +49,18 @@ impl Ready {
         Self(Arc::new(plugin))
     }
 
+    /// Begins to make optimised code in the background, unless the code is optimised or the compilation has begun. Every
+    /// call that begins after the end of the compilation uses the optimised code.
+    pub fn optimise(&self) {
+        self.optimisation.begin(&self.code);
+    }
+
+    /// The kind of the code that the next call uses.
+    #[must_use]
+    pub fn code(&self) -> CodeKind {
+        self.code.current().kind
+    }
+
     /// Patterns that the emissions have to match; `None` when only the route decides.
     #[must_use]
     pub fn emit(&self) -> Option<&[EmitGrant]> {
@@ -54,7 +70,7 @@ impl Ready {
     /// The interface through which the plugin is called, with its version.
     #[must_use]
     pub fn interface(&self) -> &'static str {
-        self.component.interface()
+        self.interface
     }
 
     /// A text without the plugin's secrets.

@@ -29,6 +29,11 @@ impl FileRequirements {
         }
     }
 
+    /// Name of the plugin in routes.toml.
+    pub(crate) fn plugin(&self) -> &PluginName {
+        &self.name
+    }
+
     /// Checks the bytes of a file, whose digest is `found`.
     ///
     /// # Errors

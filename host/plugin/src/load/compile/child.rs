@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 
+use super::mode::CompileMode;
 use super::protocol::{CODE_HEADER, EXIT_REFUSED};
 use crate::engine::settings;
 
-/// Priority below all other processes of the machine, because a compiler is never urgent.
-const NICENESS: i32 = 10;
 /// Largest component that a child takes, whatever length the parent sends.
 const COMPONENT_MAX_BYTES: u64 = 1 << 30;
 const EXIT_FAILED: u8 = 1;
@@ -17,8 +16,9 @@ const EXIT_FAILED: u8 = 1;
 /// Compiles the component on stdin and returns the process's exit code. The limits `cpu` and `memory_max_bytes` hold for
 /// the process from then on, so the process has to end afterwards.
 #[must_use]
-pub fn compile_for_parent(cpu: Duration, memory_max_bytes: u64) -> u8 {
-    let code = limit(cpu, memory_max_bytes).and_then(|()| receive()).map(|component| compile(&component));
+pub fn compile_for_parent(mode: CompileMode, cpu: Duration, memory_max_bytes: u64) -> u8 {
+    let received = limit(mode, cpu, memory_max_bytes).and_then(|()| receive());
+    let code = received.map(|component| compile(mode, &component));
     let written = match code {
         Ok(Ok(code)) => write_code(&code),
         Ok(Err(refused)) => {
@@ -36,7 +36,7 @@ pub fn compile_for_parent(cpu: Duration, memory_max_bytes: u64) -> u8 {
     }
 }
 
-fn limit(cpu: Duration, memory_max_bytes: u64) -> std::io::Result<()> {
+fn limit(mode: CompileMode, cpu: Duration, memory_max_bytes: u64) -> std::io::Result<()> {
     let set = |resource, bound| setrlimit(resource, Rlimit { current: Some(bound), maximum: Some(bound) });
     // `Data` counts memory that is written to. `As` counts reserved addresses too, such as an allocator's arenas.
     set(Resource::Data, memory_max_bytes)?;
@@ -46,7 +46,7 @@ fn limit(cpu: Duration, memory_max_bytes: u64) -> std::io::Result<()> {
     setrlimit(Resource::Cpu, Rlimit { current: Some(seconds), maximum: Some(seconds + 1) })?;
     set(Resource::Core, 0)?;
     set(Resource::Fsize, 0)?;
-    nice(NICENESS)?;
+    nice(mode.niceness())?;
     Ok(())
 }
 
@@ -70,8 +70,9 @@ fn receive() -> std::io::Result<Vec<u8>> {
     Ok(component)
 }
 
-fn compile(component: &[u8]) -> Result<Vec<u8>, String> {
-    let engine = wasmtime::Engine::new(&settings::compiler_config()).map_err(|error| format!("{error:#}"))?;
+fn compile(mode: CompileMode, component: &[u8]) -> Result<Vec<u8>, String> {
+    let engine =
+        wasmtime::Engine::new(&settings::compiler_config(mode.code())).map_err(|error| format!("{error:#}"))?;
     engine.precompile_component(component).map_err(|error| format!("{error:#}"))
 }
 

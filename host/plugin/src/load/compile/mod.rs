@@ -9,5 +9,7 @@ pub(crate) mod bounds;
 pub(crate) mod child;
 pub(crate) mod compiler;
 pub(crate) mod error;
+pub(crate) mod mode;
 pub(crate) mod parent;
 pub(crate) mod protocol;
+pub(crate) mod report;

@@ -9,7 +9,8 @@ use tokio::process::{Child, Command};
 
 use super::bounds::Bounds;
 use super::error::CompileError;
-use super::protocol::{CODE_HEADER, COMPILE_VERB, EXIT_REFUSED, THREADS};
+use super::mode::CompileMode;
+use super::protocol::{CODE_HEADER, COMPILE_VERB, EXIT_REFUSED};
 
 /// Largest answer of a child. Machine code is three to six times as long as its component.
 const CODE_MAX_BYTES: u64 = 512 << 20;
@@ -20,9 +21,9 @@ const STDERR_SHOWN_MAX_BYTES: usize = 1024;
 const SIGXCPU: i32 = 24;
 
 /// Compiles a component in a child. Dropping the future ends the child.
-pub(crate) async fn compile_in_child(component: &[u8]) -> Result<Vec<u8>, CompileError> {
+pub(crate) async fn compile_in_child(mode: CompileMode, component: &[u8]) -> Result<Vec<u8>, CompileError> {
     let bounds = Bounds::of(component.len());
-    let child = start(bounds).map_err(|error| CompileError::Start(error.to_string()))?;
+    let child = start(mode, bounds).map_err(|error| CompileError::Start(error.to_string()))?;
     match tokio::time::timeout(bounds.wall, transfer(child, component)).await {
         Err(_elapsed) => Err(CompileError::Clock(bounds.wall)),
         Ok(Err(error)) if error.kind() == ErrorKind::FileTooLarge => Err(CompileError::Code(CODE_MAX_BYTES)),
@@ -31,16 +32,16 @@ pub(crate) async fn compile_in_child(component: &[u8]) -> Result<Vec<u8>, Compil
     }
 }
 
-fn start(bounds: Bounds) -> std::io::Result<Child> {
+fn start(mode: CompileMode, bounds: Bounds) -> std::io::Result<Child> {
     // The running program itself, even when its file was replaced: only the same version makes code that fits.
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("trunkline")
         // A program that does not know these flags says so and ends.
-        .args([COMPILE_VERB, "--cpu-s", &bounds.cpu.as_secs().to_string()])
+        .args([COMPILE_VERB, "--mode", mode.as_str(), "--cpu-s", &bounds.cpu.as_secs().to_string()])
         .args(["--memory-max-bytes", &bounds.memory_max_bytes.to_string()])
         .env_clear()
-        .env("RAYON_NUM_THREADS", THREADS)
+        .env("RAYON_NUM_THREADS", mode.threads())
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -7,5 +7,3 @@ pub const COMPILE_VERB: &str = "compile-component";
 pub(crate) const CODE_HEADER: &[u8; 8] = b"TLCODE01";
 /// Exit code of a child that refuses the component.
 pub(crate) const EXIT_REFUSED: u8 = 65;
-/// Number of a child's compiler threads. Few, because the arena and the stack of each count as memory.
-pub(crate) const THREADS: &str = "2";
