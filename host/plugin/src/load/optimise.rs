@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::task::JoinSet;
 
 use super::cache;
 use super::compile::mode::CompileMode;
@@ -39,8 +39,8 @@ enum Step {
     Needless,
     /// The code is quick code, and no task runs.
     Possible(Box<Unoptimised>),
-    /// The task runs or has ended. The handle only ends the task.
-    Begun(AbortOnDropHandle<()>),
+    /// The task runs or has ended. The set only ends the task.
+    Begun(JoinSet<()>),
 }
 
 impl Optimisation {
@@ -54,10 +54,11 @@ impl Optimisation {
         let mut step = self.0.lock();
         *step = match std::mem::replace(&mut *step, Step::Needless) {
             Step::Possible(unoptimised) => {
-                let task = optimise(*unoptimised, slot.clone());
-                Step::Begun(AbortOnDropHandle::new(tokio::spawn(task)))
+                let mut tasks = JoinSet::new();
+                tasks.spawn(optimise(*unoptimised, slot.clone()));
+                Step::Begun(tasks)
             }
-            Step::Begun(task) => Step::Begun(task),
+            Step::Begun(tasks) => Step::Begun(tasks),
             Step::Needless => Step::Needless,
         };
     }
