@@ -38,14 +38,14 @@ pub(super) fn compose(
     if let Some(schema) = known.and_then(|known| known.schema.as_ref()) {
         check(schema, &incoming.data, "the schema of the event type")?;
     }
-    let content = incoming.content();
+    let has_id = incoming.id.as_ref().is_some_and(|id| !id.is_empty());
+    let content = has_id.then(|| incoming.content());
     let key = match (incoming.routing_key, known.and_then(|known| known.key.clone())) {
         (Some(key), _) => RoutingKey::new(key),
         (None, Some(key)) => Ok(key),
         (None, None) => RoutingKey::new(incoming.default_key.as_ref().unwrap_or(&incoming.kind)),
     };
     let id = incoming.id.filter(|id| !id.is_empty());
-    let content = id.is_some().then_some(content);
     let id = id.unwrap_or_else(|| Uuid::now_v7().to_string());
     let time = match incoming.time {
         Some(time) => time

@@ -60,7 +60,6 @@ impl IncomingEvent {
             hash.update(part.map_or(0, <[u8]>::len).to_le_bytes());
             hash.update(part.unwrap_or_default());
         };
-        let text = |text: &'_ Option<String>| text.clone().map(String::into_bytes);
         let given = [
             &self.subject,
             &self.time,
@@ -75,7 +74,7 @@ impl IncomingEvent {
             add(Some(part));
         }
         for part in given {
-            add(text(part).as_deref());
+            add(part.as_deref().map(str::as_bytes));
         }
         add(self.priority.as_ref().map(std::slice::from_ref));
         for (name, value) in &self.attributes {
