@@ -18,11 +18,13 @@ use trunkline_config as config;
 use trunkline_event::{Message, QueueName};
 
 /// Most messages in the window.
-const WINDOW_MAX: usize = 256;
+const WINDOW_MAX: usize = 1024;
 /// The window takes no more messages when their bodies have this size.
 const WINDOW_MAX_BYTES: usize = 4 << 20;
 
-/// The same bounds for a queue without a consumer.
+/// Most new messages in the window of a queue without a consumer.
+const UNCONSUMED_WINDOW_MAX: usize = 256;
+/// Bounds of the messages that are read for a queue without a consumer.
 const UNCONSUMED_MAX: usize = 16;
 const UNCONSUMED_MAX_BYTES: usize = 64 << 10;
 
@@ -192,7 +194,8 @@ impl QueueState {
     pub(crate) fn add_committed(&mut self, position: u64, record: MessageRecord, now_ms: u64) {
         self.meters.published.count(now_ms);
         self.may_expire |= record.message.properties.expiration.is_some();
-        let fits = self.window.len() < WINDOW_MAX && self.window_bytes < WINDOW_MAX_BYTES;
+        let most = if self.consumers > 0 { WINDOW_MAX } else { UNCONSUMED_WINDOW_MAX };
+        let fits = self.window.len() < most && self.window_bytes < WINDOW_MAX_BYTES;
         let entry = QueuedMessage { position, record, redelivered: false, suspect: false };
         if position < self.unread {
             self.insert_by_priority(entry);

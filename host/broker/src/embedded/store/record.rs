@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use postcard::ser_flavors::Flavor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +99,28 @@ impl DelayedRecord {
 
 fn encode<T: Serialize>(record: &T, mut buffer: Vec<u8>) -> Vec<u8> {
     buffer.push(RECORD_VERSION);
-    postcard::to_extend(record, buffer).expect("writing into memory cannot fail")
+    postcard::serialize_with_flavor(record, RecordBuffer(buffer)).expect("writing into memory cannot fail")
+}
+
+/// A buffer that takes a body with one copy.
+struct RecordBuffer(Vec<u8>);
+
+impl Flavor for RecordBuffer {
+    type Output = Vec<u8>;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Self::Output> {
+        Ok(self.0)
+    }
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
