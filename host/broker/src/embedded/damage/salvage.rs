@@ -44,6 +44,7 @@ impl MessageStore {
             });
             self.keep(found, &mut salvage, |batch, put| batch.puts.push(put))?;
         }
+        salvage.check_length(damaged);
         let found = salvage.range(damaged, DELAYED, (0, 0)..=(u64::MAX, u64::MAX), "delayed messages", |key, bytes| {
             Ok((key, DelayedRecord::decode(unseal(key, bytes)?)?))
         });
@@ -91,6 +92,15 @@ impl MessageStore {
 }
 
 impl Salvage {
+    /// Compares the found messages with the length of their table. A damaged key can hide a part of a queue without an error.
+    fn check_length(&mut self, damaged: &Database) {
+        let length = read(damaged, MESSAGES, |table| Ok(redb::ReadableTableMetadata::len(&table)?)).unwrap_or_default();
+        if self.left_out.is_empty() && self.kept < length {
+            let hidden = length - self.kept;
+            self.left_out.push(format!("{hidden} messages cannot be found: the keys of some pages are damaged"));
+        }
+    }
+
     /// The entries of a small table.
     fn entries<K: Key + 'static, V: Value + 'static, C: FromIterator<T>, T>(
         &mut self,
