@@ -12,6 +12,7 @@
 
 mod broker;
 mod check;
+mod cost;
 mod daemon;
 mod entries;
 mod faulty;
