@@ -30,11 +30,11 @@ use rows::Row;
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let (context, names) = BenchContext::parse(arguments)?;
     let named = names.into_iter().map(Row::of).collect::<Result<Vec<_>>>()?;
-    let rows = if named.is_empty() { Row::ALL.to_vec() } else { named };
     rabbitmq::ensure()?;
     if context.is_quick {
-        return quick::run(&context);
+        return quick::run(&context, &named);
     }
+    let rows = if named.is_empty() { Row::ALL.to_vec() } else { named };
     let (count, mut figures) = (rows.len(), Vec::new());
     for row in rows {
         println!("== {}", row.name());

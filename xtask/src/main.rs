@@ -24,9 +24,10 @@ const USAGE: &str = "cargo xtask COMMAND
   chaos [ARGS]    Run the daemon under faults and check that no event is lost: --broker embedded|amqp, --seed N,
                   --short | --minutes M | --events N, --release. `chaos --help` shows all arguments.
   bench [NAME...] Measure the daemon side by side with other AMQP clients, in turns, and print the ratios. NAME is a row:
-                  rabbitmq, busy, latency, embedded, posts, invoke, queues, routes, memory, load, growth. --write puts the
-                  figures into docs/benchmarks.md and benches/ratios.json. --rounds N, --scale PART, --minutes N and
-                  --peer NAME change a run. --quick compares the ratio to lapin with benches/ratios.json.
+                  rabbitmq, busy, latency, embedded, posts, invoke, queues, routes, memory, load, growth, instructions.
+                  --write puts the figures into docs/benchmarks.md and benches/ratios.json. --rounds N, --scale PART,
+                  --minutes N and --peer NAME change a run. --quick compares the ratios to lapin and the instructions
+                  for a message with benches/ratios.json.
   book            Build the book of docs/ into target/book.
   build           Build the plugins into target/plugins.
   deny            Check licences, sources and duplicates of the dependencies with cargo-deny, without the network.

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
-use super::daemon::DaemonProgram;
+use super::daemon::{DaemonProfile, DaemonProgram};
 use super::peers::Peer;
 
 /// Rounds of each row. The median of fewer rounds would scatter more than the changes that the benchmark has to see.
@@ -90,7 +90,8 @@ impl BenchContext {
     /// The daemon, which is built by the first row that needs it.
     pub(crate) fn daemon(&self) -> Result<&DaemonProgram> {
         if self.daemon.get().is_none() {
-            let _first = self.daemon.set(DaemonProgram::build()?);
+            let profile = if self.is_quick { DaemonProfile::Dev } else { DaemonProfile::Release };
+            let _first = self.daemon.set(DaemonProgram::build(profile)?);
         }
         self.daemon.get().context("the daemon was built")
     }

@@ -21,6 +21,15 @@ const START_WITHIN: Duration = Duration::from_secs(120);
 /// Time between two looks at the log.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// The profile of the measured daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DaemonProfile {
+    /// The profile of the published figures.
+    Release,
+    /// The profile of the tests. CI has this build already, and a release build would take longer than the whole quick run.
+    Dev,
+}
+
 /// The program of the daemon, and the folder of the components.
 #[derive(Debug, Clone)]
 pub(crate) struct DaemonProgram {
@@ -29,21 +38,30 @@ pub(crate) struct DaemonProgram {
 }
 
 impl DaemonProgram {
-    /// The program of [`DAEMON_VARIABLE`], or the release build of the daemon, and the component `echo`.
-    pub(crate) fn build() -> Result<Self> {
+    /// The program of [`DAEMON_VARIABLE`] or a build of the daemon, and the component `echo`.
+    pub(crate) fn build(profile: DaemonProfile) -> Result<Self> {
         let plugins = components::build()?;
         if let Some(file) = std::env::var_os(DAEMON_VARIABLE).filter(|file| !file.is_empty()) {
             let file = PathBuf::from(file);
             println!("the daemon is {}, not a new build", file.display());
             return Ok(Self { file: file.canonicalize().with_context(|| file.display().to_string())?, plugins });
         }
-        let mut cargo = xtask::cargo();
-        let built = progress::run(cargo.args(["build", "--release", "--bin", "trunkline"]), "the daemon")?;
-        if !built.success() {
-            bail!("the release build of the daemon failed ({built})");
-        }
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-        Ok(Self { file: target.join("release/trunkline"), plugins })
+        let file = match profile {
+            DaemonProfile::Release => {
+                let mut cargo = xtask::cargo();
+                let built = progress::run(cargo.args(["build", "--release", "--bin", "trunkline"]), "the daemon")?;
+                if !built.success() {
+                    bail!("the release build of the daemon failed ({built})");
+                }
+                target.join("release/trunkline")
+            }
+            DaemonProfile::Dev => {
+                xtask::build(&["--bin", "trunkline"])?;
+                target.join("debug/trunkline")
+            }
+        };
+        Ok(Self { file, plugins })
     }
 
     /// Starts a daemon with a configuration; the folder of the components is added.

@@ -1,5 +1,5 @@
 //! The committed ratios, `benches/ratios.json`: a full run writes its ratios, and a quick run compares its ratios with them. The file
-//! has ratios only, because times differ between machines.
+//! has ratios and instruction counts only, because times differ between machines.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +12,8 @@ use super::figures::{Figure, Target};
 
 /// The part of a committed ratio that a quick run may lose.
 const LOSS_MAX: f64 = 0.2;
+/// The part of a committed instruction count that a change may add. Two runs of the same program differ by less than 1 %.
+const INSTRUCTIONS_ADDED_MAX: f64 = 0.05;
 
 /// A section of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub(crate) enum Section {
     Full,
     /// Ratios of quick runs.
     Quick,
+    /// Instructions for a message, which callgrind counts.
+    Instructions,
 }
 
 impl Section {
@@ -27,6 +31,7 @@ impl Section {
         match self {
             Self::Full => "full",
             Self::Quick => "quick",
+            Self::Instructions => "instructions",
         }
     }
 }
@@ -85,6 +90,20 @@ pub(crate) fn check(figures: &[Figure], committed: &BTreeMap<String, f64>) -> Re
     )
 }
 
+/// Fails when a case needs more instructions than committed.
+pub(crate) fn check_instructions(counted: &BTreeMap<String, f64>, committed: &BTreeMap<String, f64>) -> Result<()> {
+    let mut grown = Vec::new();
+    for (name, now) in counted {
+        let Some(before) = committed.get(name) else {
+            bail!("benches/ratios.json has no instruction count for {name}")
+        };
+        if *now > before * (1.0 + INSTRUCTIONS_ADDED_MAX) {
+            grown.push(format!("{name}: {now:.0} instructions for a message, committed {before:.0}"));
+        }
+    }
+    if grown.is_empty() { Ok(()) } else { bail!("more than 5 % above benches/ratios.json:\n  {}", grown.join("\n  ")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,8 +128,17 @@ mod tests {
     }
 
     #[test]
+    fn more_instructions_fail_and_fewer_pass() {
+        let count = |count: f64| BTreeMap::from([("raw".to_owned(), count)]);
+        for (now, is_good) in [(900.0, true), (1049.0, true), (1051.0, false)] {
+            assert_eq!(check_instructions(&count(now), &count(1000.0)).is_ok(), is_good, "{now}");
+        }
+        assert!(check_instructions(&count(1.0), &BTreeMap::new()).is_err());
+    }
+
+    #[test]
     fn the_committed_file_can_be_read() {
-        for section in [Section::Full, Section::Quick] {
+        for section in [Section::Full, Section::Quick, Section::Instructions] {
             read(section).expect("valid JSON");
         }
     }

@@ -2,6 +2,7 @@
 
 mod embedded;
 mod growth;
+pub(super) mod instructions;
 mod invoke;
 mod latency;
 mod loading;
@@ -47,10 +48,12 @@ pub(crate) enum Row {
     Load,
     /// How the cost grows, as plots.
     Growth,
+    /// The instructions for a message.
+    Instructions,
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Rabbitmq,
         Self::Busy,
         Self::Latency,
@@ -62,6 +65,7 @@ impl Row {
         Self::Memory,
         Self::Load,
         Self::Growth,
+        Self::Instructions,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -77,6 +81,7 @@ impl Row {
             Self::Memory => "memory",
             Self::Load => "load",
             Self::Growth => "growth",
+            Self::Instructions => "instructions",
         }
     }
 
@@ -102,6 +107,7 @@ impl Row {
             Self::Memory => memory::run(context),
             Self::Load => loading::run(context),
             Self::Growth => return growth::run(context),
+            Self::Instructions => instructions::run(),
         };
         Ok(RowResult { figures: figures?, plots: Vec::new() })
     }
