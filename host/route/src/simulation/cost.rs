@@ -152,6 +152,7 @@ impl CountedRoute {
             self.step([ExecutorInput::Arrived(delivery)]);
             taken += 1;
         }
+        assert!(taken > 0, "an idle route wants deliveries");
         let last = self.window.len();
         for tag in first + 1..=first + last {
             self.window.resolve(u64::try_from(tag).expect("few"), Confirm::Ack, None);
