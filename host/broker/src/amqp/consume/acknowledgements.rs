@@ -84,7 +84,7 @@ impl Acknowledgements {
     pub(crate) fn flush(&self) -> Result<(), Error> {
         let mut batch = self.batch.lock();
         for AckFrame { tag, multiple } in batch.frames() {
-            // The first poll queues the frame. Nobody waits for its write.
+            // The first poll queues the frame. The write is not waited for.
             let _written = self.channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
         }
         drop(batch);

@@ -1,4 +1,4 @@
-//! A publish that has begun: its messages are with their channels, in order, before anybody waits for the outcome.
+//! A publish that has begun: its messages are with their channels, in order, before the outcome is waited for.
 
 use std::pin::Pin;
 use std::sync::Arc;

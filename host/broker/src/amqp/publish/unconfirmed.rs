@@ -1,6 +1,6 @@
 //! The messages of one channel that wait for their confirms, in the order of their tags.
 //!
-//! lapin queues the frames of a message at the first poll of its future. Nobody waits for the write of one message, so many
+//! lapin queues the frames of a message at the first poll of its future. The write of one message is not waited for, so many
 //! messages share one write. Only the future of the first message wakes the task: one wake-up for many confirms.
 
 use std::collections::VecDeque;
@@ -182,7 +182,7 @@ mod tests {
         let mut context = Context::from_waker(&waker);
         assert!(tags(unconfirmed.poll_resolved(&mut context)).is_empty());
         senders[2].take().expect("open").send(()).expect("it waits");
-        assert!(!woken.0.load(Ordering::Acquire), "the third message wakes nobody");
+        assert!(!woken.0.load(Ordering::Acquire), "the third message does not wake the task");
         senders[0].take().expect("open").send(()).expect("it waits");
         assert!(woken.0.load(Ordering::Acquire));
         assert_eq!(tags(unconfirmed.poll_resolved(&mut context)), [1, 3]);
