@@ -16,9 +16,7 @@ use crate::executor::{CallResult, Completion, Executor, ExecutorInput, Ports, Ro
 use crate::inbound::ExecutorTime;
 use crate::outbound::emit;
 use crate::profile::Profile;
-use trunkline_broker::amqp::parts::{
-    self, AckBatch, Confirm, ConfirmWindow, MessageIdentity, PendingPublish, PublishOutcome,
-};
+use trunkline_broker::amqp::parts::{self, AckBatch, Confirm, ConfirmWindow, PendingPublish, PublishOutcome};
 use trunkline_broker::{Batch, NothingPublished};
 use trunkline_config::{Codec, DeadLetter, Emit, Handler, Retry, RetryStep, Route, Unroutable};
 use trunkline_event::{
@@ -115,7 +113,8 @@ fn profile(codec: Codec, emit: Emit, key: HeaderKey) -> Profile {
         canary: None,
         shadow: None,
     };
-    Profile { name: ROUTE.clone(), settings, prefetch: 200, codec_in: codec, is_atomic: false, key: Some(key) }
+    let runs = Arc::from(settings.runs());
+    Profile { name: ROUTE.clone(), settings, runs, prefetch: 200, codec_in: codec, is_atomic: false, key: Some(key) }
 }
 
 impl CountedRoute {
@@ -192,8 +191,8 @@ impl CountedRoute {
         let mut answers = Vec::new();
         for (_, publication) in batch.rest() {
             let (reply, answer) = oneshot::channel();
-            let identity = MessageIdentity::of(&publication.message);
-            self.window.add(PendingPublish { identity, accept_unroutable: publication.accept_unroutable, reply });
+            let (message, accept_unroutable) = (publication.message.clone(), publication.accept_unroutable);
+            self.window.add(PendingPublish { message, accept_unroutable, reply });
             answers.push(answer);
         }
         self.published.push((ticket, batch, answers));
@@ -220,7 +219,7 @@ impl CountedRoute {
             ..Emission::default()
         };
         let result = emit::publications(&context, event, &[emission]);
-        CallResult { result, log: String::new(), plugin: "p".to_owned(), digest: Arc::from("d") }
+        CallResult { result, log: String::new(), plugin: Arc::from("p"), digest: Arc::from("d") }
     }
 }
 
