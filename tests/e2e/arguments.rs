@@ -134,7 +134,8 @@ async fn refused_queues_leave_the_rest_of_a_large_topology() {
         format!("[queues.{name}]\nbind = \"many\"\nmax-length = 5\noverflow = \"reject-publish\"\n")
     };
     let daemon = bench.start(&(0..QUEUES).map(table).fold(ROUTES.to_owned(), |text, table| text + &table)).await;
-    daemon.runs().await;
+    daemon.logged("refuses a part of the topology").await;
+    daemon.logged("the route consumes its queue").await;
     let health: serde_json::Value = serde_json::from_str(&daemon.get("/health").1).expect("JSON");
     let refused = health["broker"]["refused"].as_array().expect("refusals");
     let named = |number: usize| format!("queue {}:", bench.queue(&name(number)));

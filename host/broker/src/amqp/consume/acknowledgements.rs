@@ -1,8 +1,8 @@
 //! Acknowledgements of one channel, sent in batches.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use lapin::Channel;
@@ -16,8 +16,11 @@ use trunkline_telemetry::wait;
 
 /// Acknowledgements that make a batch full, at most.
 const BATCH_MAX: usize = 64;
-/// The longest time that an acknowledgement waits for others.
-const BATCH_WITHIN: Duration = Duration::from_millis(4);
+/// A batch is sent when no acknowledgement was added for this time.
+const QUIET_FOR: Duration = Duration::from_millis(2);
+/// The longest time that an acknowledgement waits for others. A quorum queue handles each batch as one entry of its log, so larger
+/// batches cost the broker less.
+const BATCH_WITHIN: Duration = Duration::from_millis(20);
 
 /// The deliveries of a channel that are done and not acknowledged yet. Nothing else acknowledges on the channel.
 #[derive(Debug)]
@@ -34,14 +37,17 @@ pub(crate) struct Acknowledgements {
 #[derive(Debug)]
 pub struct AmqpAckHandle {
     pub(crate) tag: u64,
-    pub(crate) acknowledgements: Arc<Acknowledgements>,
+    /// Does not keep the channel open: a subscription that is dropped gives its messages back.
+    pub(crate) acknowledgements: Weak<Acknowledgements>,
 }
 
 impl AmqpAckHandle {
     /// Acknowledges with the next batch. After the end of the session nothing is sent, and the broker delivers the message
     /// again.
     pub fn ack(self) {
-        self.acknowledgements.add(self.tag);
+        if let Some(acknowledgements) = self.acknowledgements.upgrade() {
+            acknowledgements.add(self.tag);
+        }
     }
 
     /// Acknowledges, and returns when the client has the frame. The broker gets this frame before every later one.
@@ -49,8 +55,10 @@ impl AmqpAckHandle {
     /// # Errors
     /// [`Error::Lost`] when the session is over.
     pub fn ack_now(self) -> Result<(), Error> {
-        self.acknowledgements.batch.lock().add(self.tag);
-        self.acknowledgements.flush()
+        let over = || Error::Lost("the session is over".to_owned());
+        let acknowledgements = self.acknowledgements.upgrade().ok_or_else(over)?;
+        acknowledgements.batch.lock().add(self.tag);
+        acknowledgements.flush()
     }
 }
 
@@ -91,21 +99,25 @@ impl Acknowledgements {
         if self.channel.status().connected() { Ok(()) } else { Err(Error::Lost("the session is over".to_owned())) }
     }
 
-    fn is_full(&self) -> bool {
-        self.batch.lock().len() >= self.full.load(Ordering::Relaxed)
+    fn len(&self) -> usize {
+        self.batch.lock().len()
     }
 
     /// Sends the acknowledgements until the channel closes.
     pub(crate) async fn send(self: Arc<Self>) {
         loop {
             self.added.notified().await;
-            let deadline = wait::after(BATCH_WITHIN);
-            tokio::pin!(deadline);
-            while !self.is_full() {
-                tokio::select! {
-                    () = self.added.notified() => {}
-                    () = &mut deadline => break,
+            let (began, mut waiting) = (Instant::now(), self.len());
+            while waiting < self.full.load(Ordering::Relaxed) && began.elapsed() < BATCH_WITHIN {
+                let is_quiet = tokio::select! {
+                    biased;
+                    () = self.added.notified() => false,
+                    () = wait::after(QUIET_FOR) => self.len() == waiting,
+                };
+                if is_quiet {
+                    break;
                 }
+                waiting = self.len();
             }
             if self.flush().is_err() {
                 return;

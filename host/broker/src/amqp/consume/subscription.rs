@@ -183,7 +183,7 @@ impl AmqpSubscription {
             unreadable,
             ack_handle: AckHandle::Amqp(AmqpAckHandle {
                 tag: delivery.delivery_tag,
-                acknowledgements: self.acknowledgements.clone(),
+                acknowledgements: Arc::downgrade(&self.acknowledgements),
             }),
         })
     }
