@@ -31,7 +31,7 @@ const SECONDS: u64 = 45;
 /// Time after which the large plugin is added.
 const ADD_AFTER: Duration = Duration::from_secs(3);
 /// Limit for the first event of the large plugin.
-const FIRST_WITHIN: Duration = Duration::from_secs(180);
+const FIRST_WITHIN: Duration = Duration::from_secs(600);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 const CHANGED: &str = "[defaults]\nexchange = { name = \"bench\", type = \"topic\" }\n\
