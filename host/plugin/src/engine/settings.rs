@@ -1,9 +1,6 @@
 //! Settings of the engine: how components are compiled, and the pool of instances.
 
-use wasmtime::{
-    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, RegallocAlgorithm,
-    WasmBacktraceDetails,
-};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::load::compile::mode::CodeKind;
 
@@ -36,7 +33,9 @@ pub(crate) fn compiler_config(code: CodeKind) -> Config {
     let mut config = Config::new();
     match code {
         CodeKind::Quick => {
-            config.cranelift_opt_level(OptLevel::None).cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+            // The faster register allocator `SinglePass` is not an option: wasmtime gives no security advisories for it.
+            // Stacks are walked by frame pointers, which need no unwind information.
+            config.cranelift_opt_level(OptLevel::None).native_unwind_info(false);
         }
         CodeKind::Optimised => {
             config.cranelift_opt_level(OptLevel::Speed);

@@ -1,7 +1,7 @@
 //! Acknowledgements of one channel, sent in batches.
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
