@@ -7,7 +7,7 @@ const LARGE_MIN_BYTES: usize = 2 << 20;
 /// Kind of a component's machine code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodeKind {
-    /// Code without optimisation. The compilation is short, and the code is slow.
+    /// Code without optimisation. The compilation is shorter, and the code may be slower.
     Quick,
     /// Optimised code.
     Optimised,
