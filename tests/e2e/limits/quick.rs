@@ -9,8 +9,10 @@ use super::compile::compiler_of;
 use super::publish;
 use crate::bench::Bench;
 
-/// Functions of a component of some MiB, whose optimised code takes some seconds.
-const FUNCTIONS: usize = 200_000;
+/// Functions of the component. Its optimised code takes some seconds.
+const FUNCTIONS: usize = 40_000;
+/// Bytes that make the component a large one.
+const PADDING_BYTES: usize = 3 << 20;
 
 const ROUTES: &str = r#"
 [defaults]
@@ -37,7 +39,8 @@ plugin = "echo"
 fn bench() -> Bench {
     let bench = Bench::embedded();
     std::fs::create_dir_all(bench.state().join("compiled")).expect("a directory");
-    std::fs::write(bench.path("large.wasm"), handmade::many_functions(FUNCTIONS)).expect("a file");
+    std::fs::write(bench.path("large.wasm"), handmade::padded(handmade::many_functions(FUNCTIONS), PADDING_BYTES))
+        .expect("a file");
     bench
 }
 

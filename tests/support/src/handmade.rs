@@ -94,6 +94,13 @@ pub fn many_functions(functions: usize) -> Vec<u8> {
     plugin(&fields, "i32.const 0")
 }
 
+/// The component with a custom section of this many bytes, which makes the file longer and nothing else.
+#[must_use]
+pub fn padded(mut component: Vec<u8>, bytes: usize) -> Vec<u8> {
+    section(&mut component, 0, &[&[7][..], b"padding", &vec![0; bytes]].concat());
+    component
+}
+
 /// The component with further instances of a core module with these fields.
 ///
 /// # Panics
