@@ -307,11 +307,9 @@ impl Core {
     /// Forgets a ticket, and lets the deliveries start that waited for it.
     pub(super) fn end(&mut self, ticket: Ticket) {
         self.release(ticket);
+        self.runs_no_longer(ticket);
         let Some(job) = self.jobs.remove(&ticket) else { return };
         self.bytes -= job.facts.bytes;
-        if job.runs {
-            self.running -= 1;
-        }
         if job.has_begun {
             self.begun -= 1;
             self.alone = false;

@@ -85,8 +85,8 @@ impl Tasks {
             }
             WorkRequest::Invoke { ticket, event, received_at } => self.work.call(ticket, event, received_at),
             WorkRequest::LookUp(ticket, record) => {
-                let look_up = |route: Arc<RouteRunner>| async move { route.broker.look_up(&record).await };
-                self.work.wait(ticket, |route| async move { Completion::LookedUp(look_up(route).await) });
+                self.work
+                    .wait(ticket, |route| async move { Completion::LookedUp(route.broker.look_up(&record).await) });
             }
             WorkRequest::WriteRecord(ticket, record) => self.work.wait(ticket, |route| async move {
                 let event = record.id.clone();

@@ -117,7 +117,7 @@ impl Work {
         };
         tokio::select! {
             biased;
-            answers = poll_fn(|context| work.poll_answers(context)), if !work.is_empty() => self.answered(answers),
+            answers = poll_fn(|context| work.poll_answers(context)), if !work.is_empty() => self.step(completed(answers)),
             input = listed => self.step(input),
             () = sleep => self.step([ExecutorInput::Tick]),
         }
@@ -129,22 +129,25 @@ impl Work {
         self.executor.abandon()
     }
 
-    fn answered(&mut self, answers: Vec<Answer>) {
-        self.step(answers.into_iter().map(|(ticket, completion)| ExecutorInput::Completed(ticket, completion)));
-    }
-
-    /// Gives inputs to the executor, with the answers that come at once, until every request is under way.
+    /// Gives inputs to the executor and begins the work that follows. Answers that come at once are the next inputs.
     fn step(&mut self, inputs: impl IntoIterator<Item = ExecutorInput<Delivery>>) {
-        let requests = self.executor.step(inputs);
-        requests.for_each(|request| self.tasks.perform(request));
+        self.begin(inputs);
         loop {
             let answers = self.tasks.work.take_answered();
             if answers.is_empty() {
                 return;
             }
-            let inputs = answers.into_iter().map(|(ticket, completion)| ExecutorInput::Completed(ticket, completion));
-            let requests = self.executor.step(inputs);
-            requests.for_each(|request| self.tasks.perform(request));
+            self.begin(completed(answers));
         }
     }
+
+    fn begin(&mut self, inputs: impl IntoIterator<Item = ExecutorInput<Delivery>>) {
+        let requests = self.executor.step(inputs);
+        requests.for_each(|request| self.tasks.perform(request));
+    }
+}
+
+/// Answers as inputs of the executor.
+fn completed(answers: Vec<Answer>) -> impl Iterator<Item = ExecutorInput<Delivery>> {
+    answers.into_iter().map(|(ticket, completion)| ExecutorInput::Completed(ticket, completion))
 }
