@@ -1,4 +1,4 @@
-//! The begin of a consumer: the queue is declared, unless the session declared it a moment ago, and a channel consumes it.
+//! The beginning of a consumer: the queue is declared, unless the session declared it a moment ago, and a channel consumes it.
 
 use futures_util::future::join;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};

@@ -21,8 +21,6 @@ use trunkline_telemetry::wait::{self, Loop, RetryLoop};
 
 /// Publishes that wait for their channel.
 const JOBS_WAITING_MAX: usize = 1024;
-/// The reason of an unknown outcome at the end of a session.
-const SESSION_ENDED: &str = "the session ended";
 /// The time after which the removal of a queue is over. RabbitMQ 4.3.6 on an idle machine takes less than 10 ms.
 const REMOVAL_WITHIN: Duration = Duration::from_millis(100);
 
@@ -201,7 +199,7 @@ impl AmqpPublisher {
                     Ok(PublishOutcome::PublishAlone) => {
                         again.push(PreparedMessage { kind: ChannelKind::Alone, ..message });
                     }
-                    Err(_dropped) => lost = Some(SESSION_ENDED.to_owned()),
+                    Err(_dropped) => lost = Some("the session ended".to_owned()),
                 }
             }
             if nacked {
@@ -215,7 +213,7 @@ impl AmqpPublisher {
             handed_over = self.hand_over(again).await;
         }
         if lost.is_none() && refused.is_empty() {
-            return batch.receipt().map_err(|batch| Unpublished::lost(batch, "a message of the batch has no outcome"));
+            return receipt(batch);
         }
         // A message that was published again has its outcome after the others.
         refused.sort_by_key(|(index, _)| *index);
@@ -285,6 +283,14 @@ impl PreparedMessage {
     fn job(&self, reply: oneshot::Sender<PublishOutcome>) -> PublishJob {
         PublishJob { message: self.message.clone(), accept_unroutable: self.accept_unroutable, reply }
     }
+}
+
+/// The receipt of a batch whose messages all have their outcome.
+///
+/// # Errors
+/// A message has no outcome, which would be a defect. The batch counts as lost.
+pub(super) fn receipt(batch: Batch) -> Result<Receipt, Unpublished> {
+    batch.receipt().map_err(|batch| Unpublished::lost(batch, "a message of the batch has no outcome"))
 }
 
 /// A message that the broker can take, with an id, because a returned message is recognised by its id.

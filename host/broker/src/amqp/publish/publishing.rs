@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::oneshot;
 
 use super::confirms::PublishOutcome;
-use super::publisher::{AmqpPublisher, PreparedBatch, PreparedMessage};
+use super::publisher::{AmqpPublisher, PreparedBatch, PreparedMessage, receipt};
 use crate::{Batch, Receipt, Unpublished};
 
 /// The result of a publish.
@@ -67,8 +67,7 @@ impl Future for Publishing {
             };
             if let Ok(PublishOutcome::Confirmed(confirmed)) = outcome {
                 batch.confirm(prepared.index(), confirmed);
-                let lost = |batch| Unpublished::lost(batch, "a message of the batch has no outcome");
-                return Poll::Ready(batch.receipt().map_err(lost));
+                return Poll::Ready(receipt(batch));
             }
             // Everything but a confirm is rare.
             let (reply, known) = oneshot::channel();
