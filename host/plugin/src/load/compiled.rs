@@ -6,6 +6,7 @@ use bytes::Bytes;
 use wasmtime::component::Component;
 
 use super::cache;
+use super::compile::compiler::MachineCode;
 use super::compile::error::CompileError;
 use super::compile::mode::{CodeKind, CompileMode};
 use super::compile::report::{CompileStage, CompileWatch};
@@ -65,19 +66,11 @@ impl Compiled {
         let compilation = engine.compiler.compile(&engine.engine, mode, bytes.clone());
         let code = watch.during(CompileStage::Runs, compilation).await;
         let code = code.map_err(|error| compile_error(file, error))?;
-        let compiled = {
-            let engine = engine.clone();
-            off_async_threads(move || {
-                let component =
-                    cache::component(&engine.engine, &code).map_err(|error| Error::Link(format!("{error:#}")))?;
-                engine.cache.put(&digest, &code);
-                Ok(Self::new(component, code.kind(), false, digest, bytes))
-            })
-            .await
-        };
+        let kind = code.kind();
+        let component = store(engine, &digest, code).await;
         drop(permit);
         watch.end();
-        compiled
+        Ok(Self::new(component?, kind, false, digest, bytes))
     }
 
     fn new(component: Component, kind: CodeKind, is_cached: bool, digest: String, bytes: Bytes) -> Self {
@@ -106,6 +99,17 @@ impl Compiled {
     pub fn imports(&self, engine: &Engine) -> Vec<String> {
         imports::names(&self.component, &engine.engine)
     }
+}
+
+/// Makes a component of machine code, and keeps the code in the cache.
+pub(super) async fn store(engine: &Engine, digest: &str, code: MachineCode) -> Result<Component, Error> {
+    let (engine, digest) = (engine.clone(), digest.to_owned());
+    off_async_threads(move || {
+        let component = cache::component(&engine.engine, &code).map_err(|error| Error::Link(format!("{error:#}")))?;
+        engine.cache.put(&digest, &code);
+        Ok(component)
+    })
+    .await
 }
 
 fn compile_error(file: &Path, error: CompileError) -> Error {

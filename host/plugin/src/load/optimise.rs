@@ -10,11 +10,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::cache;
 use super::compile::mode::CompileMode;
 use super::compile::report::{CompileStage, CompileWatch};
-use super::compiled::off_async_threads;
-use super::error::Error;
+use super::compiled::{off_async_threads, store};
 use super::linked::link;
 use super::plugin_code::CodeSlot;
 use crate::abi::linked::LinkedComponent;
@@ -90,28 +88,17 @@ async fn optimised(unoptimised: Unoptimised) -> Result<LinkedComponent, String> 
         };
         off_async_threads(find).await.map_err(|error| error.to_string())?
     };
-    let code = match cached {
-        Some(component) => Ok(component),
+    let component = match cached {
+        Some(component) => component,
         None => {
             let compilation = engine.compiler.compile(&engine.engine, mode, component);
-            Err(watch.during(CompileStage::Runs, compilation).await.map_err(|error| error.to_string())?)
+            let code = watch.during(CompileStage::Runs, compilation).await.map_err(|error| error.to_string())?;
+            store(&engine, &digest, code).await.map_err(|error| error.to_string())?
         }
     };
     let linked = {
         let engine = engine.clone();
-        off_async_threads(move || {
-            let component = match code {
-                Ok(component) => component,
-                Err(code) => {
-                    let component =
-                        cache::component(&engine.engine, &code).map_err(|error| Error::Link(format!("{error:#}")))?;
-                    engine.cache.put(&digest, &code);
-                    component
-                }
-            };
-            link(&engine, &component, &allow)
-        })
-        .await
+        off_async_threads(move || link(&engine, &component, &allow)).await
     };
     drop(permit);
     let linked = linked.map_err(|error| error.to_string())?;
