@@ -14,12 +14,15 @@ const FUNCTIONS: usize = 40_000;
 /// Bytes that make the component a large one.
 const PADDING_BYTES: usize = 3 << 20;
 
-const ROUTES: &str = r#"
+const SMALL: &str = r#"
 [defaults]
 exchange = { name = "$P-events", type = "topic" }
 [routes.$P-small]
 from = "small"
 plugin = "echo"
+"#;
+
+const LARGE: &str = r#"
 [routes.$P-large]
 from = "large"
 plugin = "large"
@@ -27,13 +30,10 @@ plugin = "large"
 file = "large.wasm"
 "#;
 
-const WITHOUT_LARGE: &str = r#"
-[defaults]
-exchange = { name = "$P-events", type = "topic" }
-[routes.$P-small]
-from = "small"
-plugin = "echo"
-"#;
+/// A small and a large plugin.
+fn both() -> String {
+    [SMALL, LARGE].concat()
+}
 
 /// A bench with a large plugin, and with a code cache of its own.
 fn bench() -> Bench {
@@ -58,7 +58,7 @@ fn quick_files(bench: &Bench) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_plugin_serves_before_its_optimised_code_is_ready() {
     let bench = bench();
-    let daemon = bench.start(ROUTES).await;
+    let daemon = bench.start(&both()).await;
     assert_eq!(daemon.settled(&publish(&daemon, "large", "first")).await["outcome"], "ack");
     let plugins = &generation(&daemon)["plugins"];
     assert_eq!((&plugins["large"]["code"], &plugins["echo"]["code"]), (&"quick".into(), &"optimised".into()));
@@ -66,7 +66,7 @@ async fn a_large_plugin_serves_before_its_optimised_code_is_ready() {
     // The end of the daemon loses no code that is ready.
     assert!(daemon.terminate().await.success());
 
-    let daemon = bench.start(ROUTES).await;
+    let daemon = bench.start(&both()).await;
     let loads = "trunkline_plugin_loads_total{plugin=\"large\",result=\"ok\",cache=\"hit\"}";
     assert!((daemon.metric(loads) - 1.0).abs() < f64::EPSILON, "the cache had the quick code");
     let before = generation(&daemon)["number"].clone();
@@ -78,7 +78,7 @@ async fn a_large_plugin_serves_before_its_optimised_code_is_ready() {
     assert!(quick_files(&bench).is_empty(), "the optimised code replaces the quick code");
     assert!(daemon.terminate().await.success());
 
-    let daemon = bench.start(ROUTES).await;
+    let daemon = bench.start(&both()).await;
     assert_eq!(generation(&daemon)["plugins"]["large"]["code"], "optimised", "a restart uses the optimised code");
     assert_eq!(daemon.settled(&publish(&daemon, "large", "third")).await["outcome"], "ack");
     assert!(daemon.terminate().await.success());
@@ -87,10 +87,10 @@ async fn a_large_plugin_serves_before_its_optimised_code_is_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_plugin_ends_its_compiler() {
     let bench = bench();
-    let daemon = bench.start(ROUTES).await;
+    let daemon = bench.start(&both()).await;
     let pid = daemon.pid();
     eventually("the compiler of the optimised code", || async move { compiler_of(pid) }).await;
-    bench.write_routes(WITHOUT_LARGE);
+    bench.write_routes(SMALL);
     eventually("the end of the compiler", || async move { compiler_of(pid).is_none().then_some(()) }).await;
     let log = daemon.log();
     assert!(
