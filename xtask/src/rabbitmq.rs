@@ -24,8 +24,8 @@ pub use server::{ROOT_VARIABLE, RabbitmqServer};
 
 /// Ports for nodes, below the ports from 32768 that Linux assigns by itself.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
-/// Limit for a start. A start takes 5 s on an idle machine, twice as long beside a build, and minutes beside several builds.
-const START_WITHIN: Duration = Duration::from_secs(300);
+/// Limit for a start. A start takes 5 s on an idle machine and twice as long beside a build.
+const START_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(90);
 
 /// Makes sure that there is a RabbitMQ: the one of `RABBITMQ_URL`, the one of [`ROOT_VARIABLE`], an installed one, or one that this
