@@ -21,6 +21,7 @@ from = "sleep"
 plugin = "sleeper"
 concurrency = 4
 "#;
+const CONCURRENCY: usize = 4;
 
 /// At 160 a second.
 const EVENTS: usize = 4_000;
@@ -45,6 +46,8 @@ async fn a_channel_that_the_broker_closes_during_an_alarm_costs_one_redelivery()
     node.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).expect("the limit is set");
     metric(&daemon, "trunkline_broker_blocked", |blocked| blocked == 1.0).await;
     let blocked = Instant::now();
+    // The broker processes the messages in the socket after the alarm. The calls in progress end with one message each.
+    let on_their_way = daemon.metric("trunkline_publish_unconfirmed") as usize + CONCURRENCY;
     let ready = breaker.ready(&bench, "$P-sleeper").await;
     let back = eventually("every delivery is back in the queue", || async {
         let now = breaker.ready(&bench, "$P-sleeper").await;
@@ -72,11 +75,11 @@ async fn a_channel_that_the_broker_closes_during_an_alarm_costs_one_redelivery()
         assert!(ids.len() <= 2, "{cause} came more than once again: {ids:?}");
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 1, "with the same id");
     }
-    assert!((1..=4).contains(&again), "{again} came again: as many as were in work, and no others");
+    assert!((1..=on_their_way).contains(&again), "{again} came again, but {on_their_way} messages were on their way");
     assert_eq!(daemon.metric("trunkline_broker_reconnects_total"), 0.0, "it costs the route's channel, no session");
     assert!(daemon.terminate().await.success());
     for queue in ["$P-sleeper", "$P-sleeper.dlq", "$P-out"] {
         assert_eq!(drain(&broker, &bench.queue(queue), 0).await.len(), 0, "{queue}");
     }
-    println!("closed after {closed:.1?}, {back} back in the queue; {before} done before, {again} done twice");
+    println!("closed after {closed:.1?}, {back} back in the queue; {before} done before, {again} of {on_their_way} done twice");
 }
