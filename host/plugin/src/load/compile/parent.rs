@@ -17,6 +17,8 @@ const CODE_MAX_BYTES: u64 = 512 << 20;
 /// Bytes of the child's stderr that are read, and bytes that an error shows.
 const STDERR_MAX_BYTES: u64 = 16 << 10;
 const STDERR_SHOWN_MAX_BYTES: usize = 1024;
+/// Address space that the allocator of the child reserves at a time, `MIMALLOC_ARENA_RESERVE` of mimalloc.
+const ALLOCATOR_RESERVE: &str = "16MiB";
 /// Linux: the signal for a process that used up its processor time.
 const SIGXCPU: i32 = 24;
 
@@ -41,6 +43,8 @@ fn start(mode: CompileMode, bounds: Bounds) -> std::io::Result<Child> {
         .args([COMPILE_VERB, "--mode", mode.as_str(), "--cpu-s", &bounds.cpu.as_secs().to_string()])
         .args(["--memory-max-bytes", &bounds.memory_max_bytes.to_string()])
         .env_clear()
+        // The limit of memory counts the whole reserve of the allocator, which is 1 GiB otherwise.
+        .env("MIMALLOC_ARENA_RESERVE", ALLOCATOR_RESERVE)
         .env("RAYON_NUM_THREADS", mode.threads())
         .current_dir("/")
         .stdin(Stdio::piped())
