@@ -1,6 +1,6 @@
 //! The parts that need no connection, for the simulator of routes. `tests/tidy.rs` lets no other module name this one.
 
-pub use super::consume::{AckBatch, AckFrame};
+pub use super::consume::{AckBatch, AckFrame, SingleFrames};
 pub use super::publish::{CONFIRM_WITHIN, Confirm, ConfirmWindow, MessageIdentity, PendingPublish, PublishOutcome};
 use crate::{Batch, Confirmed, Receipt};
 

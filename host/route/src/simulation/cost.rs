@@ -16,7 +16,9 @@ use crate::executor::{CallResult, Completion, Executor, ExecutorInput, Ports, Ro
 use crate::inbound::ExecutorTime;
 use crate::outbound::emit;
 use crate::profile::Profile;
-use trunkline_broker::amqp::parts::{self, AckBatch, Confirm, ConfirmWindow, PendingPublish, PublishOutcome};
+use trunkline_broker::amqp::parts::{
+    self, AckBatch, Confirm, ConfirmWindow, PendingPublish, PublishOutcome, SingleFrames,
+};
 use trunkline_broker::{Batch, NothingPublished};
 use trunkline_config::{Codec, DeadLetter, Emit, Handler, Retry, RetryStep, Route, Unroutable};
 use trunkline_event::{
@@ -165,7 +167,7 @@ impl CountedRoute {
             let receipt = parts::receipt(batch).expect("every message is confirmed");
             self.step([ExecutorInput::Completed(ticket, Completion::Published(Ok(receipt)))]);
         }
-        drop(self.acknowledged.frames());
+        drop(self.acknowledged.frames(SingleFrames::Late));
         taken
     }
 

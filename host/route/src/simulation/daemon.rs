@@ -14,7 +14,7 @@ use super::schedule::{Due, Simulation};
 use crate::codec::header;
 use crate::core::Ticket;
 use crate::executor::{Completion, Executor, ExecutorInput, WorkRequest};
-use trunkline_broker::amqp::parts::{AckBatch, ConfirmWindow, PublishOutcome};
+use trunkline_broker::amqp::parts::{AckBatch, ConfirmWindow, PublishOutcome, SingleFrames};
 use trunkline_broker::{Batch, DedupeLookup, Publication, Refusal, SettledAs};
 use trunkline_event::Message;
 use trunkline_telemetry::OrderLost;
@@ -271,12 +271,18 @@ impl Simulation {
     pub(super) fn flush(&mut self, incarnation: u64) {
         let Some(daemon) = self.daemon.as_mut().filter(|_| incarnation == self.incarnation) else { return };
         daemon.flushing = false;
-        daemon.unsent.clear();
         if self.session.is_none() {
+            daemon.unsent.clear();
             return;
         }
-        let mut frames: Vec<(u64, bool)> =
-            daemon.done.frames().into_iter().map(|frame| (frame.tag, frame.multiple)).collect();
+        let frames = daemon.done.frames(SingleFrames::Late);
+        let mut frames: Vec<(u64, bool)> = frames.into_iter().map(|frame| (frame.tag, frame.multiple)).collect();
+        daemon.flushing = !daemon.done.is_empty();
+        if daemon.flushing {
+            self.soon(4, Due::Flush(self.incarnation));
+        } else {
+            daemon.unsent.clear();
+        }
         if Faulty::AckMultiple.is_planted() {
             frames = frames.iter().map(|(tag, _)| (*tag, true)).max().into_iter().collect();
         }

@@ -20,6 +20,18 @@ pub struct AckBatch {
     beyond: BTreeSet<u64>,
     /// Done and not acknowledged yet.
     fresh: BTreeSet<u64>,
+    /// Those of `fresh` that were done before the last call of [`AckBatch::frames`].
+    seen: BTreeSet<u64>,
+}
+
+/// The deliveries that get a frame of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SingleFrames {
+    /// Every delivery behind one that is not done.
+    All,
+    /// Only deliveries that were done before the last frames. The deliveries before the others are mostly done a moment later, and
+    /// one `multiple` frame then has all of them.
+    Late,
 }
 
 impl AckBatch {
@@ -40,10 +52,10 @@ impl AckBatch {
         self.fresh.insert(tag);
     }
 
-    /// The frames for the deliveries that were added since the last call: one `multiple` frame for the contiguous part, and one
-    /// frame for each of the rest, so that a slow delivery delays no other acknowledgement. A `multiple` frame names a tag
-    /// that is not acknowledged yet, because an unknown tag would close the channel.
-    pub fn frames(&mut self) -> Vec<AckFrame> {
+    /// The frames for the deliveries that are done: one `multiple` frame for the contiguous part, and one frame for each of the
+    /// rest, so that a slow delivery does not delay the other acknowledgements for long. A `multiple` frame names a tag that is not
+    /// acknowledged yet, because an unknown tag would close the channel.
+    pub fn frames(&mut self, singles: SingleFrames) -> Vec<AckFrame> {
         let mut end = self.prefix;
         while self.fresh.contains(&(end + 1)) || self.beyond.contains(&(end + 1)) {
             end += 1;
@@ -56,7 +68,13 @@ impl AckBatch {
         }
         self.fresh.clear();
         self.beyond = self.beyond.split_off(&(end + 1));
+        let seen = std::mem::take(&mut self.seen);
         for tag in rest {
+            if singles == SingleFrames::Late && !seen.contains(&tag) {
+                self.fresh.insert(tag);
+                self.seen.insert(tag);
+                continue;
+            }
             frames.push(AckFrame { tag, multiple: false });
             self.beyond.insert(tag);
         }
@@ -70,7 +88,7 @@ mod tests {
 
     fn frames(batch: &mut AckBatch, tags: &[u64]) -> Vec<(u64, bool)> {
         batch.fresh.extend(tags);
-        batch.frames().into_iter().map(|AckFrame { tag, multiple }| (tag, multiple)).collect()
+        batch.frames(SingleFrames::All).into_iter().map(|AckFrame { tag, multiple }| (tag, multiple)).collect()
     }
 
     #[test]
@@ -84,7 +102,30 @@ mod tests {
     }
 
     #[test]
+    fn a_delivery_behind_an_open_one_waits_for_the_next_frames_only() {
+        let mut batch = AckBatch::default();
+        let mut late = |tags: &[u64]| {
+            batch.fresh.extend(tags);
+            let frames = batch.frames(SingleFrames::Late);
+            frames.into_iter().map(|AckFrame { tag, multiple }| (tag, multiple)).collect::<Vec<_>>()
+        };
+        assert_eq!(late(&[1, 3, 4]), [(1, true)]);
+        assert_eq!(late(&[2]), [(4, true)], "2 came a moment later, and one frame has all of them");
+        assert_eq!(late(&[6, 7]), []);
+        assert_eq!(late(&[9]), [(6, false), (7, false)], "5 takes longer");
+        assert_eq!(late(&[]), [(9, false)]);
+        assert_eq!(late(&[5]), [(5, true)]);
+        assert!(batch.is_empty());
+    }
+
+    #[test]
     fn every_tag_is_acknowledged_exactly_once() {
+        for singles in [SingleFrames::All, SingleFrames::Late] {
+            acknowledge_all(singles);
+        }
+    }
+
+    fn acknowledge_all(singles: SingleFrames) {
         let mut random = fastrand::Rng::with_seed(3);
         for _ in 0..200 {
             let mut tags: Vec<u64> = (1..=random.u64(1..300)).collect();
@@ -92,8 +133,10 @@ mod tests {
                 random.shuffle(window);
             }
             let (mut acks, mut open) = (AckBatch::default(), tags.iter().copied().collect::<BTreeSet<_>>());
-            for batch in tags.chunks(7) {
-                for (tag, multiple) in frames(&mut acks, batch) {
+            // The last two batches are empty, for the deliveries that waited.
+            for batch in tags.chunks(7).chain([[].as_slice(), &[]]) {
+                acks.fresh.extend(batch);
+                for AckFrame { tag, multiple } in acks.frames(singles) {
                     assert!(open.contains(&tag), "{tag} is unknown to the broker");
                     if multiple {
                         open = open.split_off(&(tag + 1));

@@ -10,12 +10,14 @@ use lapin::options::BasicAckOptions;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::ack_batch::{AckBatch, AckFrame};
+use super::ack_batch::{AckBatch, AckFrame, SingleFrames};
 use crate::Error;
 use trunkline_telemetry::wait;
 
 /// Acknowledgements that make a batch full, at most.
 const BATCH_MAX: usize = 64;
+/// Acknowledgements of a full batch from which on a delivery may wait for a frame that it shares with others.
+const SHARED_MIN: usize = 8;
 /// A batch is sent when no acknowledgement was added for this time.
 const QUIET_FOR: Duration = Duration::from_millis(2);
 /// The longest time that an acknowledgement waits for others. A quorum queue handles each batch as one entry of its log, so larger
@@ -90,8 +92,12 @@ impl Acknowledgements {
     /// # Errors
     /// [`Error::Lost`] when the channel is closed. The broker delivers the messages again.
     pub(crate) fn flush(&self) -> Result<(), Error> {
+        self.send_frames(SingleFrames::All)
+    }
+
+    fn send_frames(&self, singles: SingleFrames) -> Result<(), Error> {
         let mut batch = self.batch.lock();
-        for AckFrame { tag, multiple } in batch.frames() {
+        for AckFrame { tag, multiple } in batch.frames(singles) {
             // The first poll queues the frame. The write is not waited for.
             let _written = self.channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
         }
@@ -106,7 +112,10 @@ impl Acknowledgements {
     /// Sends the acknowledgements until the channel closes.
     pub(crate) async fn send(self: Arc<Self>) {
         loop {
-            self.added.notified().await;
+            // Some deliveries wait for a frame that they can share with others.
+            if self.len() == 0 {
+                self.added.notified().await;
+            }
             let (began, mut waiting) = (Instant::now(), self.len());
             while waiting < self.full.load(Ordering::Relaxed) && began.elapsed() < BATCH_WITHIN {
                 let is_quiet = tokio::select! {
@@ -119,7 +128,10 @@ impl Acknowledgements {
                 }
                 waiting = self.len();
             }
-            if self.flush().is_err() {
+            // A small batch is full at once, so its deliveries would wait for each other.
+            let singles =
+                if self.full.load(Ordering::Relaxed) < SHARED_MIN { SingleFrames::All } else { SingleFrames::Late };
+            if self.send_frames(singles).is_err() {
                 return;
             }
         }
@@ -127,9 +139,9 @@ impl Acknowledgements {
 }
 
 /// Acknowledgements that make a batch full. The broker sends no message while the whole prefetch waits for its acknowledgement, so
-/// a batch has at most half of the prefetch.
+/// a batch has at most a quarter of the prefetch.
 fn full(prefetch: u16) -> usize {
-    BATCH_MAX.min(usize::from(prefetch / 2)).max(1)
+    BATCH_MAX.min(usize::from(prefetch / 4)).max(1)
 }
 
 #[cfg(test)]
@@ -137,8 +149,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_has_at_most_half_of_the_prefetch() {
-        for (prefetch, expected) in [(1, 1), (2, 1), (3, 1), (20, 10), (200, 64), (u16::MAX, 64)] {
+    fn a_batch_has_at_most_a_quarter_of_the_prefetch() {
+        for (prefetch, expected) in [(1, 1), (2, 1), (7, 1), (20, 5), (200, 50), (u16::MAX, 64)] {
             assert_eq!(full(prefetch), expected, "prefetch {prefetch}");
         }
     }
