@@ -4,6 +4,7 @@
 //! messages share one write. Only the future of the first message wakes the task: one wake-up for many confirms.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,23 +32,37 @@ impl Unwritten {
     }
 }
 
+/// Places for futures that are kept for later messages, at most.
+const PLACES_MAX: usize = 256;
+
+/// Memory for the future of one message. The future has some kilobytes, so the memory is used again.
+type Place<F> = Pin<Box<Option<F>>>;
+
 /// A message without a confirm.
 struct PendingConfirm<F> {
     tag: u64,
     since: Instant,
-    confirm: Pin<Box<F>>,
+    confirm: Place<F>,
+}
+
+impl<F: Future> PendingConfirm<F> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.confirm.as_mut().as_pin_mut().map_or(Poll::Pending, |confirm| confirm.poll(context))
+    }
 }
 
 /// The messages of a channel without a confirm.
 pub(super) struct Unconfirmed<F> {
     pending: VecDeque<PendingConfirm<F>>,
     resolved: Vec<(u64, Resolved)>,
+    /// Places without a future.
+    free: Vec<Place<F>>,
     pub(super) unwritten: Unwritten,
 }
 
 impl<F: Future<Output = Resolved>> Unconfirmed<F> {
     pub(super) fn new() -> Self {
-        Self { pending: VecDeque::new(), resolved: Vec::new(), unwritten: Unwritten::default() }
+        Self { pending: VecDeque::new(), resolved: Vec::new(), free: Vec::new(), unwritten: Unwritten::default() }
     }
 
     /// Whether every message has its confirm.
@@ -63,11 +78,16 @@ impl<F: Future<Output = Resolved>> Unconfirmed<F> {
     /// Queues the frames of a message. Returns the answer when the client has one at once, which is mostly an error.
     pub(super) fn begin(&mut self, tag: u64, bytes: usize, confirm: F) -> Option<Resolved> {
         self.unwritten.0.fetch_add(bytes, Ordering::Relaxed);
-        let mut confirm = Box::pin(confirm);
-        match confirm.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(resolved) => Some(resolved),
+        let mut place = self.free.pop().unwrap_or_else(|| Box::pin(None));
+        place.set(Some(confirm));
+        let mut pending = PendingConfirm { tag, since: Instant::now(), confirm: place };
+        match pending.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(resolved) => {
+                free(&mut self.free, pending.confirm);
+                Some(resolved)
+            }
             Poll::Pending => {
-                self.pending.push_back(PendingConfirm { tag, since: Instant::now(), confirm });
+                self.pending.push_back(pending);
                 None
             }
         }
@@ -107,30 +127,45 @@ impl<F: Future<Output = Resolved>> Unconfirmed<F> {
     /// Polls the first message. Returns whether it is confirmed.
     fn poll_first(&mut self, context: &mut Context<'_>) -> bool {
         let Some(first) = self.pending.front_mut() else { return false };
-        let Poll::Ready(resolved) = first.confirm.as_mut().poll(context) else { return false };
+        let Poll::Ready(resolved) = first.poll(context) else { return false };
         self.resolved.push((first.tag, resolved));
-        self.pending.pop_front();
+        if let Some(first) = self.pending.pop_front() {
+            free(&mut self.free, first.confirm);
+        }
         true
     }
 
     fn poll_all(&mut self, context: &mut Context<'_>) {
-        let resolved = &mut self.resolved;
-        self.pending.retain_mut(|pending| match pending.confirm.as_mut().poll(context) {
-            Poll::Ready(confirm) => {
-                resolved.push((pending.tag, confirm));
-                false
+        let (mut at, resolved) = (0, &mut self.resolved);
+        // Confirms come nearly in order, so the removals are near the front.
+        while let Some(pending) = self.pending.get_mut(at) {
+            match pending.poll(context) {
+                Poll::Ready(confirm) => {
+                    resolved.push((pending.tag, confirm));
+                    if let Some(ended) = self.pending.remove(at) {
+                        free(&mut self.free, ended.confirm);
+                    }
+                }
+                Poll::Pending => at += 1,
             }
-            Poll::Pending => true,
-        });
+        }
     }
 
     /// Waits for every confirm. The channel ends, so every message gets one.
     pub(super) async fn rest(&mut self) -> Vec<(u64, Resolved)> {
         let mut rest = std::mem::take(&mut self.resolved);
-        for PendingConfirm { tag, confirm, .. } in self.pending.drain(..) {
-            rest.push((tag, confirm.await));
+        for mut pending in self.pending.drain(..) {
+            rest.push((pending.tag, poll_fn(|context| pending.poll(context)).await));
         }
         rest
+    }
+}
+
+/// Keeps the place of a future that has ended.
+fn free<F>(places: &mut Vec<Place<F>>, mut place: Place<F>) {
+    place.set(None);
+    if places.len() < PLACES_MAX {
+        places.push(place);
     }
 }
 
