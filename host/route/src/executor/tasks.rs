@@ -23,6 +23,9 @@ use trunkline_event::Event;
 const SHORT_NANOS: u64 = 100_000;
 /// Weight of the earlier calls in the mean.
 const MEAN_OF: u64 = 8;
+/// The most that one call adds to the mean. A thread that loses its processor during a short call makes the call look long, and
+/// one such call must not move the next ones to other threads.
+const COUNTED_MAX_NANOS: u64 = 4 * SHORT_NANOS;
 /// Part of the mean that each longer call takes off.
 const FORGOTTEN_OF: u64 = 64;
 /// Most answers that are taken at once.
@@ -198,8 +201,8 @@ impl DeliveryWork {
     }
 
     fn note(&mut self, took: Duration) {
-        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / MEAN_OF;
-        self.mean_nanos = (self.mean_nanos - self.mean_nanos / MEAN_OF).saturating_add(took);
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).min(COUNTED_MAX_NANOS);
+        self.mean_nanos = self.mean_nanos - self.mean_nanos / MEAN_OF + took / MEAN_OF;
     }
 }
 
