@@ -10,7 +10,7 @@ use trunkline_config::{self as config, Codec};
 use trunkline_event::{HeaderKey, RouteName};
 
 /// Bytes of message bodies that a route holds at a time, whatever its prefetch is.
-pub(crate) const BYTES_MAX: usize = 128 << 20;
+pub(crate) const BYTES_MAX: usize = 256 << 20;
 
 /// Deliveries that may wait for the place of a call, on a route with a low `concurrency`. As many are taken at once.
 const WAITING_MIN: usize = 64;
