@@ -81,5 +81,7 @@ async fn a_channel_that_the_broker_closes_during_an_alarm_costs_one_redelivery()
     for queue in ["$P-sleeper", "$P-sleeper.dlq", "$P-out"] {
         assert_eq!(drain(&broker, &bench.queue(queue), 0).await.len(), 0, "{queue}");
     }
-    println!("closed after {closed:.1?}, {back} back in the queue; {before} done before, {again} of {on_their_way} done twice");
+    println!(
+        "closed after {closed:.1?}, {back} back in the queue; {before} done before, {again} of {on_their_way} done twice"
+    );
 }
