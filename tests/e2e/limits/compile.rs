@@ -143,7 +143,7 @@ async fn a_compiler_has_little_and_ends_with_its_parent() {
     })
     .await;
     let environment = std::fs::read(proc("environ")).expect("it runs");
-    assert_eq!(String::from_utf8_lossy(&environment), "RAYON_NUM_THREADS=2\0");
+    assert_eq!(String::from_utf8_lossy(&environment), "MIMALLOC_ARENA_RESERVE=16MiB\0RAYON_NUM_THREADS=2\0");
     let inherited = not_closed_by_exec();
     let all = std::fs::read_dir(proc("fd")).expect("it runs");
     let open = all.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

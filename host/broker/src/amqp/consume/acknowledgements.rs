@@ -31,7 +31,7 @@ pub(crate) struct Acknowledgements {
     batch: Mutex<AckBatch>,
     /// Acknowledgements that make a batch full.
     full: AtomicUsize,
-    /// Notified by the first acknowledgement of a batch, and by the one that makes the batch full.
+    /// Notified by the first acknowledgement of a batch. The acknowledgement that makes the batch full sends it.
     added: Notify,
 }
 
@@ -82,9 +82,19 @@ impl Acknowledgements {
             batch.add(tag);
             batch.len()
         };
-        if waiting == 1 || waiting == self.full.load(Ordering::Relaxed) {
+        if waiting >= self.full.load(Ordering::Relaxed) {
+            // A lost session is noticed by its subscription, and the broker delivers the messages again.
+            let _sent = self.send_group();
+        } else if waiting == 1 {
             self.added.notify_one();
         }
+    }
+
+    /// Gives the client the frames of a group. Deliveries behind an open one may wait for the next group.
+    fn send_group(&self) -> Result<(), Error> {
+        // A small group is full at once, so its deliveries would wait for each other.
+        let is_small = self.full.load(Ordering::Relaxed) < SHARED_MIN;
+        self.send_frames(if is_small { SingleFrames::All } else { SingleFrames::Late })
     }
 
     /// Gives the client the frames of all acknowledgements. The client sends frames in this order.
@@ -128,10 +138,7 @@ impl Acknowledgements {
                 }
                 waiting = self.len();
             }
-            // A small batch is full at once, so its deliveries would wait for each other.
-            let singles =
-                if self.full.load(Ordering::Relaxed) < SHARED_MIN { SingleFrames::All } else { SingleFrames::Late };
-            if self.send_frames(singles).is_err() {
+            if self.send_group().is_err() {
                 return;
             }
         }
