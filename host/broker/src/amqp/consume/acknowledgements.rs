@@ -31,7 +31,8 @@ pub(crate) struct Acknowledgements {
     batch: Mutex<AckBatch>,
     /// Acknowledgements that make a batch full.
     full: AtomicUsize,
-    /// Notified by the first acknowledgement of a batch. The acknowledgement that makes the batch full sends it.
+    /// Notified by the first acknowledgement of a batch, and by the one that makes a small batch full. A large batch is sent by the
+    /// acknowledgement that makes it full.
     added: Notify,
 }
 
@@ -82,10 +83,13 @@ impl Acknowledgements {
             batch.add(tag);
             batch.len()
         };
-        if waiting >= self.full.load(Ordering::Relaxed) {
+        let full = self.full.load(Ordering::Relaxed);
+        if waiting >= full && full >= SHARED_MIN {
             // A lost session is noticed by its subscription, and the broker delivers the messages again.
             let _sent = self.send_group();
-        } else if waiting == 1 {
+        } else if waiting == 1 || waiting == full {
+            // A route with a prefetch of 1 is about to begin a new consumer. The broker would take back a message that it sends
+            // before that.
             self.added.notify_one();
         }
     }
