@@ -43,6 +43,7 @@ fn target(target: Target) -> String {
 /// A number with about three digits, and with a space between thousands.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
+        0.0 => "0".to_owned(),
         large if large >= 1000.0 => {
             let digits = format!("{value:.0}");
             let mut grouped = String::new();
@@ -66,8 +67,8 @@ mod tests {
 
     #[test]
     fn numbers_have_about_three_digits() {
-        let shown = [0.456, 4.0, 45.67, 456.7, 4567.8, 1_234_567.0].map(number);
-        assert_eq!(shown, ["0.46", "4.00", "45.7", "457", "4 568", "1 234 567"]);
+        let shown = [0.0, 0.456, 4.0, 45.67, 456.7, 4567.8, 1_234_567.0].map(number);
+        assert_eq!(shown, ["0", "0.46", "4.00", "45.7", "457", "4 568", "1 234 567"]);
     }
 
     #[test]
