@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         let measured = row.run(&context)?;
         println!("{}\n", table::text(&measured.figures));
         if context.end == BenchEnd::Write {
-            page::write(row.name(), context.rounds, &measured.figures, &measured.plots)?;
+            page::write(row.name(), &measured.figures, &measured.plots)?;
             ratios::write(Section::Full, &ratios::of(&measured.figures))?;
         }
         figures.extend(measured.figures);

@@ -15,10 +15,10 @@ use super::table::cells;
 const END: &str = "<!-- bench: end -->";
 
 /// Replaces the parts of rows in the page, and writes the plots.
-pub(crate) fn write(row: &str, rounds: usize, figures: &[Figure], plots: &[(&str, Plot)]) -> Result<()> {
+pub(crate) fn write(row: &str, figures: &[Figure], plots: &[(&str, Plot)]) -> Result<()> {
     let file = root().join("docs/benchmarks.md");
     let page = std::fs::read_to_string(&file)?;
-    let mut part = format!("{}\n\n{}\n", origin(row, rounds)?, table(figures));
+    let mut part = format!("{}\n\n{}\n", origin(row)?, table(figures));
     for (name, plot) in plots {
         let image = image(name);
         std::fs::write(root().join("docs").join(&image), svg(plot))?;
@@ -32,14 +32,14 @@ fn image(name: &str) -> PathBuf {
 }
 
 /// The sentences about the measurement.
-fn origin(row: &str, rounds: usize) -> Result<String> {
+fn origin(row: &str) -> Result<String> {
     let date = said(Command::new("date").args(["-u", "+%F"]))?;
     let commit = said(Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()))?;
     let processors = std::thread::available_parallelism()?;
     let version = RabbitmqServer::chosen().version().unwrap_or_else(|| "?".to_owned());
     Ok(format!(
         "The command `cargo xtask bench {row}` ran on {date} at commit {commit}, with {processors} processors and RabbitMQ \
-         {version}.\nA figure is the median of {rounds} rounds. The brackets contain the smallest and the largest round."
+         {version}.\nA figure with brackets is the median of its rounds. The brackets contain the smallest and the largest round."
     ))
 }
 

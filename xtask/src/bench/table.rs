@@ -19,7 +19,13 @@ pub(crate) fn text(figures: &[Figure]) -> String {
 pub(crate) fn cells(figure: &Figure) -> [String; 7] {
     let peer = figure.peer.as_ref().map(|(name, values)| format!("{} {name}", number(spread(values).median)));
     let compared = figure.compared();
-    let range = format!("{} ({} to {})", number(compared.median), number(compared.min), number(compared.max));
+    let median = number(compared.median);
+    // One measurement without a peer has no rounds.
+    let range = if figure.peer.is_none() && figure.ours.len() == 1 {
+        median
+    } else {
+        format!("{median} ({} to {})", number(compared.min), number(compared.max))
+    };
     let result = figure.is_met().map(|is_met| if is_met { "met" } else { "missed" });
     [
         figure.row.to_owned(),
