@@ -29,8 +29,8 @@ pub struct AckBatch {
 pub enum SingleFrames {
     /// Every delivery behind one that is not done.
     All,
-    /// Only deliveries that were done before the last frames. The deliveries before the others are mostly done a moment later, and
-    /// one `multiple` frame then has all of them.
+    /// Of these deliveries, those that were done before the last call too. The delivery in front of a newer one is mostly done a
+    /// moment later, and one `multiple` frame then acknowledges both.
     Late,
 }
 

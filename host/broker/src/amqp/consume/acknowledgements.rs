@@ -20,7 +20,8 @@ const BATCH_MAX: usize = 64;
 const SHARED_MIN: usize = 8;
 /// A batch is sent when no acknowledgement was added for this time.
 const QUIET_FOR: Duration = Duration::from_millis(2);
-/// The longest time that an acknowledgement waits for others. A quorum queue handles each batch as one entry of its log, so larger
+/// The longest time that an acknowledgement waits for others. Behind a delivery that is not done, an acknowledgement may wait for
+/// this time twice, because it may be in the next batch. A quorum queue handles each batch as one entry of its log, so larger
 /// batches cost the broker less.
 const BATCH_WITHIN: Duration = Duration::from_millis(20);
 
@@ -94,7 +95,10 @@ impl Acknowledgements {
         }
     }
 
-    /// Gives the client the frames of a group. Deliveries behind an open one may wait for the next group.
+    /// Gives the client the frames of a batch. Deliveries behind one that is not done may wait for the next batch.
+    ///
+    /// # Errors
+    /// As [`Acknowledgements::flush`].
     fn send_group(&self) -> Result<(), Error> {
         // A small group is full at once, so its deliveries would wait for each other.
         let is_small = self.full.load(Ordering::Relaxed) < SHARED_MIN;
@@ -109,6 +113,10 @@ impl Acknowledgements {
         self.send_frames(SingleFrames::All)
     }
 
+    /// Gives the client the frames of the acknowledgements.
+    ///
+    /// # Errors
+    /// As [`Acknowledgements::flush`].
     fn send_frames(&self, singles: SingleFrames) -> Result<(), Error> {
         let mut batch = self.batch.lock();
         for AckFrame { tag, multiple } in batch.frames(singles) {
